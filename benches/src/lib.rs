@@ -1,0 +1,1 @@
+//! Benchmarks over whole processes; see the folder's own commands.

@@ -1,0 +1,115 @@
+//! The judge: answers a nonce over HTTP, and says who is behind the probes (RFC 9511).
+
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+
+use ajar_model::{Nonce, Timestamp};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use crate::Shared;
+
+const HEADER: Duration = Duration::from_secs(15);
+const HEADER_BYTES: usize = 16 * 1024;
+
+/// Plain HTTP.
+pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
+    converse(stream, peer, shared).await
+}
+
+/// HTTP in TLS.
+pub(crate) async fn serve_tls(
+    stream: TcpStream,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
+    let handshake = shared.tls.accept(stream);
+    let stream = tokio::time::timeout(HEADER, handshake).await??;
+    converse(stream, peer, shared).await
+}
+
+async fn converse<S>(stream: S, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = respond(request.uri().path(), peer, &shared);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER)
+        .max_buf_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(io::Error::other)
+}
+
+fn respond(path: &str, peer: IpAddr, shared: &Shared) -> Response<Full<Bytes>> {
+    if let Ok(nonce) = path.trim_start_matches('/').parse::<Nonce>() {
+        return text(StatusCode::OK, format!("{}\n", shared.answer(nonce, peer)));
+    }
+    match path {
+        "/.well-known/probing.txt" | "/.well-known/security.txt" => {
+            text(StatusCode::OK, probing(shared))
+        }
+        "/" => text(StatusCode::OK, about(shared)),
+        _ => text(StatusCode::NOT_FOUND, "nothing is here\n".to_owned()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        header::CACHE_CONTROL,
+        header::HeaderValue::from_static("no-store"),
+    );
+    response
+}
+
+/// RFC 9511 section 2, in the format of RFC 9116.
+fn probing(shared: &Shared) -> String {
+    const VALID: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    let expires = Timestamp::now()
+        .checked_add(VALID)
+        .unwrap_or(Timestamp::MAX);
+    let host = match shared.address {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    format!(
+        "Canonical: http://{host}/.well-known/probing.txt\n\
+         Contact: mailto:{contact}\n\
+         Expires: {expires:.0}\n\
+         Preferred-Languages: en\n\
+         Description: authorised audit for open mail relays and open proxies; \
+         mail and tunnels go to this host only, and nothing is forwarded\n",
+        contact = contact(shared),
+    )
+}
+
+fn about(shared: &Shared) -> String {
+    format!(
+        "This is the canary of an authorised audit for open mail relays and open proxies (ajar).\n\
+         If your server connected here, it forwarded for a stranger. Write to {}.\n\
+         See also /.well-known/probing.txt\n",
+        contact(shared),
+    )
+}
+
+fn contact(shared: &Shared) -> String {
+    let postmaster = || format!("postmaster@{}", shared.domain);
+    shared.contact.clone().unwrap_or_else(postmaster)
+}

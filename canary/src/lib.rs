@@ -1,0 +1,208 @@
+//! The operator's own end: it receives what open relays and proxies forward, says so by a keyed answer, and forwards
+//! nothing itself.
+//!
+//! Architecture invariant: the canary opens no connection but to its coordinator, and it never sends mail. Whatever arrives
+//! is a stranger's: every line, message, connection and session is bounded.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use ajar_model::{Canary, Sighting, Timestamp, nonce::Nonce, proof::Answer, proof::CanaryKey};
+use ed25519_dalek::SigningKey;
+use futures::future::BoxFuture;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub mod codec;
+mod crowd;
+mod judge;
+pub mod key;
+mod ports;
+mod raw;
+mod smtp;
+mod tls;
+
+pub use ports::{PortChoice, Ports};
+
+/// What a canary is told at its start.
+pub struct Options {
+    /// The address to bind.
+    pub address: IpAddr,
+    /// The ports to bind.
+    pub ports: Ports,
+    /// The mail domain that is delivered here.
+    pub domain: String,
+    /// The key that signs answers.
+    pub key: SigningKey,
+    /// Whom an owner can write to, in probing.txt.
+    pub contact: Option<String>,
+}
+
+/// Where mail is reported. A message is accepted only once this has returned `Ok`.
+pub trait Recorder: Send + Sync {
+    /// Makes a sighting durable, or says why it could not be.
+    fn record(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// Why a canary cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is not one of this machine's, or a port is not free.
+    #[error(
+        "the canary cannot bind {address}: {cause}; give an address of this machine with --canary, or other ports with --canary-ports"
+    )]
+    Bind {
+        /// What was to be bound.
+        address: SocketAddr,
+        /// Why it cannot be.
+        cause: io::Error,
+    },
+    /// The key file cannot be used.
+    #[error("the canary's key {path} cannot be used: {cause}")]
+    Key {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// No certificate can be made.
+    #[error("the canary's certificate cannot be made: {0}")]
+    Certificate(String),
+}
+
+/// A running canary.
+pub struct Handle {
+    canary: Canary,
+    notes: Vec<String>,
+    services: JoinSet<()>,
+}
+
+impl Handle {
+    /// What probes need to know of it.
+    pub fn canary(&self) -> &Canary {
+        &self.canary
+    }
+
+    /// What will be missed, since a port could not be bound.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Waits until it was shut down.
+    pub async fn join(mut self) {
+        while self.services.join_next().await.is_some() {}
+    }
+}
+
+/// What the services have in common.
+struct Shared {
+    domain: String,
+    contact: Option<String>,
+    address: IpAddr,
+    key: SigningKey,
+    recorder: Arc<dyn Recorder>,
+    tls: tokio_rustls::TlsAcceptor,
+    crowd: crowd::Crowd,
+}
+
+impl Shared {
+    /// The answer to a nonce that `peer` brought.
+    fn answer(&self, nonce: Nonce, peer: IpAddr) -> Answer {
+        Answer::sign(&self.key, nonce, peer.to_canonical(), Timestamp::now())
+    }
+}
+
+/// Starts a canary; it ends with `shutdown`.
+pub async fn serve(
+    options: Options,
+    recorder: Arc<dyn Recorder>,
+    shutdown: CancellationToken,
+) -> Result<Handle, Error> {
+    let mut notes = Vec::new();
+    let bound = ports::bind(options.address, &options.ports, &mut notes).await?;
+    let port = |listener: &TcpListener| listener.local_addr().map_or(0, |address| address.port());
+    let canary = Canary {
+        domain: options.domain.clone(),
+        address: options.address,
+        smtp: port(&bound.smtp),
+        http: port(&bound.http),
+        https: port(&bound.https),
+        raw: port(&bound.raw),
+        key: CanaryKey::from(&options.key),
+    };
+    let shared = Arc::new(Shared {
+        tls: tls::acceptor(&options.domain)?,
+        domain: options.domain,
+        contact: options.contact,
+        address: options.address,
+        key: options.key,
+        recorder,
+        crowd: crowd::Crowd::default(),
+    });
+    let mut services = JoinSet::new();
+    services.spawn(accept(
+        bound.smtp,
+        Arc::clone(&shared),
+        shutdown.clone(),
+        smtp::serve,
+    ));
+    services.spawn(accept(
+        bound.http,
+        Arc::clone(&shared),
+        shutdown.clone(),
+        judge::serve,
+    ));
+    services.spawn(accept(
+        bound.https,
+        Arc::clone(&shared),
+        shutdown.clone(),
+        judge::serve_tls,
+    ));
+    services.spawn(accept(bound.raw, shared, shutdown, raw::serve));
+    Ok(Handle {
+        canary,
+        notes,
+        services,
+    })
+}
+
+/// Takes connections until `shutdown`, each to its end or to its deadline.
+async fn accept<S, F>(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    shutdown: CancellationToken,
+    service: S,
+) where
+    S: Fn(tokio::net::TcpStream, IpAddr, Arc<Shared>) -> F,
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    /// The longest that anybody may stay.
+    const SESSION: std::time::Duration = std::time::Duration::from_secs(300);
+    let mut sessions = JoinSet::new();
+    loop {
+        while sessions.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => return,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // Out of descriptors, or the peer is gone: the next one may fare better.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            continue;
+        };
+        let Some(place) = shared.crowd.enter(peer.ip()) else {
+            continue;
+        };
+        let session = service(stream, peer.ip().to_canonical(), Arc::clone(&shared));
+        sessions.spawn(async move {
+            let ended = tokio::time::timeout(SESSION, session).await;
+            if let Ok(Err(error)) = ended {
+                tracing::debug!(%error, "a session broke");
+            }
+            drop(place);
+        });
+    }
+}

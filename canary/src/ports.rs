@@ -1,0 +1,141 @@
+//! Which ports the canary gets.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use tokio::net::TcpListener;
+
+use crate::Error;
+
+/// A port that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortChoice {
+    /// This one if it can be had, else any.
+    Wish(u16),
+    /// This one.
+    Exact(u16),
+    /// Any.
+    Any,
+}
+
+/// The ports that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// The SMTP sink.
+    pub smtp: PortChoice,
+    /// The judge over HTTP.
+    pub http: PortChoice,
+    /// The judge over TLS.
+    pub https: PortChoice,
+    /// The raw greeting.
+    pub raw: PortChoice,
+}
+
+impl Default for Ports {
+    /// The ports that proxies are most likely to let through, and to which relays deliver.
+    fn default() -> Self {
+        Self {
+            smtp: PortChoice::Wish(25),
+            http: PortChoice::Wish(80),
+            https: PortChoice::Wish(443),
+            raw: PortChoice::Wish(7401),
+        }
+    }
+}
+
+impl Ports {
+    /// Whatever is free.
+    pub fn any() -> Self {
+        let any = PortChoice::Any;
+        Self {
+            smtp: any,
+            http: any,
+            https: any,
+            raw: any,
+        }
+    }
+}
+
+/// Sockets that are bound.
+pub(crate) struct Bound {
+    pub smtp: TcpListener,
+    pub http: TcpListener,
+    pub https: TcpListener,
+    pub raw: TcpListener,
+}
+
+/// Binds them; `notes` says what will be missed where a wish was not met.
+pub(crate) async fn bind(
+    address: IpAddr,
+    ports: &Ports,
+    notes: &mut Vec<String>,
+) -> Result<Bound, Error> {
+    Ok(Bound {
+        smtp: one(
+            address,
+            ports.smtp,
+            "relays deliver mail to port 25 only",
+            notes,
+        )
+        .await?,
+        http: one(
+            address,
+            ports.http,
+            "proxies that pass port 80 only will be missed",
+            notes,
+        )
+        .await?,
+        https: one(
+            address,
+            ports.https,
+            "proxies that pass port 443 only will be missed",
+            notes,
+        )
+        .await?,
+        raw: one(
+            address,
+            ports.raw,
+            "another high port is tried instead",
+            notes,
+        )
+        .await?,
+    })
+}
+
+async fn one(
+    address: IpAddr,
+    choice: PortChoice,
+    consequence: &str,
+    notes: &mut Vec<String>,
+) -> Result<TcpListener, Error> {
+    let port = match choice {
+        PortChoice::Wish(port) | PortChoice::Exact(port) => port,
+        PortChoice::Any => 0,
+    };
+    match listen(address, port).await {
+        Err(Error::Bind { cause, .. })
+            if matches!(choice, PortChoice::Wish(_))
+                && matches!(
+                    cause.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::AddrInUse
+                ) =>
+        {
+            let listener = listen(address, 0).await?;
+            let instead = listener.local_addr().map_or(0, |address| address.port());
+            notes.push(format!(
+                "the canary has port {instead} instead of {port} ({cause}): {consequence}"
+            ));
+            Ok(listener)
+        }
+        result => result,
+    }
+}
+
+async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, Error> {
+    let address = SocketAddr::new(address, port);
+    TcpListener::bind(address)
+        .await
+        .map_err(|cause| Error::Bind { address, cause })
+}

@@ -1,0 +1,249 @@
+//! The SMTP sink: takes mail for its own domain, tells the recorder, and keeps nothing.
+
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
+
+use ajar_model::{Nonce, Sighting, Timestamp, Untrusted};
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{
+    Shared,
+    codec::{self, Command},
+};
+
+const LINE: usize = 2048;
+const MESSAGE: usize = 1 << 20;
+const COMMANDS: usize = 1000;
+const RECIPIENTS: usize = 100;
+const HEADER: usize = 16 * 1024;
+const TEXT: usize = 512;
+/// How long a receipt may take to become durable.
+const RECORD: Duration = Duration::from_secs(10);
+
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+
+/// One connection.
+pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
+    let mut session = Session {
+        stream: Box::new(stream),
+        received: BytesMut::new(),
+        peer,
+        shared,
+        encrypted: false,
+        helo: String::new(),
+        envelope: Envelope::default(),
+    };
+    let greeting = format!("220 {} ESMTP ajar-canary", session.shared.domain);
+    session.say(&greeting).await?;
+    for _ in 0..COMMANDS {
+        let Some(line) = session.line().await? else {
+            return Ok(());
+        };
+        match codec::command(&line) {
+            Command::Quit => return session.say("221 2.0.0 bye").await,
+            Command::StartTls if !session.encrypted => session = session.start_tls().await?,
+            command => session.obey(command).await?,
+        }
+    }
+    session.say("421 4.7.0 too many commands").await
+}
+
+struct Session {
+    stream: Box<dyn Stream>,
+    received: BytesMut,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+    encrypted: bool,
+    helo: String,
+    envelope: Envelope,
+}
+
+#[derive(Default)]
+struct Envelope {
+    from: Option<String>,
+    /// Recipients; those without a nonce are people's mail to postmaster and abuse.
+    to: Vec<(String, Option<Nonce>)>,
+}
+
+impl Session {
+    async fn obey(&mut self, command: Command) -> io::Result<()> {
+        match command {
+            Command::Hello(name, extended) => self.hello(name, extended).await,
+            Command::Mail(_) if self.envelope.from.is_some() => {
+                self.say("503 5.5.1 one sender at a time").await
+            }
+            Command::Mail(path) => {
+                self.envelope.from = Some(path);
+                self.say("250 2.1.0 ok").await
+            }
+            Command::Rcpt(path) => self.recipient(path).await,
+            Command::Data => self.data().await,
+            Command::Rset => {
+                self.envelope = Envelope::default();
+                self.say("250 2.0.0 ok").await
+            }
+            Command::Noop => self.say("250 2.0.0 ok").await,
+            Command::Vrfy => self.say("252 2.5.2 send some mail and see").await,
+            Command::StartTls | Command::Quit => self.say("503 5.5.1 not here").await,
+            Command::BadArgument => self.say("501 5.5.4 syntax error in the argument").await,
+            Command::Unknown => self.say("500 5.5.2 command not recognised").await,
+        }
+    }
+
+    async fn hello(&mut self, name: String, extended: bool) -> io::Result<()> {
+        self.envelope = Envelope::default();
+        let domain = &self.shared.domain;
+        let mut lines = vec![domain.clone()];
+        if extended {
+            // A tunnel to this port is proven here: its other end says its nonce, and reads the answer.
+            let nonce = name
+                .split('.')
+                .next()
+                .and_then(|label| label.parse::<Nonce>().ok());
+            lines.extend(nonce.map(|nonce| self.shared.answer(nonce, self.peer).to_string()));
+            lines.extend(
+                ["PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"].map(str::to_owned),
+            );
+            if !self.encrypted {
+                lines.push("STARTTLS".to_owned());
+            }
+            lines.push(format!("SIZE {MESSAGE}"));
+        }
+        self.helo = name;
+        let last = lines.len() - 1;
+        let reply: Vec<String> = lines
+            .iter()
+            .enumerate()
+            .map(|(i, line)| format!("250{}{line}", if i == last { ' ' } else { '-' }))
+            .collect();
+        self.say(&reply.join("\r\n")).await
+    }
+
+    async fn recipient(&mut self, path: String) -> io::Result<()> {
+        if self.envelope.from.is_none() {
+            return self.say("503 5.5.1 sender first").await;
+        }
+        if self.envelope.to.len() >= RECIPIENTS {
+            return self.say("452 4.5.3 too many recipients").await;
+        }
+        if !codec::is_for(&path, &self.shared.domain) {
+            return self.say("550 5.7.1 this host relays nothing").await;
+        }
+        let local = codec::local_part(&path);
+        let nonce = codec::nonce_in(local);
+        let is_a_person = ["postmaster", "abuse"]
+            .iter()
+            .any(|name| local.eq_ignore_ascii_case(name));
+        if nonce.is_none() && !is_a_person {
+            return self.say("550 5.1.1 no such mailbox").await;
+        }
+        self.envelope.to.push((path, nonce));
+        self.say("250 2.1.5 ok").await
+    }
+
+    async fn data(&mut self) -> io::Result<()> {
+        if self.envelope.to.is_empty() {
+            return self.say("503 5.5.1 recipients first").await;
+        }
+        self.say("354 end with <CRLF>.<CRLF>").await?;
+        let Some(message) = self.message().await? else {
+            return self.say("552 5.3.4 message too big").await;
+        };
+        let envelope = std::mem::take(&mut self.envelope);
+        match timeout(RECORD, self.record(&envelope, &message)).await {
+            Ok(Ok(())) => self.say("250 2.0.0 received").await,
+            Ok(Err(cause)) => {
+                tracing::warn!(
+                    cause,
+                    "a mail could not be recorded; its relay will try again"
+                );
+                self.say("451 4.3.0 try again later").await
+            }
+            Err(_) => self.say("451 4.3.0 try again later").await,
+        }
+    }
+
+    async fn record(&self, envelope: &Envelope, message: &[u8]) -> Result<(), String> {
+        let text = |text: &str| Untrusted::from_bytes(text.as_bytes(), TEXT);
+        for (path, nonce) in &envelope.to {
+            let Some(nonce) = *nonce else {
+                tracing::info!("a mail for a person was dropped; the contact is in probing.txt");
+                continue;
+            };
+            let sighting = Sighting {
+                nonce,
+                egress_ip: self.peer,
+                received_at: Timestamp::now(),
+                helo: text(&self.helo),
+                mail_from: text(envelope.from.as_deref().unwrap_or_default()),
+                rcpt_to: text(path),
+                header: Untrusted::from_bytes(codec::header(message), HEADER),
+            };
+            self.shared.recorder.record(sighting).await?;
+        }
+        Ok(())
+    }
+
+    /// The message after DATA; none where it was too big, after its end was read.
+    async fn message(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut too_big = false;
+        loop {
+            if let Some((end, next)) = codec::end_of_data(&self.received) {
+                let mut message = self.received.split_to(next);
+                message.truncate(end);
+                return Ok((!too_big).then(|| message.to_vec()));
+            }
+            if self.received.len() > MESSAGE {
+                too_big = true;
+                // The end may straddle what is dropped.
+                let keep = self.received.len() - 4;
+                let _ = self.received.split_to(keep);
+            }
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// One line; none at the end of the stream.
+    async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
+                return Ok(Some(self.received.split_to(end + 1).to_vec()));
+            }
+            if self.received.len() > LINE {
+                self.say("500 5.5.2 line too long").await?;
+                return Ok(None);
+            }
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What was pipelined before the handshake is dropped (RFC 3207 section 4.2).
+    async fn start_tls(mut self) -> io::Result<Self> {
+        self.say("220 2.0.0 go ahead").await?;
+        let stream = self.shared.tls.accept(self.stream).await?;
+        Ok(Self {
+            stream: Box::new(stream),
+            received: BytesMut::new(),
+            encrypted: true,
+            envelope: Envelope::default(),
+            helo: String::new(),
+            ..self
+        })
+    }
+
+    async fn say(&mut self, reply: &str) -> io::Result<()> {
+        self.stream
+            .write_all(format!("{reply}\r\n").as_bytes())
+            .await?;
+        self.stream.flush().await
+    }
+}

@@ -1,0 +1,474 @@
+//! The command line. Its names are what users and scripts rely on: add to them, and rename none.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use ajar_model::{Ports, Verdict};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Finds the doors that were left ajar: open mail relays and open proxies, proven by a receipt.
+#[derive(Debug, Parser)]
+#[command(name = "ajar", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    after_help = "Exit status: 0 finished, 1 failed, 2 usage or authorization, 3 with --fail-on, 130 interrupted.\n\
+    Options also come from AJAR_* (as AJAR_RATE for --rate) and from ajar.toml, in that order."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Logs on standard error as JSON, one object a line.
+    #[arg(long, global = true)]
+    pub log_json: bool,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Audit a small lab that it starts itself on loopback; everything in one process.
+    Demo(Demo),
+    /// Audit addresses, here or on a cluster.
+    Scan(Box<Scan>),
+    /// Write and sign an authorization.
+    Authorize(Authorize),
+    /// Serve a cluster: campaigns, leases, results.
+    Coordinator(Coordinator),
+    /// Serve a cluster: run probes.
+    Worker(Worker),
+    /// The operator's own end: receive what open relays and proxies forward.
+    Canary(CanaryService),
+    /// Submit and steer campaigns on a cluster.
+    #[command(subcommand)]
+    Campaign(Campaign),
+    /// Read findings.
+    #[command(subcommand)]
+    Findings(Findings),
+    /// List the catalogue: name, ports, tier.
+    Probes,
+    /// Discover open (address, port) pairs and nothing more.
+    Sweep(Box<Sweep>),
+}
+
+/// `ajar demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Leave the lab up until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+    /// The store: a SQLite file or a postgres:// URL; a temporary one where not given.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `ajar scan`.
+#[derive(Debug, Args)]
+pub struct Scan {
+    #[command(flatten)]
+    pub request: Request,
+    /// Go on with an interrupted campaign.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["target", "targets", "authorization"])]
+    pub resume: Option<String>,
+    /// The store: a SQLite file or a postgres:// URL.
+    #[arg(long, value_name = "URL", default_value = "ajar.db")]
+    pub store: String,
+    #[command(flatten)]
+    pub output: Output,
+    /// Exit with status 3 where an endpoint has this verdict.
+    #[arg(long, value_name = "VERDICT")]
+    pub fail_on: Vec<Verdict>,
+    #[command(flatten)]
+    pub cluster: MaybeCluster,
+}
+
+/// What is asked for: by `scan`, and by `campaign submit`.
+#[derive(Debug, Args)]
+pub struct Request {
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Probes, by name.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "all"
+    )]
+    pub probes: Vec<String>,
+    #[command(flatten)]
+    pub rates: Rates,
+    /// How open ports are found.
+    #[arg(long, value_enum, default_value_t = SweepMethod::Auto)]
+    pub sweep: SweepMethod,
+    /// How far probes may go.
+    #[arg(long, value_enum, default_value_t = Tier::Deliver)]
+    pub tier: Tier,
+    #[command(flatten)]
+    pub authorization: Authorization,
+    /// The address that the canary binds, and that probes aim at; for loopback targets 127.0.0.1.
+    #[arg(long, value_name = "ADDR")]
+    pub canary: Option<IpAddr>,
+    /// The mail domain that is delivered to the canary.
+    #[arg(long, value_name = "NAME")]
+    pub canary_domain: Option<String>,
+    #[command(flatten)]
+    pub canary_service: CanaryPorts,
+    /// How long to wait for relayed mail after the last probe, as 90s or 5m.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
+    pub settle: u32,
+}
+
+/// The targets of a run.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// Address, CIDR block, first-last range, or host name (resolved once).
+    #[arg(value_name = "TARGET")]
+    pub target: Vec<String>,
+    /// Read targets from a file, one a line; - is standard input. Also -iL.
+    #[arg(long, value_name = "FILE")]
+    pub targets: Option<PathBuf>,
+    /// Never send a packet to these.
+    #[arg(long, value_name = "TARGET", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+    /// Read exclusions from a file, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub exclude_file: Option<PathBuf>,
+    /// TCP ports, as 25,8000-8100; those of the chosen probes where not given.
+    #[arg(short, long, value_name = "LIST")]
+    pub ports: Option<Ports>,
+}
+
+/// How fast.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Rates {
+    /// New connections a second, whole campaign.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// New connections a second to each /24 (IPv4) or /64 (IPv6).
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    pub prefix_rate: u32,
+}
+
+/// Who allowed it.
+#[derive(Debug, Args)]
+pub struct Authorization {
+    /// The signed scope; its signature is FILE.sig. Loopback needs none. With no TARGET, all of it is audited.
+    #[arg(long, value_name = "FILE")]
+    pub authorization: Option<PathBuf>,
+    /// Whose signatures are accepted, in the format of ssh-keygen(1), ALLOWED SIGNERS; ~/.config/ajar/allowed_signers
+    /// where not given.
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+}
+
+/// The canary's ports and key.
+#[derive(Debug, Clone, Args)]
+pub struct CanaryPorts {
+    /// Its ports for SMTP, HTTP, HTTPS and the raw greeting; 25,80,443,7401 or what can be bound where not given.
+    #[arg(
+        long = "canary-ports",
+        value_name = "S,H,T,R",
+        value_delimiter = ',',
+        num_args = 1
+    )]
+    pub ports: Option<Vec<u16>>,
+    /// The Ed25519 key that signs its answers; made where there is none.
+    #[arg(long = "canary-key", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Args)]
+pub struct Output {
+    /// Where results go; - is standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// The results' format; a table on a terminal, JSONL elsewhere, where not given.
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+}
+
+/// A results' format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One JSON object a line.
+    Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
+    /// For people.
+    Table,
+}
+
+/// How open ports are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SweepMethod {
+    /// The best method that this process is privileged for.
+    Auto,
+    /// Stateless SYN packets; needs CAP_NET_RAW.
+    Syn,
+    /// Plain connections.
+    Connect,
+    /// No discovery: every pair is probed.
+    None,
+}
+
+/// How far probes may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Open a connection and close it.
+    Connect,
+    /// Banner, EHLO, SOCKS greeting.
+    Handshake,
+    /// Sender and recipient, no message.
+    Envelope,
+    /// A message or a tunnel to the canary.
+    Deliver,
+}
+
+/// `ajar sweep`.
+#[derive(Debug, Args)]
+pub struct Sweep {
+    #[command(flatten)]
+    pub targets: Targets,
+    #[command(flatten)]
+    pub rates: Rates,
+    /// How open ports are found.
+    #[arg(long, value_enum, default_value_t = SweepMethod::Auto)]
+    pub sweep: SweepMethod,
+    #[command(flatten)]
+    pub authorization: Authorization,
+    /// Where pairs go; - is standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+}
+
+/// `ajar authorize`.
+#[derive(Debug, Args)]
+pub struct Authorize {
+    /// Addresses, CIDR blocks or ranges to allow.
+    #[arg(value_name = "TARGET", required = true)]
+    pub target: Vec<String>,
+    /// Addresses inside them that stay forbidden.
+    #[arg(long, value_name = "TARGET", value_delimiter = ',')]
+    pub exclude: Vec<String>,
+    /// The Ed25519 SSH key to sign with; ~/.ssh/id_ed25519 where not given.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Whom an owner can write to.
+    #[arg(long, value_name = "MAIL")]
+    pub contact: String,
+    /// For how many days from now.
+    #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3660))]
+    pub days: u32,
+    /// TCP ports; those of the chosen probes where not given.
+    #[arg(long, value_name = "LIST")]
+    pub ports: Option<Ports>,
+    /// Probes, by name.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "all"
+    )]
+    pub probes: Vec<String>,
+    /// How far probes may go.
+    #[arg(long, value_enum, default_value_t = Tier::Deliver)]
+    pub tier: Tier,
+    #[command(flatten)]
+    pub rates: Rates,
+    /// Whose network it is.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub tenant: String,
+    /// The canary's addresses: the only second hop that probes may name.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
+    pub canary: Vec<IpAddr>,
+    /// The canary's mail domains; any domain that is delivered to the canary where not given.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub canary_domain: Vec<String>,
+    /// Where to write it; the signature goes to FILE.sig.
+    #[arg(short, long, value_name = "FILE", default_value = "authorization.toml")]
+    pub output: PathBuf,
+}
+
+/// TLS with certificates on both sides.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Tls {
+    /// Our certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// The authority that the other side must be certified by, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Take plain text over a network.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// A cluster, where one is named.
+#[derive(Debug, Clone, Args)]
+pub struct MaybeCluster {
+    /// The coordinator's URL; the run stays in this process where not given.
+    #[arg(long, value_name = "URL")]
+    pub coordinator: Option<String>,
+    #[command(flatten)]
+    pub tls: Tls,
+}
+
+/// A cluster.
+#[derive(Debug, Clone, Args)]
+pub struct Cluster {
+    /// The coordinator's URL.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7400")]
+    pub coordinator: String,
+    #[command(flatten)]
+    pub tls: Tls,
+}
+
+/// `ajar coordinator`.
+#[derive(Debug, Args)]
+pub struct Coordinator {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7400")]
+    pub listen: std::net::SocketAddr,
+    /// Shards on offer: redis://, rediss://, or memory: for a single coordinator.
+    #[arg(long, value_name = "URL", default_value = "memory:")]
+    pub redis: String,
+    /// The store: postgres:// or a SQLite file.
+    #[arg(long, value_name = "URL", default_value = "ajar.db")]
+    pub store: String,
+    /// Whose signatures are accepted.
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: Tls,
+}
+
+/// `ajar worker`.
+#[derive(Debug, Args)]
+pub struct Worker {
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// The vantage point's name, in results.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub vantage: String,
+    /// Whose signatures are accepted.
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+    /// Targets visited at the same time; as many as descriptors allow where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub capacity: Option<u32>,
+}
+
+/// `ajar canary`.
+#[derive(Debug, Args)]
+pub struct CanaryService {
+    /// The address to bind.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub listen: IpAddr,
+    /// The mail domain that is delivered here.
+    #[arg(long, value_name = "NAME")]
+    pub domain: String,
+    /// Whom an owner can write to, in probing.txt.
+    #[arg(long, value_name = "MAIL")]
+    pub contact: Option<String>,
+    #[command(flatten)]
+    pub ports: CanaryPorts,
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// `ajar campaign`.
+#[derive(Debug, Subcommand)]
+pub enum Campaign {
+    /// Start a campaign and print its id.
+    Submit(Box<Submit>),
+    /// Every campaign, newest first.
+    List(Cluster),
+    /// One campaign.
+    Show(OneCampaign),
+    /// Follow a campaign to its end.
+    Watch(OneCampaign),
+    /// Stop handing out its work.
+    Pause(OneCampaign),
+    /// Go on with it.
+    Resume(OneCampaign),
+    /// End it.
+    Cancel(OneCampaign),
+    /// Pause every running campaign.
+    StopAll(Cluster),
+}
+
+/// `ajar campaign submit`.
+#[derive(Debug, Args)]
+pub struct Submit {
+    #[command(flatten)]
+    pub request: Request,
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// A command on one campaign.
+#[derive(Debug, Args)]
+pub struct OneCampaign {
+    /// The campaign's id.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// `ajar findings`.
+#[derive(Debug, Subcommand)]
+pub enum Findings {
+    /// Findings as a table.
+    List(FindingList),
+    /// Findings for other programs.
+    Export(FindingList),
+    /// One finding, with the conversations that it rests on.
+    Show(FindingShow),
+}
+
+/// Which findings.
+#[derive(Debug, Args)]
+pub struct FindingList {
+    /// Of this campaign only.
+    #[arg(long, value_name = "ID")]
+    pub campaign: Option<String>,
+    /// With one of these verdicts.
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
+    pub verdict: Vec<Verdict>,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// One finding.
+#[derive(Debug, Args)]
+pub struct FindingShow {
+    /// The finding's id, from a result line.
+    #[arg(value_name = "ID")]
+    pub id: String,
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// Where findings are read from.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// The store: a SQLite file or a postgres:// URL.
+    #[arg(long, value_name = "URL", default_value = "ajar.db")]
+    pub store: String,
+    #[command(flatten)]
+    pub cluster: MaybeCluster,
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let duration: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "expected a duration such as 90s or 5m".to_owned())?;
+    u32::try_from(duration.as_secs())
+        .map_err(|_| "expected a duration from 0s to 136 years".to_owned())
+}

@@ -1,0 +1,124 @@
+//! `ajar authorize`: writes an authorization and signs it.
+
+use std::{io::Write, path::PathBuf};
+
+use ajar_model::{Authorization, Target, Timestamp};
+use anyhow::Context;
+use ssh_key::PrivateKey;
+use ulid::Ulid;
+
+use crate::{
+    args,
+    exit::{Ended, OrRefuse, refuse},
+    request,
+};
+
+const SECONDS_A_DAY: i64 = 24 * 60 * 60;
+
+/// Runs it.
+pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
+    let key_path = key_path(&options)?;
+    let key = read_key(&key_path)?;
+    let authorization = authorization(&options)?;
+    let text = authorization.to_toml();
+    let signed = ajar_model::authorization::sign(&text, &key).or_refuse()?;
+    let signature = request::signature_path(&options.output);
+    write_new(&options.output, &signed.text)?;
+    write_new(&signature, &signed.signature)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "wrote {} and {}, valid until {}",
+        options.output.display(),
+        signature.display(),
+        authorization.not_after
+    )?;
+    let public = key.public_key().to_openssh()?;
+    let signers = request::config_directory()
+        .map_or_else(|| "allowed_signers".into(), |d| d.join("allowed_signers"));
+    let line = format!(
+        "{} namespaces=\"{}\" {public}",
+        options.contact,
+        ajar_model::authorization::NAMESPACE
+    );
+    let known = std::fs::read_to_string(&signers)
+        .is_ok_and(|text| text.contains(public.split(' ').nth(1).unwrap_or(&public)));
+    if !known {
+        writeln!(
+            out,
+            "whoever is to accept it adds this line to {}:\n  {line}",
+            signers.display()
+        )?;
+    }
+    Ok(Ended::Finished)
+}
+
+fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
+    let probes = request::probes(&options.probes)?;
+    let ports = match &options.ports {
+        Some(ports) => ports.clone(),
+        None => request::default_ports(&probes, None)?,
+    };
+    let targets = |texts: &[String]| {
+        texts
+            .iter()
+            .map(|text| text.parse::<Target>())
+            .collect::<Result<Vec<_>, _>>()
+            .or_refuse()
+    };
+    let now = Timestamp::from_second(Timestamp::now().as_second())?;
+    Ok(Authorization {
+        version: 1,
+        id: Ulid::new().to_string(),
+        tenant: options.tenant.clone(),
+        contact: options.contact.clone(),
+        networks: targets(&options.target)?,
+        exclude: targets(&options.exclude)?,
+        ports,
+        probes,
+        tier: request::tier(options.tier),
+        rate: options.rates.rate,
+        prefix_rate: options.rates.prefix_rate,
+        not_before: now,
+        not_after: Timestamp::from_second(
+            now.as_second() + i64::from(options.days) * SECONDS_A_DAY,
+        )?,
+        canary: options.canary.clone(),
+        canary_domain: options.canary_domain.clone(),
+    })
+}
+
+fn key_path(options: &args::Authorize) -> anyhow::Result<PathBuf> {
+    match (&options.key, std::env::home_dir()) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(home)) => Ok(home.join(".ssh/id_ed25519")),
+        (None, None) => refuse("there is no home directory to find a key in: give --key FILE"),
+    }
+}
+
+fn read_key(path: &std::path::Path) -> anyhow::Result<PrivateKey> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{name} cannot be read: {error}; make a key with `ssh-keygen -t ed25519`, or name one with --key"))
+        .or_refuse()?;
+    let key = PrivateKey::from_openssh(&text)
+        .map_err(|error| format!("{name} is not an SSH private key: {error}"))
+        .or_refuse()?;
+    if key.is_encrypted() {
+        return refuse(format_args!(
+            "{name} has a passphrase: write the authorization with another key, or sign the file by `ssh-keygen -Y sign -n {} -f {name} FILE`",
+            ajar_model::authorization::NAMESPACE
+        ));
+    }
+    Ok(key)
+}
+
+/// Writes a file; an older one is never replaced, since somebody may rely on it.
+fn write_new(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    let created = std::fs::File::create_new(path);
+    let mut file = created
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+        .or_refuse()?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("{} could not be written", path.display()))
+}

@@ -1,0 +1,166 @@
+//! `ajar campaign …`: submitting and steering campaigns on a cluster.
+
+use std::io::Write;
+
+use ajar_proto::{convert, dial, v1};
+
+use crate::{
+    args, connect,
+    exit::{self, Ended, from_status},
+    scan,
+};
+
+/// Runs it.
+pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
+    match command {
+        args::Campaign::Submit(options) => submit(*options).await,
+        args::Campaign::List(cluster) => list(&at(&cluster)?).await,
+        args::Campaign::Show(one) => show(&at(&one.cluster)?, &one.id).await,
+        args::Campaign::Watch(one) => watch(&at(&one.cluster)?, &one.id).await,
+        args::Campaign::Pause(one) => {
+            let request = v1::PauseRequest { id: one.id };
+            at(&one.cluster)?
+                .campaigns()
+                .pause(request)
+                .await
+                .map_err(from_status)?;
+            Ok(Ended::Finished)
+        }
+        args::Campaign::Resume(one) => {
+            let request = v1::ResumeRequest { id: one.id };
+            at(&one.cluster)?
+                .campaigns()
+                .resume(request)
+                .await
+                .map_err(from_status)?;
+            Ok(Ended::Finished)
+        }
+        args::Campaign::Cancel(one) => {
+            let request = v1::CancelRequest { id: one.id };
+            at(&one.cluster)?
+                .campaigns()
+                .cancel(request)
+                .await
+                .map_err(from_status)?;
+            Ok(Ended::Finished)
+        }
+        args::Campaign::StopAll(cluster) => stop_all(&at(&cluster)?).await,
+    }
+}
+
+fn at(cluster: &args::Cluster) -> anyhow::Result<dial::Coordinator> {
+    connect::dial(&cluster.coordinator, &cluster.tls)
+}
+
+#[tracing::instrument(name = "campaign submit", skip_all)]
+async fn submit(options: args::Submit) -> anyhow::Result<Ended> {
+    let (id, _, _) = scan::submit_to(&at(&options.cluster)?, &options.request).await?;
+    writeln!(std::io::stdout(), "{id}")?;
+    Ok(Ended::Finished)
+}
+
+async fn list(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
+    let listed = coordinator
+        .campaigns()
+        .list(v1::ListRequest {})
+        .await
+        .map_err(from_status)?;
+    for campaign in listed.into_inner().campaigns {
+        writeln!(std::io::stdout(), "{}", line(&campaign)?)?;
+    }
+    Ok(Ended::Finished)
+}
+
+async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
+    let request = v1::GetRequest { id: id.to_owned() };
+    let campaign = coordinator
+        .campaigns()
+        .get(request)
+        .await
+        .map_err(from_status)?
+        .into_inner()
+        .campaign;
+    let campaign = campaign.ok_or_else(|| anyhow::anyhow!("the coordinator sent no campaign"))?;
+    let (spec, progress) = (
+        campaign.spec.clone().unwrap_or_default(),
+        campaign.progress.clone().unwrap_or_default(),
+    );
+    let tally = progress.tally.unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", line(&campaign)?)?;
+    writeln!(
+        out,
+        "targets   {} less {}",
+        spec.targets.join(" "),
+        none(&spec.exclude.join(" "))
+    )?;
+    writeln!(out, "ports     {}", spec.ports)?;
+    writeln!(out, "probes    {}", spec.probes.join(" "))?;
+    writeln!(
+        out,
+        "rate      {}/s, {}/s to each /24 or /64; {}/s leased to {} workers",
+        spec.rate, spec.prefix_rate, progress.rate, progress.workers
+    )?;
+    writeln!(
+        out,
+        "shards    {} of {} closed, {} leased",
+        progress.closed, progress.shards, progress.leased
+    )?;
+    writeln!(
+        out,
+        "outcomes  {} answered, {} refused, {} silent, {} unreachable, {} denied, {} failed, of {}",
+        tally.answered,
+        tally.refused,
+        tally.silent,
+        tally.unreachable,
+        tally.denied,
+        tally.failed,
+        progress.targets
+    )?;
+    for count in &progress.verdicts {
+        writeln!(out, "          {} {}", count.count, count.verdict)?;
+    }
+    Ok(Ended::Finished)
+}
+
+async fn watch(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
+    let stop = scan::stop_on_signal();
+    scan::follow(coordinator, exit::campaign_id(id)?, &stop).await?;
+    match stop.is_cancelled() {
+        true => Ok(Ended::Interrupted),
+        false => show(coordinator, id).await,
+    }
+}
+
+async fn stop_all(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
+    let stopped = coordinator
+        .campaigns()
+        .stop_all(v1::StopAllRequest {})
+        .await
+        .map_err(from_status)?;
+    for id in stopped.into_inner().ids {
+        writeln!(std::io::stdout(), "{id}")?;
+    }
+    Ok(Ended::Finished)
+}
+
+fn line(campaign: &v1::Campaign) -> anyhow::Result<String> {
+    let state = convert::state_in(campaign.state)?;
+    let progress = campaign.progress.clone().unwrap_or_default();
+    let done = ajar_model::Tally::from(progress.tally.unwrap_or_default()).total();
+    let open = progress
+        .verdicts
+        .iter()
+        .find(|count| count.verdict == "open")
+        .map_or(0, |count| count.count);
+    Ok(format!(
+        "{}  {:<10}  {done}/{} targets  {open} open",
+        campaign.id,
+        state.as_str(),
+        progress.targets
+    ))
+}
+
+fn none(text: &str) -> &str {
+    if text.is_empty() { "nothing" } else { text }
+}

@@ -1,0 +1,134 @@
+//! Options from `ajar.toml` and the environment: file < environment < flag.
+//!
+//! The file has a table for each subcommand, with the long names of its options:
+//!
+//! ```toml
+//! [scan]
+//! rate = 2000
+//! exclude = ["192.0.2.1", "192.0.2.9"]
+//! ```
+
+use std::path::Path;
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::exit::{OrRefuse, refuse};
+
+/// The file that is read where it exists.
+pub const FILE: &str = "ajar.toml";
+
+/// Gives every option of a command a name in the environment, and those in the file a default.
+pub fn apply(command: Command, file: &Path) -> anyhow::Result<Command> {
+    let command = with_environment(command, "AJAR");
+    match std::fs::read_to_string(file) {
+        Ok(text) => with_file(command, &text, file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(command),
+        Err(error) => refuse(format_args!("{} cannot be read: {error}", file.display())),
+    }
+}
+
+fn with_environment(command: Command, prefix: &'static str) -> Command {
+    command
+        .mut_args(|arg| match arg.get_long().map(str::to_owned) {
+            Some(long) if !matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) => {
+                let name = long.replace('-', "_").to_uppercase();
+                arg.env(format!("{prefix}_{name}")).hide_env(true)
+            }
+            _ => arg,
+        })
+        .mut_subcommands(|sub| with_environment(sub, prefix))
+}
+
+fn with_file(mut command: Command, text: &str, file: &Path) -> anyhow::Result<Command> {
+    let name = file.display();
+    let tables: toml::Table = toml::from_str(text)
+        .map_err(|error| format!("{name}: {error}"))
+        .or_refuse()?;
+    for (sub, options) in tables {
+        let toml::Value::Table(options) = options else {
+            return refuse(format_args!(
+                "{name}: {sub} is not a table: options stand below [scan] and so on"
+            ));
+        };
+        if command.find_subcommand(&sub).is_none() {
+            return refuse(format_args!("{name}: [{sub}] is not a subcommand of ajar"));
+        }
+        for (option, value) in options {
+            let values = words(&value)
+                .ok_or_else(|| format!("{name}: {sub}.{option} must be text, a number, true or false, or a list of them"))
+                .or_refuse()?;
+            let Some(id) = option_id(&command, &sub, &option) else {
+                return refuse(format_args!("{name}: ajar {sub} has no option --{option}"));
+            };
+            command = command.mut_subcommand(&sub, |sub| {
+                sub.mut_arg(id, |arg: Arg| arg.default_values(values))
+            });
+        }
+    }
+    Ok(command)
+}
+
+fn option_id(command: &Command, sub: &str, option: &str) -> Option<String> {
+    command
+        .find_subcommand(sub)?
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(option))
+        .map(|arg| arg.get_id().to_string())
+}
+
+fn words(value: &toml::Value) -> Option<Vec<String>> {
+    match value {
+        toml::Value::String(text) => Some(vec![text.clone()]),
+        toml::Value::Integer(number) => Some(vec![number.to_string()]),
+        toml::Value::Boolean(flag) => Some(vec![flag.to_string()]),
+        toml::Value::Array(list) => {
+            let words: Option<Vec<Vec<String>>> = list.iter().map(words).collect();
+            words.map(|words| words.concat())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+
+    use super::*;
+    use crate::args::{Cli, Command as Sub};
+
+    fn rate(file: &str, args: &[&str]) -> anyhow::Result<u32> {
+        let command = with_file(Cli::command(), file, Path::new("ajar.toml"))?;
+        let matches = command.try_get_matches_from(args)?;
+        match Cli::from_arg_matches(&matches)?.command {
+            Sub::Scan(scan) => Ok(scan.request.rates.rate),
+            _ => anyhow::bail!("not a scan"),
+        }
+    }
+
+    #[test]
+    fn a_flag_outranks_the_file_and_the_file_outranks_the_default() {
+        assert_eq!(rate("", &["ajar", "scan", "::1"]).unwrap(), 500);
+        assert_eq!(
+            rate("[scan]\nrate = 7", &["ajar", "scan", "::1"]).unwrap(),
+            7
+        );
+        assert_eq!(
+            rate("[scan]\nrate = 7", &["ajar", "scan", "::1", "--rate", "9"]).unwrap(),
+            9
+        );
+    }
+
+    #[test]
+    fn what_the_file_misspells_is_named() {
+        let check = |file: &str, expect: &str| {
+            let error = rate(file, &["ajar", "scan", "::1"])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        check("[scan]\nrates = 7", "--rates");
+        check("[scam]\nrate = 7", "[scam]");
+        check("rate = 7", "rate is not a table");
+        check("[scan", "ajar.toml");
+    }
+}

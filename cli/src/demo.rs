@@ -1,0 +1,179 @@
+//! `ajar demo`: audits a small lab of honest and lying services that it starts itself on loopback.
+
+use std::{io::Write, net::Ipv4Addr, sync::Arc};
+
+use ajar_canary::Ports;
+use ajar_model::signers::AllowedSigners;
+use ajar_model::{CampaignId, Canary, Finding, Spec, Target, Tier, Verdict, campaign::Sweep};
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use crate::{
+    args,
+    cluster::{self, Cluster},
+    exit::Ended,
+    lab::{Lab, Service},
+    output::Sink,
+    request, scan,
+};
+
+/// Fast enough for loopback, where nobody else is disturbed.
+const RATE: u32 = 200;
+/// Relayed mail of the lab arrives within a moment.
+const SETTLE_SECS: u32 = 3;
+const DOMAIN: &str = "canary.test";
+
+/// Runs it.
+pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
+    let sink = Sink::open(&options.output)?;
+    let directory = tempfile::tempdir()?;
+    let store = match &options.store {
+        Some(store) => store.clone(),
+        None => directory
+            .path()
+            .join("demo.db")
+            .to_string_lossy()
+            .into_owned(),
+    };
+    let stop = scan::stop_on_signal();
+    let mut cluster = Cluster::start(&store, AllowedSigners::default(), None).await?;
+    let shutdown = CancellationToken::new();
+    let canary_options = ajar_canary::Options {
+        address: Ipv4Addr::LOCALHOST.into(),
+        ports: Ports::any(),
+        domain: DOMAIN.to_owned(),
+        key: ajar_canary::key::load_or_create(&directory.path().join("canary.key"))?,
+        contact: None,
+    };
+    let recorder = Arc::new(cluster::Reporting(cluster.coordinator.clone()));
+    let canary = ajar_canary::serve(canary_options, recorder, shutdown.clone()).await?;
+    let lab = Lab::start(canary.canary(), shutdown.clone()).await?;
+    introduce(lab.services())?;
+
+    let spec = spec(&lab, canary.canary().clone())?;
+    let id = CampaignId(Ulid::new());
+    scan::submit(&cluster.coordinator, id, &spec).await?;
+    cluster.work(
+        AllowedSigners::default(),
+        canary.canary().destinations().to_vec(),
+    );
+    scan::follow(&cluster.coordinator, id, &stop).await?;
+    if stop.is_cancelled() {
+        cluster.stop().await?;
+        return Ok(Ended::Interrupted);
+    }
+    let mut findings = Vec::new();
+    scan::each_endpoint(&cluster.coordinator, Some(id), &[], |finding| {
+        findings.push(finding);
+        Ok(())
+    })
+    .await?;
+    let mut writer = sink.begin()?;
+    findings
+        .iter()
+        .try_for_each(|finding| writer.write(finding))?;
+    writer.finish()?;
+    let wrong = wrong(lab.services(), &findings);
+    conclude(lab.services().len(), &wrong)?;
+    if options.keep {
+        let _ = writeln!(std::io::stderr(), "\nthe lab stays up until Ctrl-C");
+        stop.cancelled().await;
+    }
+    shutdown.cancel();
+    cluster.stop().await?;
+    if wrong.is_empty() {
+        return Ok(Ended::Finished);
+    }
+    anyhow::bail!("{} of the lab's services were judged wrongly", wrong.len())
+}
+
+fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
+    let mut targets: Vec<Target> = lab
+        .services()
+        .iter()
+        .map(|service| service.endpoint.ip().into())
+        .collect();
+    targets.sort();
+    targets.dedup();
+    Ok(Spec {
+        tenant: "demo".to_owned(),
+        targets,
+        exclude: Vec::new(),
+        ports: ajar_model::Ports::new(
+            lab.services().iter().map(|service| service.endpoint.port()),
+        )?,
+        probes: request::probes(&["all".to_owned()])?,
+        rate: RATE,
+        prefix_rate: RATE,
+        tier: Tier::Deliver,
+        sweep: Sweep::Connect,
+        settle_secs: SETTLE_SECS,
+        canary,
+        authorization: None,
+        traceparent: None,
+    })
+}
+
+fn introduce(services: &[Service]) -> std::io::Result<()> {
+    let mut err = std::io::stderr().lock();
+    writeln!(
+        err,
+        "a lab of {} services is up on loopback; nothing leaves this machine:\n",
+        services.len()
+    )?;
+    for Service {
+        name,
+        summary,
+        endpoint,
+        ..
+    } in services
+    {
+        writeln!(err, "  {:<21} {name:<24} {summary}", endpoint.to_string())?;
+    }
+    writeln!(
+        err,
+        "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1\n"
+    )
+}
+
+/// Services whose verdict is not what they really are.
+fn wrong<'a>(services: &'a [Service], findings: &[Finding]) -> Vec<(&'a Service, Option<Verdict>)> {
+    let verdict = |service: &Service| {
+        let at = |finding: &&Finding| {
+            (finding.ip, finding.port) == (service.endpoint.ip(), service.endpoint.port())
+        };
+        findings.iter().find(at).map(|finding| finding.verdict)
+    };
+    services
+        .iter()
+        .map(|service| (service, verdict(service)))
+        .filter(|(service, verdict)| *verdict != Some(service.expect))
+        .collect()
+}
+
+fn conclude(all: usize, wrong: &[(&Service, Option<Verdict>)]) -> std::io::Result<()> {
+    let mut err = std::io::stderr().lock();
+    writeln!(
+        err,
+        "\n{} of {all} services were judged as what they are",
+        all - wrong.len()
+    )?;
+    for (service, verdict) in wrong {
+        let got = verdict.map_or("nothing", Verdict::as_str);
+        writeln!(
+            err,
+            "  {} at {}: {got} instead of {}",
+            service.name,
+            service.endpoint,
+            service.expect.as_str()
+        )?;
+    }
+    writeln!(
+        err,
+        "\nnext:\n  \
+         ajar scan 127.0.0.1 -p 25,1080,3128,8080            audit this machine; loopback needs no authorization\n  \
+         ajar authorize 198.51.100.0/24 --contact you@example.net --canary 192.0.2.1\n                                                      \
+         write down and sign what you may audit\n  \
+         ajar scan --authorization authorization.toml        audit it, within its limits"
+    )
+}

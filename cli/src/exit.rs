@@ -1,0 +1,77 @@
+//! What a run ends with: the exit statuses that scripts rely on.
+
+use std::process::ExitCode;
+
+use ajar_model::CampaignId;
+
+/// How a run that was not refused ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that was asked for is done.
+    Finished,
+    /// `--fail-on` found what it was looking for.
+    Found,
+    /// Stopped before its end.
+    Interrupted,
+}
+
+impl From<Ended> for ExitCode {
+    fn from(ended: Ended) -> Self {
+        ExitCode::from(match ended {
+            Ended::Finished => 0,
+            Ended::Found => 3,
+            Ended::Interrupted => 130,
+        })
+    }
+}
+
+/// The request was wrong or not allowed, and nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Refuses a request.
+pub fn refuse<T>(cause: impl std::fmt::Display) -> anyhow::Result<T> {
+    Err(Refused(cause.to_string()).into())
+}
+
+/// Makes an error a refusal of the request.
+pub trait OrRefuse<T> {
+    /// The value, or a refusal with the error's text.
+    fn or_refuse(self) -> anyhow::Result<T>;
+}
+
+impl<T, E: std::fmt::Display> OrRefuse<T> for Result<T, E> {
+    fn or_refuse(self) -> anyhow::Result<T> {
+        self.or_else(refuse)
+    }
+}
+
+/// The exit status of an error.
+pub fn status(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(match error.is::<Refused>() {
+        true => 2,
+        false => 1,
+    })
+}
+
+/// What a coordinator's refusal or failure is for the person who reads it.
+pub fn from_status(status: tonic::Status) -> anyhow::Error {
+    use tonic::Code;
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition => Refused(text).into(),
+        Code::Unavailable => anyhow::anyhow!("the coordinator does not answer: {text}"),
+        _ => anyhow::anyhow!("the coordinator failed: {text}"),
+    }
+}
+
+/// A campaign's id from the command line.
+pub fn campaign_id(text: &str) -> anyhow::Result<CampaignId> {
+    text.parse().or_refuse()
+}

@@ -1,0 +1,101 @@
+//! `ajar findings …`: reading results again, from a store or a cluster.
+
+use std::io::Write;
+
+use ajar_model::{Finding, Observation, evidence::Direction};
+use ajar_proto::v1;
+
+use crate::{
+    args,
+    args::Format,
+    cluster::Reader,
+    exit::{self, Ended, from_status},
+    output::Sink,
+    scan,
+};
+
+/// Runs it.
+pub async fn run(command: args::Findings) -> anyhow::Result<Ended> {
+    match command {
+        args::Findings::List(options) => list(options, Format::Table).await,
+        args::Findings::Export(options) => list(options, Format::Jsonl).await,
+        args::Findings::Show(options) => show(options).await,
+    }
+}
+
+async fn list(mut options: args::FindingList, usual: Format) -> anyhow::Result<Ended> {
+    let campaign = options
+        .campaign
+        .as_deref()
+        .map(exit::campaign_id)
+        .transpose()?;
+    options.output.format.get_or_insert(usual);
+    let sink = Sink::open(&options.output)?;
+    let reader = Reader::open(&options.source).await?;
+    let mut writer = sink.begin()?;
+    scan::each_endpoint(&reader.coordinator, campaign, &options.verdict, |finding| {
+        writer.write(&finding)
+    })
+    .await?;
+    writer.finish()?;
+    reader.close().await?;
+    Ok(Ended::Finished)
+}
+
+async fn show(options: args::FindingShow) -> anyhow::Result<Ended> {
+    let reader = Reader::open(&options.source).await?;
+    let request = v1::ShowRequest { id: options.id };
+    let shown = reader
+        .coordinator
+        .findings()
+        .show(request)
+        .await
+        .map_err(from_status)?
+        .into_inner();
+    let finding = shown.finding.map(Finding::try_from).transpose()?;
+    let mut out = std::io::stdout().lock();
+    if let Some(finding) = finding {
+        serde_json::to_writer_pretty(&mut out, &finding)?;
+        writeln!(out)?;
+    }
+    for observation in shown.observations {
+        print(&mut out, &Observation::try_from(observation)?)?;
+    }
+    reader.close().await?;
+    Ok(Ended::Finished)
+}
+
+fn print(out: &mut impl Write, observation: &Observation) -> std::io::Result<()> {
+    let Observation {
+        endpoint,
+        probe,
+        vantage,
+        visit,
+        started_at,
+        ..
+    } = observation;
+    writeln!(
+        out,
+        "\n{probe} at {endpoint} from {vantage}, visit {visit}, {started_at}"
+    )?;
+    for attempt in &observation.evidence.attempts {
+        let receipt = if attempt.answer.is_some() {
+            ", answered by the canary"
+        } else {
+            ""
+        };
+        writeln!(out, "  {} {:?}{receipt}", attempt.variant, attempt.reply)?;
+    }
+    for entry in &observation.evidence.transcript {
+        let mark = match entry.direction {
+            Direction::Sent => ">",
+            Direction::Received => "<",
+            Direction::Event => "*",
+        };
+        for line in entry.text.raw().lines() {
+            let line = ajar_model::Untrusted::from(line.to_owned());
+            writeln!(out, "  {:>7} ms {mark} {}", entry.at_ms, line.clean())?;
+        }
+    }
+    Ok(())
+}

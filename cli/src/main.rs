@@ -1,0 +1,97 @@
+//! The `ajar` command.
+//!
+//! Each subcommand is one file; [`cluster`] is the whole cluster in this process, on which `demo`, `scan` and `sweep` run.
+
+use std::{path::Path, process::ExitCode};
+
+use args::{Cli, Command};
+use clap::{CommandFactory, FromArgMatches};
+use exit::Ended;
+
+mod args;
+mod authorize;
+mod campaign;
+mod cluster;
+mod config;
+mod connect;
+mod demo;
+mod exit;
+mod findings;
+mod lab;
+mod output;
+mod probes;
+mod progress;
+mod request;
+mod scan;
+mod services;
+mod sweep;
+mod targets;
+mod telemetry;
+
+fn main() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return fail(&error),
+    };
+    // Two providers are linked by two dependencies otherwise, and rustls would not know which one to take.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let ended = runtime.block_on(async {
+        let telemetry = telemetry::start(cli.log_json, usual_level(&cli.command))?;
+        let ended = run(cli.command).await;
+        telemetry.end();
+        ended
+    });
+    match ended {
+        Ok(ended) => ended.into(),
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<Ended> {
+    match command {
+        Command::Demo(options) => demo::run(options).await,
+        Command::Scan(options) => scan::run(*options).await,
+        Command::Authorize(options) => authorize::run(options),
+        Command::Coordinator(options) => services::coordinator(options).await,
+        Command::Worker(options) => services::worker(options).await,
+        Command::Canary(options) => services::canary(options).await,
+        Command::Campaign(command) => campaign::run(command).await,
+        Command::Findings(command) => findings::run(command).await,
+        Command::Probes => probes::run(),
+        Command::Sweep(options) => sweep::run(*options).await,
+    }
+}
+
+fn parse() -> anyhow::Result<Cli> {
+    let command = config::apply(Cli::command(), Path::new(config::FILE))?;
+    // nmap's spelling of --targets.
+    let words = std::env::args_os().map(|word| match word == "-iL" {
+        true => "--targets".into(),
+        false => word,
+    });
+    let matches = command
+        .try_get_matches_from(words)
+        .unwrap_or_else(|error| error.exit());
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+}
+
+/// Services tell what they do; a command on a terminal speaks only when something is wrong.
+fn usual_level(command: &Command) -> &'static str {
+    match command {
+        Command::Coordinator(_) | Command::Worker(_) | Command::Canary(_) => "info",
+        _ => "warn",
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "this is the command line")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("ajar: {error:#}");
+    exit::status(error)
+}

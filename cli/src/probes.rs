@@ -1,0 +1,28 @@
+//! `ajar probes`: the catalogue.
+
+use std::io::Write;
+
+use ajar_probe::PROBES;
+use comfy_table::{Table, presets};
+
+use crate::exit::Ended;
+
+/// Prints it.
+pub fn run() -> anyhow::Result<Ended> {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(["PROBE", "TIER", "PORTS", "WHAT IT TRIES"]);
+    for probe in PROBES {
+        let ports: Vec<String> = probe.ports().iter().map(u16::to_string).collect();
+        let tier = format!("{:?}", probe.tier()).to_lowercase();
+        table.add_row([
+            probe.id().to_string(),
+            tier,
+            ports.join(","),
+            probe.summary().to_owned(),
+        ]);
+    }
+    writeln!(std::io::stdout(), "{table}")?;
+    Ok(Ended::Finished)
+}

@@ -1,0 +1,263 @@
+//! From options to a specification: what `scan` and `campaign submit` have in common.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use ajar_model::{
+    Authorization, Canary, Ports, ProbeId, SignedAuthorization, Spec, Target, Tier, Timestamp,
+    campaign::Sweep, signers::AllowedSigners,
+};
+use ajar_probe::PROBES;
+
+use crate::{
+    args,
+    exit::{OrRefuse, refuse},
+    targets,
+};
+
+/// A specification that lacks only its canary.
+pub struct Request {
+    /// Addresses.
+    pub targets: Vec<Target>,
+    /// Exclusions.
+    pub exclude: Vec<Target>,
+    /// Ports.
+    pub ports: Ports,
+    /// Probes.
+    pub probes: Vec<ProbeId>,
+    /// Rates.
+    pub rates: args::Rates,
+    /// Tier.
+    pub tier: Tier,
+    /// Sweep.
+    pub sweep: Sweep,
+    /// Seconds.
+    pub settle: u32,
+    /// The signed scope, and what it says.
+    pub authorization: Option<(SignedAuthorization, Authorization)>,
+}
+
+impl Request {
+    /// Reads options and files; refuses what cannot be run. `signers` are those that this side accepts.
+    pub async fn read(options: &args::Request, signers: &AllowedSigners) -> anyhow::Result<Self> {
+        let probes = probes(&options.probes)?;
+        let mut listed = targets::read(&options.targets).await?;
+        let authorization = authorization(&options.authorization, signers)?;
+        if !listed.named {
+            match &authorization {
+                Some((_, authorization)) => listed.include.clone_from(&authorization.networks),
+                None => {
+                    return refuse(
+                        "no target was given: name one, or give --authorization FILE to audit all of it",
+                    );
+                }
+            }
+        }
+        if let Some((_, authorization)) = &authorization {
+            // What the authorization leaves out is not asked for in the first place.
+            listed.exclude.extend(&authorization.exclude);
+        }
+        let ports = match &options.targets.ports {
+            Some(ports) => ports.clone(),
+            None => default_ports(
+                &probes,
+                authorization
+                    .as_ref()
+                    .map(|(_, authorization)| authorization),
+            )?,
+        };
+        Ok(Self {
+            targets: listed.include,
+            exclude: listed.exclude,
+            ports,
+            probes,
+            rates: options.rates,
+            tier: tier(options.tier),
+            sweep: sweep(options.sweep),
+            settle: options.settle,
+            authorization,
+        })
+    }
+
+    /// True where every target is on loopback.
+    pub fn is_loopback(&self) -> bool {
+        self.targets
+            .iter()
+            .all(|target| target.first.is_loopback() && target.last.is_loopback())
+    }
+
+    /// Where the canary is to be: as asked, or as the authorization says, or on loopback.
+    pub fn canary_address(&self, asked: Option<IpAddr>) -> anyhow::Result<IpAddr> {
+        let authorized = self
+            .authorization
+            .as_ref()
+            .and_then(|(_, a)| a.canary.first().copied());
+        match asked.or(authorized) {
+            Some(address) => Ok(address),
+            None if self.is_loopback() => Ok(Ipv4Addr::LOCALHOST.into()),
+            None => refuse(
+                "no canary: give --canary ADDR, an address of this machine that the targets can reach",
+            ),
+        }
+    }
+
+    /// The canary's mail domain: as asked, or as the authorization says.
+    pub fn canary_domain(&self, asked: Option<&str>) -> String {
+        let authorized = self
+            .authorization
+            .as_ref()
+            .and_then(|(_, a)| a.canary_domain.first().cloned());
+        asked
+            .map(str::to_owned)
+            .or(authorized)
+            .unwrap_or_else(|| "canary.test".to_owned())
+    }
+
+    /// The whole specification.
+    pub fn with_canary(self, canary: Canary) -> Spec {
+        let (authorization, tenant) = match self.authorization {
+            Some((signed, authorization)) => (Some(signed), authorization.tenant),
+            None => (None, "default".to_owned()),
+        };
+        Spec {
+            tenant,
+            targets: self.targets,
+            exclude: self.exclude,
+            ports: self.ports,
+            probes: self.probes,
+            rate: self.rates.rate,
+            prefix_rate: self.rates.prefix_rate,
+            tier: self.tier,
+            sweep: self.sweep,
+            settle_secs: self.settle,
+            canary,
+            authorization,
+            traceparent: None,
+        }
+    }
+}
+
+/// Probes by name; `all` is every one.
+pub fn probes(names: &[String]) -> anyhow::Result<Vec<ProbeId>> {
+    let mut chosen = Vec::new();
+    for name in names {
+        let known = PROBES
+            .iter()
+            .map(|probe| probe.id())
+            .filter(|id| name == "all" || id.as_str() == name);
+        let before = chosen.len();
+        chosen.extend(known);
+        if chosen.len() == before {
+            return refuse(format_args!(
+                "{name:?} is not a probe: `ajar probes` lists them"
+            ));
+        }
+    }
+    chosen.sort();
+    chosen.dedup();
+    if chosen.is_empty() {
+        return refuse("no probe was chosen: `ajar probes` lists them");
+    }
+    Ok(chosen)
+}
+
+/// The ports of the probes, as far as the authorization has them.
+pub fn default_ports(
+    probes: &[ProbeId],
+    authorization: Option<&Authorization>,
+) -> anyhow::Result<Ports> {
+    let ports = PROBES
+        .iter()
+        .filter(|probe| probes.contains(&probe.id()))
+        .flat_map(|probe| probe.ports().iter().copied())
+        .filter(|&port| {
+            authorization.is_none_or(|authorization| authorization.ports.contains(port))
+        });
+    Ports::new(ports).or_refuse()
+}
+
+/// The signers that are accepted: of the file that is named, or of the usual one where it exists.
+pub fn signers(named: Option<&Path>) -> anyhow::Result<AllowedSigners> {
+    let usual = config_directory().map(|directory| directory.join("allowed_signers"));
+    let path = match (named, usual) {
+        (Some(named), _) => named.to_owned(),
+        (None, Some(usual)) if usual.exists() => usual,
+        (None, _) => return Ok(AllowedSigners::default()),
+    };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("{name} cannot be read: {error}"))
+        .or_refuse()?;
+    AllowedSigners::parse(&text, &name).or_refuse()
+}
+
+/// `~/.config/ajar`, or what XDG says.
+pub fn config_directory() -> Option<PathBuf> {
+    xdg("XDG_CONFIG_HOME", ".config")
+}
+
+/// `~/.local/state/ajar`, or what XDG says.
+pub fn state_directory() -> Option<PathBuf> {
+    xdg("XDG_STATE_HOME", ".local/state")
+}
+
+fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let set = std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
+    let base = set.or_else(|| Some(std::env::home_dir()?.join(below_home)))?;
+    Some(base.join("ajar"))
+}
+
+fn authorization(
+    options: &args::Authorization,
+    signers: &AllowedSigners,
+) -> anyhow::Result<Option<(SignedAuthorization, Authorization)>> {
+    let Some(file) = &options.authorization else {
+        return Ok(None);
+    };
+    let signature = signature_path(file);
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    };
+    let text = read(file).or_refuse()?;
+    let signature = read(&signature)
+        .map_err(|error| format!("the authorization is not signed: {error}"))
+        .or_refuse()?;
+    let signed = SignedAuthorization { text, signature };
+    let verified = signed
+        .verify(signers, Timestamp::now())
+        .map_err(|error| format!("{}: {error}", file.display()))
+        .or_refuse()?;
+    Ok(Some((signed, verified.authorization)))
+}
+
+/// Where the signature of a file is.
+pub fn signature_path(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+/// The model's tier.
+pub fn tier(tier: args::Tier) -> Tier {
+    match tier {
+        args::Tier::Connect => Tier::Connect,
+        args::Tier::Handshake => Tier::Handshake,
+        args::Tier::Envelope => Tier::Envelope,
+        args::Tier::Deliver => Tier::Deliver,
+    }
+}
+
+/// The model's sweep.
+pub fn sweep(method: args::SweepMethod) -> Sweep {
+    match method {
+        args::SweepMethod::Auto => Sweep::Auto,
+        args::SweepMethod::Syn => Sweep::Syn,
+        args::SweepMethod::Connect => Sweep::Connect,
+        args::SweepMethod::None => Sweep::None,
+    }
+}

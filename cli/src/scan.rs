@@ -1,0 +1,389 @@
+//! `ajar scan`: one audit, in this process or on a cluster, from its request to its results.
+
+use std::{io::Write, net::SocketAddr, sync::Arc};
+
+use ajar_canary::Handle;
+use ajar_model::{CampaignId, Canary, Finding, Spec, Verdict};
+use ajar_proto::{convert, dial, v1};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use ulid::Ulid;
+
+use crate::{
+    args,
+    cluster::{self, Cluster},
+    connect,
+    exit::{self, Ended, OrRefuse, from_status, refuse},
+    output::Sink,
+    progress::Display,
+    request::{self, Request},
+};
+
+/// Runs it.
+pub async fn run(options: args::Scan) -> anyhow::Result<Ended> {
+    let sink = Sink::open(&options.output)?;
+    match &options.cluster.coordinator {
+        Some(url) => {
+            let coordinator = connect::dial(url, &options.cluster.tls)?;
+            on_cluster(&options, coordinator, sink).await
+        }
+        None => here(&options, sink).await,
+    }
+}
+
+async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
+    let signers = request::signers(options.request.authorization.allowed_signers.as_deref())?;
+    let stop = stop_on_signal();
+    match &options.resume {
+        Some(id) => {
+            let id = exit::campaign_id(id)?;
+            let mut cluster = Cluster::start(&options.store, signers.clone(), Some(id)).await?;
+            let campaign = cluster.store().campaign(id).await?;
+            let Some(campaign) = campaign else {
+                return refuse(format_args!("{} has no campaign {id}", options.store));
+            };
+            if !campaign.state.is_final() {
+                let canary = start_canary(
+                    &options.request.canary_service,
+                    Some(&campaign.spec.canary),
+                    campaign.spec.canary.address,
+                    &campaign.spec.canary.domain,
+                    &cluster,
+                )
+                .await?;
+                resume(&cluster.coordinator, id).await?;
+                cluster.work(signers, own_addresses(canary.canary()));
+            }
+            finish(cluster, id, options, sink, stop).await
+        }
+        None => {
+            let request = Request::read(&options.request, &signers).await?;
+            let address = request.canary_address(options.request.canary)?;
+            let domain = request.canary_domain(options.request.canary_domain.as_deref());
+            let mut cluster = Cluster::start(&options.store, signers.clone(), None).await?;
+            let canary = start_canary(
+                &options.request.canary_service,
+                None,
+                address,
+                &domain,
+                &cluster,
+            )
+            .await?;
+            let spec = request.with_canary(canary.canary().clone());
+            let id = CampaignId(Ulid::new());
+            let targets = submit(&cluster.coordinator, id, &spec).await?;
+            announce(id, targets, &spec);
+            cluster.work(signers, own_addresses(canary.canary()));
+            finish(cluster, id, options, sink, stop).await
+        }
+    }
+}
+
+/// Follows a campaign of this process to its end, and writes its results.
+async fn finish(
+    cluster: Cluster,
+    id: CampaignId,
+    options: &args::Scan,
+    sink: Sink,
+    stop: CancellationToken,
+) -> anyhow::Result<Ended> {
+    let ended = follow(&cluster.coordinator, id, &stop).await;
+    if stop.is_cancelled() {
+        pause(&cluster.coordinator, id).await?;
+        cluster.stop().await?;
+        say_how_to_resume(id, options);
+        return Ok(Ended::Interrupted);
+    }
+    ended?;
+    let ended = write_findings(&cluster.coordinator, id, sink, &options.fail_on).await?;
+    cluster.stop().await?;
+    Ok(ended)
+}
+
+async fn on_cluster(
+    options: &args::Scan,
+    coordinator: dial::Coordinator,
+    sink: Sink,
+) -> anyhow::Result<Ended> {
+    let stop = stop_on_signal();
+    let id = match &options.resume {
+        Some(id) => {
+            let id = exit::campaign_id(id)?;
+            resume(&coordinator, id).await?;
+            id
+        }
+        None => {
+            let (id, targets, spec) = submit_to(&coordinator, &options.request).await?;
+            announce(id, targets, &spec);
+            id
+        }
+    };
+    let ended = follow(&coordinator, id, &stop).await;
+    if stop.is_cancelled() {
+        pause(&coordinator, id).await?;
+        say_how_to_resume(id, options);
+        return Ok(Ended::Interrupted);
+    }
+    ended?;
+    write_findings(&coordinator, id, sink, &options.fail_on).await
+}
+
+/// Submits a request to a cluster, whose canary it uses.
+pub async fn submit_to(
+    coordinator: &dial::Coordinator,
+    options: &args::Request,
+) -> anyhow::Result<(CampaignId, u64, Spec)> {
+    let signers = request::signers(options.authorization.allowed_signers.as_deref())?;
+    let request = Request::read(options, &signers).await?;
+    let canary = registered_canary(coordinator, options).await?;
+    let spec = request.with_canary(canary);
+    let id = CampaignId(Ulid::new());
+    let targets = submit(coordinator, id, &spec).await?;
+    Ok((id, targets, spec))
+}
+
+async fn registered_canary(
+    coordinator: &dial::Coordinator,
+    options: &args::Request,
+) -> anyhow::Result<Canary> {
+    let listed = coordinator
+        .campaigns()
+        .list_canaries(v1::ListCanariesRequest {})
+        .await;
+    let canaries = listed.map_err(from_status)?.into_inner().canaries;
+    for canary in canaries {
+        let canary = Canary::try_from(canary)?;
+        let address_fits = options
+            .canary
+            .is_none_or(|address| address == canary.address);
+        let domain_fits = options
+            .canary_domain
+            .as_ref()
+            .is_none_or(|domain| *domain == canary.domain);
+        if address_fits && domain_fits {
+            return Ok(canary);
+        }
+    }
+    refuse("the cluster has no such canary: start one with `ajar canary --coordinator URL`")
+}
+
+async fn start_canary(
+    options: &args::CanaryPorts,
+    before: Option<&Canary>,
+    address: std::net::IpAddr,
+    domain: &str,
+    cluster: &Cluster,
+) -> anyhow::Result<Handle> {
+    let options = connect::canary_options(options, before, address, domain, None)?;
+    let recorder = Arc::new(cluster::Reporting(cluster.coordinator.clone()));
+    let handle = ajar_canary::serve(options, recorder, CancellationToken::new())
+        .await
+        .or_refuse()?;
+    for note in handle.notes() {
+        tracing::warn!("{note}");
+    }
+    if let Some(before) = before.filter(|before| before.key != handle.canary().key) {
+        return refuse(format_args!(
+            "the campaign was begun with the canary key {}, and this one is {}: give the old one with --canary-key",
+            before.key,
+            handle.canary().key
+        ));
+    }
+    Ok(handle)
+}
+
+/// The canary's own doors are not to be audited: they would prove themselves.
+fn own_addresses(canary: &Canary) -> Vec<SocketAddr> {
+    canary.destinations().to_vec()
+}
+
+/// Sends a campaign to a coordinator; says how many targets it has.
+pub async fn submit(
+    coordinator: &dial::Coordinator,
+    id: CampaignId,
+    spec: &Spec,
+) -> anyhow::Result<u64> {
+    let request = v1::SubmitRequest {
+        id: id.to_string(),
+        spec: Some(spec.into()),
+    };
+    let submitted = coordinator.campaigns().submit(request).await;
+    Ok(submitted.map_err(from_status)?.into_inner().targets)
+}
+
+async fn resume(coordinator: &dial::Coordinator, id: CampaignId) -> anyhow::Result<()> {
+    let request = v1::ResumeRequest { id: id.to_string() };
+    coordinator
+        .campaigns()
+        .resume(request)
+        .await
+        .map_err(from_status)?;
+    Ok(())
+}
+
+async fn pause(coordinator: &dial::Coordinator, id: CampaignId) -> anyhow::Result<()> {
+    let request = v1::PauseRequest { id: id.to_string() };
+    match coordinator.campaigns().pause(request).await {
+        Err(status) if status.code() != tonic::Code::FailedPrecondition => Err(from_status(status)),
+        _ => Ok(()),
+    }
+}
+
+/// Shows a campaign's progress until it is over, or `stop` is asked for.
+pub async fn follow(
+    coordinator: &dial::Coordinator,
+    id: CampaignId,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let request = v1::WatchRequest { id: id.to_string() };
+    let mut watch = coordinator
+        .campaigns()
+        .watch(request)
+        .await
+        .map_err(from_status)?
+        .into_inner();
+    let mut display: Option<Display> = None;
+    loop {
+        let seen = tokio::select! {
+            seen = watch.next() => seen,
+            () = stop.cancelled() => break,
+        };
+        let Some(seen) = seen else { break };
+        let seen = seen.map_err(from_status)?;
+        let targets = seen
+            .progress
+            .as_ref()
+            .map_or(0, |progress| progress.targets);
+        display
+            .get_or_insert_with(|| Display::new(targets))
+            .show(&seen);
+        match convert::state_in(seen.state)? {
+            ajar_model::campaign::State::Cancelled => {
+                return Err(anyhow::anyhow!("campaign {id} was cancelled"));
+            }
+            state if state.is_final() => break,
+            _ => {}
+        }
+    }
+    if let Some(display) = display {
+        display.end();
+    }
+    Ok(())
+}
+
+/// Writes a campaign's results, one line for each endpoint that answered.
+async fn write_findings(
+    coordinator: &dial::Coordinator,
+    id: CampaignId,
+    sink: Sink,
+    fail_on: &[Verdict],
+) -> anyhow::Result<Ended> {
+    let mut writer = sink.begin()?;
+    let mut found = false;
+    each_endpoint(coordinator, Some(id), &[], |finding| {
+        found |= fail_on.contains(&finding.verdict);
+        writer.write(&finding)
+    })
+    .await?;
+    writer.finish()?;
+    Ok(if found { Ended::Found } else { Ended::Finished })
+}
+
+/// Calls `each` with the merged finding of every endpoint, in the order of results.
+pub async fn each_endpoint(
+    coordinator: &dial::Coordinator,
+    campaign: Option<CampaignId>,
+    verdicts: &[Verdict],
+    mut each: impl FnMut(Finding) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let request = v1::ListFindingsRequest {
+        campaign: campaign.map(|id| id.to_string()).unwrap_or_default(),
+        verdicts: Vec::new(),
+    };
+    let mut pages = coordinator
+        .findings()
+        .list(request)
+        .await
+        .map_err(from_status)?
+        .into_inner();
+    let mut last: Option<Finding> = None;
+    let mut pass =
+        |finding: Finding| match verdicts.is_empty() || verdicts.contains(&finding.verdict) {
+            true => each(finding),
+            false => Ok(()),
+        };
+    while let Some(page) = pages.next().await {
+        for finding in page.map_err(from_status)?.findings {
+            let finding = Finding::try_from(finding)?;
+            last = Some(match last.take() {
+                Some(before) if same_endpoint(&before, &finding) => before.merge(finding),
+                Some(before) => {
+                    pass(before)?;
+                    finding
+                }
+                None => finding,
+            });
+        }
+    }
+    last.map_or(Ok(()), pass)
+}
+
+fn same_endpoint(one: &Finding, other: &Finding) -> bool {
+    (one.campaign, one.ip, one.port) == (other.campaign, other.ip, other.port)
+}
+
+/// What is about to happen, and how fast, before the first packet.
+fn announce(id: CampaignId, targets: u64, spec: &Spec) {
+    let authorization = match &spec.authorization {
+        Some(_) => "signed authorization",
+        None => "loopback, no authorization needed",
+    };
+    let _ = writeln!(
+        std::io::stderr(),
+        "campaign {id}: {targets} targets at {}/s, {}/s to each /24 or /64; {authorization}; canary {} for {}",
+        spec.rate,
+        spec.prefix_rate,
+        spec.canary.address,
+        spec.canary.domain,
+    );
+}
+
+fn say_how_to_resume(id: CampaignId, options: &args::Scan) {
+    let place = match &options.cluster.coordinator {
+        Some(url) => format!("--coordinator {url}"),
+        None => format!("--store {}", options.store),
+    };
+    let _ = writeln!(
+        std::io::stderr(),
+        "interrupted; everything so far is kept. go on with:\n  ajar scan --resume {id} {place}"
+    );
+}
+
+/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
+pub fn stop_on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        signal().await;
+        asked.cancel();
+        signal().await;
+        std::process::exit(130);
+    });
+    stop
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}

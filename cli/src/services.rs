@@ -1,0 +1,147 @@
+//! `ajar coordinator`, `ajar worker` and `ajar canary`: the services of a cluster.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use ajar_probe::PROBES;
+use ajar_proto::{dial, v1};
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::{
+    args,
+    cluster::{self, Reporting},
+    connect,
+    exit::{Ended, OrRefuse, from_status},
+    request, scan,
+};
+
+/// Between two attempts to announce a canary.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Serves campaigns, leases and results until a signal.
+pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
+    let tls = connect::server_tls(options.listen.ip(), &options.tls)?;
+    let signers = request::signers(options.allowed_signers.as_deref())?;
+    let stop = scan::stop_on_signal();
+    let opening = async {
+        let store = ajar_store::open(&options.store, &ajar_store::Options::default()).await?;
+        let queue = ajar_queue::open(&options.redis).await?;
+        anyhow::Ok((store, queue))
+    };
+    let (store, queue) = tokio::select! {
+        opened = opening => opened?,
+        () = stop.cancelled() => return Ok(Ended::Finished),
+    };
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| format!("{} cannot be listened on: {error}", options.listen))
+        .or_refuse()?;
+    tracing::info!(listen = %listener.local_addr()?, tls = tls.is_some(), "the coordinator is ready");
+    let options = ajar_coordinator::Options {
+        store,
+        queue,
+        signers,
+        allow_loopback: options.listen.ip().is_loopback(),
+        probes: PROBES.iter().map(|probe| probe.id()).collect(),
+    };
+    ajar_coordinator::serve(options, TcpListenerStream::new(listener), tls, stop).await?;
+    Ok(Ended::Finished)
+}
+
+/// Runs shards until a signal.
+pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
+    let coordinator = connect::dial(&options.cluster.coordinator, &options.cluster.tls)?;
+    let signers = request::signers(options.allowed_signers.as_deref())?;
+    let stop = scan::stop_on_signal();
+    let capacity = match options.capacity {
+        Some(capacity) => capacity as usize,
+        None => cluster::capacity(),
+    };
+    let name = cluster::worker_name();
+    tracing::info!(
+        name,
+        vantage = options.vantage,
+        capacity,
+        coordinator = options.cluster.coordinator,
+        "the worker is ready"
+    );
+    let options = ajar_worker::Options {
+        name,
+        vantage: options.vantage,
+        signers,
+        allow_loopback: coordinator.is_local(),
+        capacity,
+        control_plane: resolved(&options.cluster.coordinator).await,
+        coordinator,
+    };
+    ajar_worker::run(options, stop).await;
+    Ok(Ended::Finished)
+}
+
+/// Receives what open relays and proxies forward, and reports it, until a signal.
+pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
+    let coordinator = connect::dial(&options.cluster.coordinator, &options.cluster.tls)?;
+    let stop = scan::stop_on_signal();
+    let service = connect::canary_options(
+        &options.ports,
+        None,
+        options.listen,
+        &options.domain,
+        options.contact.as_deref(),
+    )?;
+    let recorder = Arc::new(Reporting(coordinator.clone()));
+    let handle = ajar_canary::serve(service, recorder, stop.clone())
+        .await
+        .or_refuse()?;
+    for note in handle.notes() {
+        tracing::warn!("{note}");
+    }
+    let canary = handle.canary().clone();
+    tracing::info!(domain = canary.domain, address = %canary.address, smtp = canary.smtp, http = canary.http, https = canary.https, raw = canary.raw, "the canary is ready");
+    tokio::select! {
+        registered = register(&coordinator, &canary) => registered?,
+        () = stop.cancelled() => {}
+    }
+    handle.join().await;
+    Ok(Ended::Finished)
+}
+
+async fn register(
+    coordinator: &dial::Coordinator,
+    canary: &ajar_model::Canary,
+) -> anyhow::Result<()> {
+    loop {
+        let request = v1::RegisterRequest {
+            canary: Some(canary.into()),
+        };
+        match coordinator.canary().register(request).await {
+            Ok(_) => return Ok(()),
+            Err(status) if status.code() == tonic::Code::Unavailable => {
+                tracing::warn!(
+                    cause = status.message(),
+                    "the coordinator does not answer yet"
+                );
+                tokio::time::sleep(RETRY).await;
+            }
+            Err(status) => {
+                return Err(from_status(status)).context("the coordinator refused this canary");
+            }
+        }
+    }
+}
+
+/// The coordinator's own addresses, which are never probed.
+async fn resolved(url: &str) -> Vec<SocketAddr> {
+    let Some(authority) = url
+        .split("://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+    else {
+        return Vec::new();
+    };
+    match tokio::net::lookup_host(authority).await {
+        Ok(addresses) => addresses.collect(),
+        Err(_) => Vec::new(),
+    }
+}

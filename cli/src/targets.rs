@@ -1,0 +1,101 @@
+//! From what an operator names to addresses: arguments, files, standard input, host names.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
+
+use ajar_model::{Target, target};
+
+use crate::{
+    args,
+    exit::{OrRefuse, Refused, refuse},
+};
+
+/// What a run is to visit, and what not.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Targets; empty where none was named.
+    pub include: Vec<Target>,
+    /// Exclusions.
+    pub exclude: Vec<Target>,
+    /// True where targets were named, if only by an empty file.
+    pub named: bool,
+}
+
+/// Reads what the options name. Host names are resolved once, here.
+pub async fn read(options: &args::Targets) -> anyhow::Result<Listed> {
+    let mut include = Vec::new();
+    for text in &options.target {
+        include.extend(one(text).await?);
+    }
+    if let Some(file) = &options.targets {
+        include.extend(read_file(file).await?);
+    }
+    let mut exclude = Vec::new();
+    for text in &options.exclude {
+        exclude.extend(one(text).await?);
+    }
+    if let Some(file) = &options.exclude_file {
+        exclude.extend(read_file(file).await?);
+    }
+    let named = !options.target.is_empty() || options.targets.is_some();
+    if named && include.is_empty() {
+        return refuse("no target was given: the list is empty");
+    }
+    Ok(Listed {
+        include,
+        exclude,
+        named,
+    })
+}
+
+/// Targets of a file, one a line; `#` starts a comment.
+async fn read_file(file: &Path) -> anyhow::Result<Vec<Target>> {
+    let is_standard_input = file == Path::new("-");
+    let name = match is_standard_input {
+        true => "standard input".to_owned(),
+        false => file.display().to_string(),
+    };
+    let unreadable = |error: std::io::Error| Refused(format!("{name} cannot be read: {error}"));
+    let reader: Box<dyn Read> = match is_standard_input {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(file).map_err(unreadable)?),
+    };
+    let mut targets = Vec::new();
+    for (number, line) in BufReader::new(reader).lines().enumerate() {
+        let line = line.map_err(unreadable)?;
+        let text = line.split('#').next().unwrap_or_default().trim();
+        if text.is_empty() {
+            continue;
+        }
+        let found = one(text).await;
+        targets.extend(
+            found.map_err(|error| Refused(format!("{name}, line {}: {error}", number + 1)))?,
+        );
+    }
+    Ok(targets)
+}
+
+/// The target that a text names; a host name may have several addresses.
+async fn one(text: &str) -> anyhow::Result<Vec<Target>> {
+    match text.parse::<Target>() {
+        Ok(target) => Ok(vec![target]),
+        Err(_) if target::is_host_name(text) => resolve(text).await,
+        Err(error) => refuse(error),
+    }
+}
+
+async fn resolve(name: &str) -> anyhow::Result<Vec<Target>> {
+    let found = tokio::net::lookup_host((name, 0)).await;
+    let found = found
+        .map_err(|error| format!("{name:?} cannot be resolved: {error}"))
+        .or_refuse()?;
+    let mut targets: Vec<Target> = found.map(|address| address.ip().into()).collect();
+    targets.sort();
+    targets.dedup();
+    if targets.is_empty() {
+        return refuse(format_args!("{name:?} has no address"));
+    }
+    Ok(targets)
+}

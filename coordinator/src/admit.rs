@@ -1,0 +1,132 @@
+//! Whether a campaign may run at all: its shape, its authorization, and a note of who started it.
+
+use std::time::Duration;
+
+use ajar_model::{
+    Campaign, CampaignId, Spec, TargetSpace, Timestamp,
+    authorization::{self, Verified},
+    campaign::{State, Sweep},
+    shard,
+};
+use ajar_store::AuditEntry;
+use sha2::{Digest, Sha256};
+use tonic::Status;
+
+use crate::{Coordinator, campaigns, error};
+
+impl Coordinator {
+    /// Checks and starts a campaign; says how many (address, port) pairs it has.
+    pub(crate) async fn admit(&self, id: CampaignId, spec: Spec) -> Result<u64, Status> {
+        let space = self.check_shape(&spec)?;
+        let verified = self.check_authorization(&spec)?;
+        let pairs = space.addresses() * spec.ports.as_slice().len() as u64;
+        let shards = shard::plan(space.blocks());
+        let campaign = Campaign {
+            id,
+            spec,
+            key: campaigns::nonce_key()?,
+            created_at: Timestamp::now(),
+            state: State::Running,
+        };
+        let store = &self.options.store;
+        if let Some((verified, signed)) =
+            verified.as_ref().zip(campaign.spec.authorization.as_ref())
+        {
+            let digest = Sha256::digest(signed.text.as_bytes()).into();
+            store
+                .register_authorization(&verified.authorization.id, digest)
+                .await
+                .map_err(error::store)?;
+        }
+        let audit = submission(&campaign, verified.as_ref(), pairs);
+        store.audit(&audit).await.map_err(error::store)?;
+        store
+            .create_campaign(&campaign, &shards)
+            .await
+            .map_err(error::store)?;
+        let ids: Vec<_> = (0..shards.len() as u64)
+            .map(|number| ajar_model::ShardId {
+                campaign: id,
+                number,
+            })
+            .collect();
+        // A queue that is away is filled later, from the store.
+        if let Err(error) = self.options.queue.offer(&ids, Duration::ZERO).await {
+            tracing::warn!(%error, "the shards will be offered when the queue is back");
+        }
+        Ok(pairs)
+    }
+
+    fn check_shape(&self, spec: &Spec) -> Result<TargetSpace, Status> {
+        let refuse = |cause: String| Err(Status::invalid_argument(cause));
+        if spec.rate == 0 || spec.prefix_rate == 0 {
+            return refuse(
+                "a rate of 0 would never end: give at least 1 connection a second".to_owned(),
+            );
+        }
+        if spec.probes.is_empty() {
+            return refuse("no probe was chosen".to_owned());
+        }
+        if let Some(unknown) = spec
+            .probes
+            .iter()
+            .find(|probe| !self.options.probes.contains(probe))
+        {
+            return refuse(format!(
+                "{unknown} is not a probe: `ajar probes` lists them"
+            ));
+        }
+        if spec.sweep == Sweep::Syn {
+            return refuse("this version has no SYN sweep: use --sweep connect".to_owned());
+        }
+        TargetSpace::new(&spec.targets, &spec.exclude)
+            .map_err(|e| Status::invalid_argument(e.to_string()))
+    }
+
+    fn check_authorization(&self, spec: &Spec) -> Result<Option<Verified>, Status> {
+        let Some(signed) = &spec.authorization else {
+            return self.check_unsigned(spec).map(|()| None);
+        };
+        let denied = |cause: String| Status::permission_denied(cause);
+        let verified = signed
+            .verify(&self.options.signers, Timestamp::now())
+            .map_err(|cause| denied(cause.to_string()))?;
+        verified
+            .authorization
+            .covers(spec)
+            .map_err(|cause| denied(cause.to_string()))?;
+        Ok(Some(verified))
+    }
+
+    fn check_unsigned(&self, spec: &Spec) -> Result<(), Status> {
+        if !self.options.allow_loopback {
+            return Err(Status::permission_denied(
+                "this coordinator takes signed authorizations only: make one with `ajar authorize`",
+            ));
+        }
+        authorization::check_unsigned(spec)
+            .map_err(|cause| Status::permission_denied(cause.to_string()))
+    }
+}
+
+fn submission(campaign: &Campaign, verified: Option<&Verified>, pairs: u64) -> AuditEntry {
+    let Spec {
+        targets,
+        ports,
+        rate,
+        ..
+    } = &campaign.spec;
+    let listed: Vec<String> = targets.iter().take(8).map(ToString::to_string).collect();
+    let more = if targets.len() > 8 { ", …" } else { "" };
+    AuditEntry {
+        at: campaign.created_at,
+        actor: verified.map_or_else(|| "loopback".to_owned(), |verified| verified.signer.clone()),
+        action: "campaign.submit".to_owned(),
+        authorization: verified.map(|verified| verified.authorization.id.clone()),
+        campaign: Some(campaign.id),
+        detail: format!(
+            "{pairs} targets in {}{more}; ports {ports}; {rate}/s",
+            listed.join(", ")
+        ),
+    }
+}

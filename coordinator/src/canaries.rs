@@ -1,0 +1,51 @@
+//! What canaries report: that they are there, and which mail arrived.
+
+use ajar_model::Sighting;
+use ajar_proto::{convert, trace, v1, v1::canary_service_server::CanaryService};
+use tonic::{Request, Response, Status};
+
+use crate::{Coordinator, error};
+
+#[tonic::async_trait]
+impl CanaryService for Coordinator {
+    #[tracing::instrument(name = "canary.register", skip_all)]
+    async fn register(
+        &self,
+        request: Request<v1::RegisterRequest>,
+    ) -> Result<Response<v1::RegisterResponse>, Status> {
+        trace::adopt(&request);
+        let canary = convert::canary_in(request.into_inner().canary)?;
+        self.options
+            .store
+            .put_canary(&canary)
+            .await
+            .map_err(error::store)?;
+        tracing::info!(domain = canary.domain, "a canary is ready");
+        Ok(Response::new(v1::RegisterResponse {}))
+    }
+
+    #[tracing::instrument(name = "canary.record", skip_all)]
+    async fn record(
+        &self,
+        request: Request<v1::RecordRequest>,
+    ) -> Result<Response<v1::RecordResponse>, Status> {
+        trace::adopt(&request);
+        let sighting = request.into_inner().sighting;
+        let sighting =
+            sighting.ok_or_else(|| Status::invalid_argument("field sighting: is missing"))?;
+        let sighting = Sighting::try_from(sighting)?;
+        let changed = self
+            .options
+            .store
+            .record_sighting(&sighting)
+            .await
+            .map_err(error::store)?;
+        if let Some(finding) = changed {
+            tracing::info!(
+                verdict = finding.verdict.as_str(),
+                "a mail arrived and changed a finding"
+            );
+        }
+        Ok(Response::new(v1::RecordResponse {}))
+    }
+}

@@ -1,0 +1,87 @@
+//! Reading findings.
+
+use std::sync::Arc;
+
+use ajar_model::Verdict;
+use ajar_proto::{convert, v1, v1::finding_service_server::FindingService};
+use ajar_store::{FindingKey, FindingQuery, Store};
+use futures::stream::{BoxStream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use crate::{Coordinator, error};
+
+/// Findings of one message.
+const PAGE: u32 = 500;
+
+#[tonic::async_trait]
+impl FindingService for Coordinator {
+    type ListStream = BoxStream<'static, Result<v1::ListFindingsResponse, Status>>;
+
+    async fn list(
+        &self,
+        request: Request<v1::ListFindingsRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let request = request.into_inner();
+        let query = FindingQuery {
+            campaign: match request.campaign.as_str() {
+                "" => None,
+                id => Some(convert::campaign_id(id)?),
+            },
+            verdicts: request
+                .verdicts
+                .iter()
+                .map(|verdict| convert::parse::<Verdict>("verdicts", verdict))
+                .collect::<Result<_, _>>()?,
+            after: None,
+            limit: PAGE,
+        };
+        let store = Arc::clone(&self.options.store);
+        let pages = futures::stream::unfold(Some((store, query)), |state| async move {
+            let (store, query) = state?;
+            match page(store.as_ref(), &query).await {
+                Ok((response, Some(after))) => {
+                    let rest = FindingQuery {
+                        after: Some(after),
+                        ..query
+                    };
+                    Some((Ok(response), Some((store, rest))))
+                }
+                Ok((response, None)) => Some((Ok(response), None)),
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(pages.boxed()))
+    }
+
+    async fn show(
+        &self,
+        request: Request<v1::ShowRequest>,
+    ) -> Result<Response<v1::ShowResponse>, Status> {
+        let id = request.into_inner().id;
+        let found = self
+            .options
+            .store
+            .finding(&id)
+            .await
+            .map_err(error::store)?;
+        let (finding, observations) =
+            found.ok_or_else(|| Status::not_found(format!("there is no finding {id:?}")))?;
+        Ok(Response::new(v1::ShowResponse {
+            finding: Some((&finding).into()),
+            observations: observations.iter().map(Into::into).collect(),
+        }))
+    }
+}
+
+/// One page, and the key to go on after where there may be more.
+async fn page(
+    store: &dyn Store,
+    query: &FindingQuery,
+) -> Result<(v1::ListFindingsResponse, Option<FindingKey>), Status> {
+    let findings = store.findings(query).await.map_err(error::store)?;
+    let full = findings.len() == query.limit as usize;
+    let last = findings.last().filter(|_| full);
+    let after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
+    let findings = findings.iter().map(Into::into).collect();
+    Ok((v1::ListFindingsResponse { findings }, after))
+}

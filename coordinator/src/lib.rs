@@ -1,0 +1,135 @@
+//! Admits campaigns, hands out and fences leases, stores and judges what workers report.
+//!
+//! Everything durable is in the store; what is on offer is in the queue, which may be lost. A coordinator holds no
+//! state that another one would miss.
+//!
+//! Architecture invariant: no other room talks to the queue or to the store while a cluster runs, and nothing that a
+//! worker says is believed beyond its own shard.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use ajar_model::{Campaign, CampaignId, signers::AllowedSigners};
+use ajar_proto::{
+    DESCRIPTORS, MAX_MESSAGE,
+    v1::{
+        campaign_service_server::CampaignServiceServer, canary_service_server::CanaryServiceServer,
+        finding_service_server::FindingServiceServer, work_service_server::WorkServiceServer,
+    },
+};
+use ajar_queue::ShardQueue;
+use ajar_store::Store;
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, ServerTlsConfig, server::Connected};
+
+mod admit;
+mod campaigns;
+mod canaries;
+mod error;
+mod findings;
+mod ingest;
+mod leases;
+mod tend;
+
+/// What a coordinator is told at its start.
+pub struct Options {
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// Shards on offer.
+    pub queue: Arc<dyn ShardQueue>,
+    /// Whose authorizations are accepted.
+    pub signers: AllowedSigners,
+    /// True where loopback may be audited without an authorization.
+    pub allow_loopback: bool,
+    /// The probes that exist, for refusing others.
+    pub probes: Vec<ajar_model::ProbeId>,
+}
+
+/// How long a lease is valid without a renewal.
+const TTL: Duration = Duration::from_secs(15);
+/// How long after its end a lease still counts as live, for workers whose clocks run late.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// What the services share; clones share it too.
+#[derive(Clone)]
+struct Coordinator {
+    options: Arc<Options>,
+    /// When each worker asked last: how many there are decides how a campaign's rate is divided. Each replica counts
+    /// those that ask it; the store keeps the sum of what is granted under the cap.
+    workers: Arc<Mutex<HashMap<String, Instant>>>,
+    /// Specifications, which never change.
+    campaigns: Arc<Mutex<HashMap<CampaignId, Arc<Campaign>>>>,
+}
+
+/// Serves connections from `incoming` until `shutdown` is cancelled.
+pub async fn serve<S, C>(
+    options: Options,
+    incoming: S,
+    tls: Option<ServerTlsConfig>,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    S: Stream<Item = std::io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let coordinator = Coordinator {
+        options: Arc::new(options),
+        workers: Arc::default(),
+        campaigns: Arc::default(),
+    };
+    let tending = tokio::spawn(tend::run(coordinator.clone(), shutdown.clone()));
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter
+        .set_serving::<WorkServiceServer<Coordinator>>()
+        .await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1()
+        .expect("the descriptors were generated with the services");
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .max_concurrent_streams(256)
+        .tcp_nodelay(true);
+    if let Some(tls) = tls {
+        server = server.tls_config(tls)?;
+    }
+    let serving = server
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(
+            WorkServiceServer::new(coordinator.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            CampaignServiceServer::new(coordinator.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            FindingServiceServer::new(coordinator.clone()).max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(CanaryServiceServer::new(coordinator))
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+    let result = tokio::select! {
+        result = serving => result,
+        // Watchers may hold their streams for hours.
+        () = grace(shutdown) => Ok(()),
+    };
+    tending.abort();
+    result
+}
+
+/// How long running calls may take after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(3);
+
+async fn grace(shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}

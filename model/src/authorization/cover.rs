@@ -1,0 +1,341 @@
+//! Whether a campaign stays within what was authorized: asked before it starts.
+
+use std::net::IpAddr;
+
+use super::Authorization;
+use crate::{
+    campaign::{Spec, Tier},
+    id::ProbeId,
+    scope::{self, AddressSet},
+    special,
+    target::{Target, is_host_name},
+};
+
+/// What a campaign asks for and its authorization does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Another tenant's.
+    #[error("the authorization is for tenant {0:?}")]
+    Tenant(String),
+    /// Outside the networks.
+    #[error("{0} is outside the authorization")]
+    Target(Target),
+    /// Special-purpose space that no network names.
+    #[error(
+        "{target} is special-purpose space ({name}, {reference}), which the authorization does not name"
+    )]
+    Special {
+        /// The target.
+        target: Target,
+        /// The block's name.
+        name: String,
+        /// The RFC.
+        reference: String,
+    },
+    /// A port.
+    #[error("port {0} is outside the authorization")]
+    Port(u16),
+    /// A probe.
+    #[error("probe {0} is outside the authorization")]
+    Probe(ProbeId),
+    /// The tier.
+    #[error("tier {0:?} is above the authorization's {1:?}")]
+    Tier(Tier, Tier),
+    /// A rate.
+    #[error("{0} of {1} a second is above the authorization's {2}")]
+    Rate(&'static str, u32, u32),
+    /// The canary's address.
+    #[error("the canary {0} is not in the authorization")]
+    Canary(IpAddr),
+    /// The canary's domain.
+    #[error(
+        "the canary domain {0:?} is not in the authorization: list it there under canary_domain, or use a reserved name such as canary.test"
+    )]
+    CanaryDomain(String),
+    /// Nothing of the target is left.
+    #[error("{0} is excluded by the authorization")]
+    Excluded(Target),
+    /// Without an authorization.
+    #[error(
+        "{0} is not on loopback, which alone needs no authorization: make one with `ajar authorize`"
+    )]
+    Unsigned(IpAddr),
+}
+
+impl Authorization {
+    /// Whether a campaign stays within this authorization; names the first thing that does not.
+    pub fn covers(&self, spec: &Spec) -> Result<(), Refusal> {
+        if spec.tenant != self.tenant {
+            return Err(Refusal::Tenant(self.tenant.clone()));
+        }
+        let networks = AddressSet::new(&self.networks);
+        if let Some(target) = spec.targets.iter().find(|target| !networks.covers(target)) {
+            return Err(Refusal::Target(*target));
+        }
+        let excluded = AddressSet::new(&self.exclude);
+        if let Some(target) = spec.targets.iter().find(|target| excluded.covers(target)) {
+            return Err(Refusal::Excluded(*target));
+        }
+        let named = self.named_special();
+        for target in &spec.targets {
+            let block =
+                special::denied(target.first).filter(|block| block.network.contains(&target.last));
+            if let Some(block) = block.filter(|_| !named.covers(target)) {
+                return Err(Refusal::Special {
+                    target: *target,
+                    name: block.name.clone(),
+                    reference: block.reference.clone(),
+                });
+            }
+        }
+        if let Some(port) = spec.ports.first_missing_from(&self.ports) {
+            return Err(Refusal::Port(port));
+        }
+        let all = self.probes.iter().any(|probe| probe.as_str() == "*");
+        if let Some(probe) = spec
+            .probes
+            .iter()
+            .find(|probe| !all && !self.probes.contains(probe))
+        {
+            return Err(Refusal::Probe(probe.clone()));
+        }
+        self.covers_intensity(spec)
+    }
+
+    fn covers_intensity(&self, spec: &Spec) -> Result<(), Refusal> {
+        if spec.tier > self.tier {
+            return Err(Refusal::Tier(spec.tier, self.tier));
+        }
+        for (name, asked, most) in [
+            ("a rate", spec.rate, self.rate),
+            ("a prefix rate", spec.prefix_rate, self.prefix_rate),
+        ] {
+            if asked > most {
+                return Err(Refusal::Rate(name, asked, most));
+            }
+        }
+        // Below the envelope nothing names the canary to a target.
+        if spec.tier < Tier::Envelope {
+            return Ok(());
+        }
+        let Spec { canary, .. } = spec;
+        if scope::is_metadata(canary.address) || !self.canary.contains(&canary.address) {
+            return Err(Refusal::Canary(canary.address));
+        }
+        let domain = plain(&canary.domain);
+        let listed = self.canary_domain.iter().any(|name| plain(name) == domain);
+        let reserved = self.canary_domain.is_empty() && is_reserved(&domain);
+        match is_host_name(&canary.domain) && (listed || reserved) {
+            true => Ok(()),
+            false => Err(Refusal::CanaryDomain(canary.domain.clone())),
+        }
+    }
+}
+
+/// Whether a campaign may run without an authorization: loopback targets, and, where the tier names the canary to
+/// them, a canary on loopback too, since a tunnel may lead anywhere.
+pub fn check_unsigned(spec: &Spec) -> Result<(), Refusal> {
+    let targets = spec.targets.iter().flat_map(|t| [t.first, t.last]);
+    let canary = (spec.tier >= Tier::Envelope).then_some(spec.canary.address);
+    if let Some(ip) = targets.chain(canary).find(|ip| !ip.is_loopback()) {
+        return Err(Refusal::Unsigned(ip));
+    }
+    match is_host_name(&spec.canary.domain) {
+        false if canary.is_some() => Err(Refusal::CanaryDomain(spec.canary.domain.clone())),
+        _ => Ok(()),
+    }
+}
+
+fn plain(domain: &str) -> String {
+    domain.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// Names that nobody can own: RFC 2606, RFC 6762 (local), RFC 8375 (home.arpa), and `internal`, which ICANN reserved.
+fn is_reserved(domain: &str) -> bool {
+    const RESERVED: [&str; 10] = [
+        "test",
+        "example",
+        "invalid",
+        "localhost",
+        "local",
+        "internal",
+        "home.arpa",
+        "example.com",
+        "example.net",
+        "example.org",
+    ];
+    RESERVED.iter().any(|name| {
+        let below = domain.strip_suffix(name);
+        below.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::{Canary, campaign::Sweep, proof::CanaryKey};
+
+    fn authorization() -> Authorization {
+        Authorization::parse(include_str!("../../testdata/authorization.toml")).unwrap()
+    }
+
+    /// A campaign that uses all that the authorization allows.
+    fn spec() -> Spec {
+        Spec {
+            tenant: "example".to_owned(),
+            targets: targets(&["198.51.100.0/25", "10.1.2.3"]),
+            exclude: Vec::new(),
+            ports: "25,3128".parse().unwrap(),
+            probes: vec!["smtp-relay".to_owned().into()],
+            rate: 500,
+            prefix_rate: 20,
+            tier: Tier::Deliver,
+            sweep: Sweep::Connect,
+            settle_secs: 60,
+            canary: Canary {
+                domain: "canary.example.net".to_owned(),
+                address: "192.0.2.1".parse().unwrap(),
+                smtp: 25,
+                http: 80,
+                https: 443,
+                raw: 7401,
+                key: CanaryKey::from(&SigningKey::from_bytes(&[1; 32])),
+            },
+            authorization: None,
+            traceparent: None,
+        }
+    }
+
+    fn targets(texts: &[&str]) -> Vec<Target> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// What is said of the campaign after a change.
+    fn refusal(change: impl FnOnce(&mut Spec)) -> Option<String> {
+        let mut spec = spec();
+        change(&mut spec);
+        let refusal = authorization().covers(&spec).err();
+        refusal.map(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a_campaign_may_use_all_that_is_authorized() {
+        assert_eq!(refusal(|_| {}), None);
+    }
+
+    #[test]
+    fn the_first_thing_beyond_the_authorization_is_named() {
+        let check = |change: fn(&mut Spec), expect: &str| {
+            let found = refusal(change).unwrap_or_default();
+            assert!(found.contains(expect), "{found:?} lacks {expect:?}");
+        };
+        check(|s| s.tenant = "other".to_owned(), "tenant \"example\"");
+        check(
+            |s| s.targets = targets(&["198.51.100.0/23"]),
+            "198.51.100.0/23",
+        );
+        check(|s| s.targets = targets(&["10.2.0.0"]), "10.2.0.0");
+        check(
+            |s| s.targets.extend(targets(&["198.51.100.128/26"])),
+            "198.51.100.128/26 is excluded",
+        );
+        check(|s| s.ports = "25,26".parse().unwrap(), "port 26");
+        check(|s| s.probes.push("socks5".to_owned().into()), "socks5");
+        check(|s| s.rate = 501, "501");
+        check(|s| s.prefix_rate = 21, "21");
+        check(
+            |s| s.canary.address = "192.0.2.2".parse().unwrap(),
+            "192.0.2.2",
+        );
+        check(
+            |s| s.canary.domain = "example.edu".to_owned(),
+            "example.edu",
+        );
+    }
+
+    #[test]
+    fn special_space_is_refused_unless_it_is_named() {
+        let mut authorization = authorization();
+        let spec = Spec {
+            targets: targets(&["10.1.2.3"]),
+            ..spec()
+        };
+        authorization.networks = targets(&["0.0.0.0/0"]);
+        let refused = authorization.covers(&spec);
+        assert!(
+            matches!(refused, Err(Refusal::Special { .. })),
+            "{refused:?}"
+        );
+        authorization.networks.extend(targets(&["10.1.2.0/24"]));
+        assert_eq!(authorization.covers(&spec), Ok(()));
+    }
+
+    #[test]
+    fn the_canary_counts_from_the_tier_on_that_names_it() {
+        let elsewhere = |tier| {
+            refusal(move |s| {
+                s.tier = tier;
+                s.canary.address = "192.0.2.2".parse().unwrap();
+            })
+        };
+        assert_eq!(elsewhere(Tier::Handshake), None);
+        assert!(elsewhere(Tier::Envelope).is_some());
+    }
+
+    #[test]
+    fn without_a_listed_domain_mail_goes_to_names_that_nobody_owns() {
+        let check = |listed: &[&str], domain: &str, expect: bool| {
+            let mut authorization = authorization();
+            authorization.canary_domain = listed.iter().map(|d| (*d).to_owned()).collect();
+            let mut spec = spec();
+            spec.canary.domain = domain.to_owned();
+            assert_eq!(
+                authorization.covers(&spec).is_ok(),
+                expect,
+                "{listed:?} {domain:?}"
+            );
+        };
+        check(&[], "canary.test", true);
+        check(&[], "a.b.example.org", true);
+        check(&[], "gmail.com", false);
+        check(&[], "contest", false);
+        check(&[], "notexample.org", false);
+        check(&["Canary.Example.Net"], "canary.example.net.", true);
+        check(&["canary.example.net"], "canary.test", false);
+        check(&["canary.example.net"], "a.canary.example.net", false);
+        check(&[], "a.test>\r\nDATA\r\n.test", false);
+    }
+
+    #[test]
+    fn a_metadata_service_is_no_canary() {
+        let mut authorization = authorization();
+        let mut spec = spec();
+        spec.canary.address = "169.254.169.254".parse().unwrap();
+        authorization.canary.push(spec.canary.address);
+        assert_eq!(
+            authorization.covers(&spec),
+            Err(Refusal::Canary(spec.canary.address))
+        );
+    }
+
+    #[test]
+    fn without_an_authorization_targets_and_canary_are_on_loopback() {
+        let check = |target: &str, canary: &str, tier, expect: bool| {
+            let mut spec = Spec {
+                targets: targets(&[target]),
+                tier,
+                ..spec()
+            };
+            spec.canary.address = canary.parse().unwrap();
+            assert_eq!(check_unsigned(&spec).is_ok(), expect, "{target} {canary}");
+        };
+        check("127.0.0.0/8", "127.0.0.1", Tier::Deliver, true);
+        check("::1", "::1", Tier::Deliver, true);
+        check("127.0.0.1", "192.0.2.1", Tier::Handshake, true);
+        check("127.0.0.1", "192.0.2.1", Tier::Deliver, false);
+        check("127.0.0.1-128.0.0.1", "127.0.0.1", Tier::Connect, false);
+        check("10.0.0.1", "127.0.0.1", Tier::Connect, false);
+    }
+}

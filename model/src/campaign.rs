@@ -1,0 +1,151 @@
+//! A campaign: one audit, from its submission to its end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Timestamp,
+    authorization::SignedAuthorization,
+    canary::Canary,
+    id::{CampaignId, ProbeId},
+    nonce::NonceKey,
+    ports::Ports,
+    target::Target,
+};
+
+/// How far a probe may go. Each tier includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Open a connection and close it.
+    Connect,
+    /// Read the banner, say EHLO, send a SOCKS greeting.
+    Handshake,
+    /// Name a sender and a recipient, but send no message and open no tunnel.
+    Envelope,
+    /// Send a message, or open a tunnel, to the operator's own canary.
+    Deliver,
+}
+
+/// How open (address, port) pairs are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sweep {
+    /// The best method that this process is privileged for.
+    Auto,
+    /// Stateless SYN packets; needs CAP_NET_RAW.
+    Syn,
+    /// Plain connections.
+    Connect,
+    /// No discovery: every pair is probed.
+    None,
+}
+
+/// What an operator asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Whose campaign it is.
+    pub tenant: String,
+    /// Addresses to audit; names were resolved before.
+    pub targets: Vec<Target>,
+    /// Addresses that are never sent a packet.
+    pub exclude: Vec<Target>,
+    /// TCP ports.
+    pub ports: Ports,
+    /// Probes, by name.
+    pub probes: Vec<ProbeId>,
+    /// New connections a second, whole campaign; at least 1.
+    pub rate: u32,
+    /// New connections a second to each /24 (IPv4) or /64 (IPv6); at least 1.
+    pub prefix_rate: u32,
+    /// How far probes may go.
+    pub tier: Tier,
+    /// How open pairs are found.
+    pub sweep: Sweep,
+    /// Seconds to wait for relayed mail after the last probe.
+    pub settle_secs: u32,
+    /// The operator's own end.
+    pub canary: Canary,
+    /// The signed scope; absent for loopback only.
+    pub authorization: Option<SignedAuthorization>,
+    /// The W3C trace context of the submission, so that one trace shows the way of a campaign.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+}
+
+/// Where a campaign stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Shards are handed out.
+    Running,
+    /// No shard is handed out until it is resumed.
+    Paused,
+    /// Every shard is closed; relayed mail may still arrive.
+    Settling,
+    /// Done: every target has an outcome.
+    Finished,
+    /// Done, but some shards could not be completed; they are listed.
+    Incomplete,
+    /// Stopped by its operator.
+    Cancelled,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 6] = [
+        State::Running,
+        State::Paused,
+        State::Settling,
+        State::Finished,
+        State::Incomplete,
+        State::Cancelled,
+    ];
+
+    /// The name in results and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Settling => "settling",
+            State::Finished => "finished",
+            State::Incomplete => "incomplete",
+            State::Cancelled => "cancelled",
+        }
+    }
+
+    /// True where nothing more will happen by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, State::Finished | State::Incomplete | State::Cancelled)
+    }
+}
+
+/// A text that is not a state.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a campaign state")]
+pub struct NotAState(String);
+
+impl std::str::FromStr for State {
+    type Err = NotAState;
+
+    fn from_str(text: &str) -> Result<Self, NotAState> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| NotAState(text.to_owned()))
+    }
+}
+
+/// A campaign as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Campaign {
+    /// Its id.
+    pub id: CampaignId,
+    /// What was asked for.
+    pub spec: Spec,
+    /// The key of its nonces.
+    pub key: NonceKey,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// Where it stands.
+    pub state: State,
+}

@@ -1,0 +1,38 @@
+//! The operator's own end, as probes see it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::proof::CanaryKey;
+
+/// Where probes send mail and tunnels, and whose answers they believe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The mail domain that is delivered to the canary.
+    pub domain: String,
+    /// The address that its ports are bound to.
+    pub address: IpAddr,
+    /// The SMTP sink: 25 where it could be bound.
+    pub smtp: u16,
+    /// The judge over plain HTTP: 80 where it could be bound.
+    pub http: u16,
+    /// The judge over TLS: 443 where it could be bound.
+    pub https: u16,
+    /// The raw greeting on a high port.
+    pub raw: u16,
+    /// The key that verifies its answers.
+    pub key: CanaryKey,
+}
+
+impl Canary {
+    /// The canary's address with one of its ports.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
+
+    /// Every address that a probe may name as its second hop.
+    pub fn destinations(&self) -> [SocketAddr; 4] {
+        [self.smtp, self.http, self.https, self.raw].map(|port| self.at(port))
+    }
+}

@@ -1,0 +1,129 @@
+//! What a probe saw. Evidence holds facts only; what they amount to is said by [`crate::judge`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    nonce::Nonce,
+    proof::{Answer, Kind},
+    text::Untrusted,
+};
+
+/// The protocol that an endpoint was recognised by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// RFC 5321.
+    Smtp,
+    /// HTTP/1 (RFC 9112), whether or not it turns out to forward anything.
+    HttpProxy,
+    /// SOCKS 4 and 4a.
+    Socks4,
+    /// SOCKS 5 (RFC 1928).
+    Socks5,
+}
+
+/// How a service answered one variant, at the furthest step that was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reply")]
+pub enum Reply {
+    /// It said yes: 250 after RCPT (at tier `envelope`) or after the final dot, 2xx to CONNECT, SOCKS
+    /// granted. Nothing is proven by that.
+    Accepted {
+        /// The protocol's own reply code.
+        code: u16,
+    },
+    /// It asks for credentials for this: SMTP 530 and 535, HTTP 407, SOCKS 5 method 2 or 255.
+    AuthRequired {
+        /// The protocol's own reply code.
+        code: u16,
+    },
+    /// It said no, or answered in its own name instead of forwarding.
+    Refused {
+        /// The protocol's own reply code.
+        code: u16,
+    },
+    /// It said: later (SMTP 4xx, HTTP 429 and 503).
+    Temporary {
+        /// The protocol's own reply code.
+        code: u16,
+    },
+    /// The conversation broke before a reply.
+    Broken {
+        /// How.
+        how: Broken,
+    },
+}
+
+/// How a conversation broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Broken {
+    /// The connection could not be opened again.
+    Connect,
+    /// The peer reset or closed the connection.
+    Closed,
+    /// The session's deadline passed.
+    TimedOut,
+    /// More bytes, or a longer line, than a session may take.
+    Limit,
+    /// The bytes are not of the protocol.
+    Garbled,
+    /// The TLS handshake failed.
+    Tls,
+}
+
+/// One variant that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// What distinguishes it, such as `connect:25` or `percent-hack/null-sender`.
+    pub variant: String,
+    /// What its receipt would look like.
+    pub kind: Kind,
+    /// The nonce that was sent towards the canary.
+    pub nonce: Nonce,
+    /// How far it got.
+    pub reply: Reply,
+    /// The canary's answer, where one came back. Not verified here.
+    pub answer: Option<Answer>,
+}
+
+/// Who said a line of a transcript.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// We sent it.
+    Sent,
+    /// The target sent it.
+    Received,
+    /// Neither: an event, such as `connected` or `tls handshake done`.
+    Event,
+}
+
+/// One entry of a transcript.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Milliseconds since the conversation with this endpoint began.
+    pub at_ms: u32,
+    /// Who said it.
+    pub direction: Direction,
+    /// What was said, bounded.
+    pub text: Untrusted,
+}
+
+/// Everything that one probe learnt of one endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The protocol, where one was recognised.
+    pub service: Option<Service>,
+    /// The greeting or the first reply, bounded.
+    pub banner: Option<Untrusted>,
+    /// True where the conversation went through TLS to the target.
+    pub tls: bool,
+    /// How the conversation broke before any variant could be tried; absent where the endpoint did answer,
+    /// if only in another protocol.
+    pub broken: Option<Broken>,
+    /// The variants, in the order in which they were tried.
+    pub attempts: Vec<Attempt>,
+    /// The conversation, bounded.
+    pub transcript: Vec<Entry>,
+}

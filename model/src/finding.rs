@@ -1,0 +1,168 @@
+//! The result of one endpoint, in the shape that users and scripts rely on.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Timestamp,
+    evidence::Service,
+    id::{CampaignId, ProbeId},
+    judge::{Judgement, Verdict},
+    observation::Observation,
+    proof::Proof,
+    text::Untrusted,
+};
+
+/// What an open endpoint exposes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exposure {
+    /// It delivers strangers' mail to strangers.
+    OpenRelay,
+    /// It passes strangers' traffic on.
+    OpenProxy,
+}
+
+/// The product behind an endpoint, from its banner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// The vendor, in CPE spelling.
+    pub vendor: String,
+    /// The version, where the banner shows one.
+    pub version: Option<String>,
+    /// The CPE 2.3 name.
+    pub cpe: String,
+}
+
+/// A result: what ajar says of one endpoint and probe. Serialized, it is one line of JSONL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Names it in `ajar findings show`; the same for every run over the same key.
+    pub id: String,
+    /// The campaign.
+    pub campaign: CampaignId,
+    /// The target's address.
+    pub ip: IpAddr,
+    /// The target's port.
+    pub port: u16,
+    /// Always `tcp` so far.
+    pub transport: String,
+    /// The protocol that it was recognised by.
+    pub service: Option<Service>,
+    /// What it exposes; set where the verdict is `open`.
+    pub exposure: Option<Exposure>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The probe.
+    pub probe: ProbeId,
+    /// The variants that decided the verdict.
+    pub variants: Vec<String>,
+    /// The receipt, where it is open.
+    pub proof: Option<Proof>,
+    /// The product, where the banner tells it.
+    pub product: Option<Product>,
+    /// The greeting or first reply.
+    pub banner: Option<Untrusted>,
+    /// True where the target was spoken to through TLS.
+    pub tls: bool,
+    /// The vantage point.
+    pub vantage: String,
+    /// Start of the first visit.
+    pub first_seen: Timestamp,
+    /// End of the last visit.
+    pub last_seen: Timestamp,
+    /// How many visits it took.
+    pub attempts: u32,
+}
+
+impl Finding {
+    /// The finding that an observation, once judged, amounts to.
+    pub fn new(tenant: &str, observation: &Observation, judgement: Judgement) -> Self {
+        let Observation {
+            campaign,
+            endpoint,
+            probe,
+            evidence,
+            ..
+        } = observation;
+        let exposure = evidence.service.map(|service| match service {
+            Service::Smtp => Exposure::OpenRelay,
+            Service::HttpProxy | Service::Socks4 | Service::Socks5 => Exposure::OpenProxy,
+        });
+        Self {
+            id: id(tenant, *campaign, *endpoint, probe),
+            campaign: *campaign,
+            ip: endpoint.ip(),
+            port: endpoint.port(),
+            transport: "tcp".to_owned(),
+            service: evidence.service,
+            exposure: exposure.filter(|_| judgement.verdict == Verdict::Open),
+            verdict: judgement.verdict,
+            probe: probe.clone(),
+            variants: judgement.variants,
+            proof: judgement.proof,
+            product: None,
+            banner: evidence.banner.clone(),
+            tls: evidence.tls,
+            vantage: observation.vantage.clone(),
+            first_seen: observation.started_at,
+            last_seen: observation.finished_at,
+            attempts: observation.visit,
+        }
+    }
+
+    /// Merges two findings of one endpoint, of the same probe from other times or vantage points, or of
+    /// different probes: the graver verdict wins. The order of merging makes no difference.
+    pub fn merge(self, other: Self) -> Self {
+        let first_seen = self.first_seen.min(other.first_seen);
+        let last_seen = self.last_seen.max(other.last_seen);
+        let attempts = self.attempts.max(other.attempts);
+        let tls = self.tls || other.tls;
+        let (mut winner, loser) = if self.precedence() >= other.precedence() {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        if winner.verdict == loser.verdict {
+            for variant in loser.variants {
+                if !winner.variants.contains(&variant) {
+                    winner.variants.push(variant);
+                }
+            }
+            winner.variants.sort();
+        }
+        winner.banner = winner.banner.or(loser.banner);
+        Self {
+            first_seen,
+            last_seen,
+            attempts,
+            tls,
+            ..winner
+        }
+    }
+
+    fn precedence(&self) -> impl Ord + use<> {
+        let earliest_proof = self
+            .proof
+            .as_ref()
+            .map(|proof| std::cmp::Reverse((proof.received_at, proof.nonce)));
+        (
+            self.verdict,
+            std::cmp::Reverse(self.probe.clone()),
+            earliest_proof,
+            std::cmp::Reverse((self.vantage.clone(), self.first_seen)),
+        )
+    }
+}
+
+/// A finding's id: the first 64 bits of SHA-256 over its key, in hex.
+pub fn id(tenant: &str, campaign: CampaignId, endpoint: SocketAddr, probe: &ProbeId) -> String {
+    let key = format!("{tenant}\n{campaign}\n{endpoint}\n{probe}");
+    let digest = Sha256::digest(key.as_bytes());
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,38 @@
+//! The right to run one shard for a bounded time at a bounded rate.
+
+use std::{net::SocketAddr, ops::Range, time::Duration};
+
+use crate::id::ShardId;
+
+/// What a shard consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Permuted block indices of the campaign's target space, see [`crate::shard`].
+    Sweep(Range<u64>),
+    /// Endpoints to visit once more.
+    Revisit {
+        /// The endpoints.
+        endpoints: Vec<SocketAddr>,
+        /// 2 for the first revisit, and so on; 1 where the first visit is repeated after a crash.
+        visit: u32,
+    },
+}
+
+/// A shard, granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The shard.
+    pub shard: ShardId,
+    /// Fencing token: grows with every grant in a store, so that a stale owner is recognised.
+    pub token: u64,
+    /// What to do.
+    pub work: Work,
+    /// Slots before this one are done and accounted for.
+    pub cursor: u64,
+    /// How long the lease is valid after the request that brought or renewed it was sent.
+    pub ttl: Duration,
+    /// Part of the campaign's rate that this lease may use: new connections a second.
+    pub rate: u32,
+    /// How often the shard was granted, this time included.
+    pub attempt: u32,
+}

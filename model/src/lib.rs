@@ -1,0 +1,46 @@
+//! What ajar reasons about: targets, scope, authorization, shards, evidence and verdicts.
+//!
+//! Architecture invariant: this crate is pure. It has no async code, reads no clock, draws no
+//! randomness and does no I/O; callers pass `now` and keys in. Everything above it may therefore be
+//! tested by calling functions.
+
+pub mod authorization;
+pub mod campaign;
+pub mod canary;
+pub mod evidence;
+pub mod finding;
+pub mod id;
+pub mod judge;
+pub mod lease;
+pub mod nonce;
+pub mod observation;
+pub mod permutation;
+pub mod ports;
+pub mod proof;
+pub mod scope;
+pub mod shard;
+pub mod signers;
+pub mod space;
+pub mod special;
+pub mod target;
+pub mod text;
+
+pub use authorization::{Authorization, SignedAuthorization};
+pub use campaign::{Campaign, Spec, Tier};
+pub use canary::Canary;
+pub use evidence::{Attempt, Evidence, Reply};
+pub use finding::Finding;
+pub use id::{CampaignId, ProbeId, ShardId};
+pub use judge::Verdict;
+pub use lease::Lease;
+pub use nonce::{Nonce, NonceKey};
+pub use observation::{Observation, Outcome, Tally};
+pub use ports::Ports;
+pub use proof::{Proof, Sighting};
+pub use scope::Scope;
+pub use space::TargetSpace;
+pub use target::Target;
+pub use text::Untrusted;
+
+/// A point in time, always UTC, printed as RFC 3339.
+pub type Timestamp = jiff::Timestamp;

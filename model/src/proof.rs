@@ -1,0 +1,255 @@
+//! What the canary says that it received, and how anybody can check that the canary said it.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{Timestamp, nonce::Nonce, text::Untrusted};
+
+/// First word of every answer; a new layout takes a new word.
+const WORD: &str = "ajar-proof-1";
+
+/// The longest answer in bytes, for readers that bound what they take.
+pub const MAX_ANSWER: usize = 256;
+
+/// The canary's answer to a nonce: an Ed25519 signature over the nonce, the peer that brought it and the
+/// time. A proxy can pass it on but not make it, and it is no part of any request, so a service that
+/// echoes what it was sent does not produce it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The nonce as it was received.
+    pub nonce: Nonce,
+    /// The socket peer at the canary: where the proxy's traffic comes out.
+    pub egress_ip: IpAddr,
+    /// When the canary received it.
+    pub received_at: Timestamp,
+    signature: Signature64,
+}
+
+impl Answer {
+    /// Signs an answer.
+    pub fn sign(key: &SigningKey, nonce: Nonce, egress_ip: IpAddr, received_at: Timestamp) -> Self {
+        let text = signed_text(nonce, egress_ip, received_at);
+        let signature = Signature64(key.sign(text.as_bytes()).to_bytes());
+        Self {
+            nonce,
+            egress_ip,
+            received_at,
+            signature,
+        }
+    }
+
+    /// True where `key` made this answer, to this nonce.
+    pub fn proves(&self, nonce: Nonce, key: &CanaryKey) -> bool {
+        let text = signed_text(self.nonce, self.egress_ip, self.received_at);
+        let signature = Signature::from_bytes(&self.signature.0);
+        self.nonce == nonce && key.0.verify_strict(text.as_bytes(), &signature).is_ok()
+    }
+
+    /// Finds the first well-formed answer in bytes that came back through a target. Nothing is
+    /// believed of it until [`Answer::proves`].
+    pub fn find(bytes: &[u8]) -> Option<Self> {
+        let start = bytes
+            .windows(WORD.len())
+            .position(|window| window == WORD.as_bytes())?;
+        let rest = &bytes[start..];
+        let line = rest.split(|&b| b == b'\r' || b == b'\n').next()?;
+        std::str::from_utf8(line.get(..line.len().min(MAX_ANSWER))?)
+            .ok()?
+            .parse()
+            .ok()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = signed_text(self.nonce, self.egress_ip, self.received_at);
+        write!(f, "{text} {}", BASE64.encode(self.signature.0))
+    }
+}
+
+/// A text that is not an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("not an answer of a canary")]
+pub struct NotAnAnswer;
+
+impl FromStr for Answer {
+    type Err = NotAnAnswer;
+
+    fn from_str(line: &str) -> Result<Self, NotAnAnswer> {
+        let mut words = line.split_ascii_whitespace();
+        let mut next = || words.next().ok_or(NotAnAnswer);
+        if next()? != WORD {
+            return Err(NotAnAnswer);
+        }
+        let nonce = next()?.parse().map_err(|_| NotAnAnswer)?;
+        let egress_ip = next()?.parse().map_err(|_| NotAnAnswer)?;
+        let micros = next()?.parse().map_err(|_| NotAnAnswer)?;
+        let received_at = Timestamp::from_microsecond(micros).map_err(|_| NotAnAnswer)?;
+        let signature = BASE64.decode(next()?).map_err(|_| NotAnAnswer)?;
+        let signature = Signature64(signature.try_into().map_err(|_| NotAnAnswer)?);
+        Ok(Self {
+            nonce,
+            egress_ip,
+            received_at,
+            signature,
+        })
+    }
+}
+
+fn signed_text(nonce: Nonce, egress_ip: IpAddr, received_at: Timestamp) -> String {
+    let micros = received_at.as_microsecond();
+    format!("{WORD} {nonce} {egress_ip} {micros}")
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Signature64([u8; 64]);
+
+impl Serialize for Signature64 {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature64 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = BASE64
+            .decode(String::deserialize(deserializer)?)
+            .map_err(serde::de::Error::custom)?;
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("a signature has 64 bytes"))
+    }
+}
+
+/// The public half of the canary's Ed25519 key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CanaryKey(VerifyingKey);
+
+impl From<&SigningKey> for CanaryKey {
+    fn from(key: &SigningKey) -> Self {
+        Self(key.verifying_key())
+    }
+}
+
+/// Bytes that are not an Ed25519 public key.
+#[derive(Debug, thiserror::Error)]
+#[error("not a canary's public key: expected an Ed25519 point of 32 bytes in base64url")]
+pub struct NotAKey;
+
+impl fmt::Display for CanaryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64.encode(self.0.as_bytes()))
+    }
+}
+
+impl FromStr for CanaryKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let bytes: [u8; 32] = BASE64
+            .decode(text)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(NotAKey)?;
+        VerifyingKey::from_bytes(&bytes)
+            .map(Self)
+            .map_err(|_| NotAKey)
+    }
+}
+
+impl Serialize for CanaryKey {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CanaryKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A message that arrived at the canary's SMTP sink. Mail has no way back through the relay, so the
+/// canary reports it to the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The nonce in the envelope recipient.
+    pub nonce: Nonce,
+    /// The socket peer that delivered it.
+    pub egress_ip: IpAddr,
+    /// When the final dot was received.
+    pub received_at: Timestamp,
+    /// The peer's EHLO or HELO argument.
+    pub helo: Untrusted,
+    /// The envelope sender.
+    pub mail_from: Untrusted,
+    /// The envelope recipient, whole.
+    pub rcpt_to: Untrusted,
+    /// The message's header, bounded: its `Received:` fields show the path.
+    pub header: Untrusted,
+}
+
+/// How a receipt came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A message was delivered to the canary's sink.
+    Mail,
+    /// Bytes passed both ways through a tunnel to the canary.
+    Tunnel,
+    /// The canary's judge was fetched on our behalf and its answer came back.
+    Fetch,
+}
+
+/// The receipt that a finding rests on, as results show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// How it came about.
+    pub kind: Kind,
+    /// The nonce that was received.
+    pub nonce: Nonce,
+    /// When the canary received it.
+    pub received_at: Timestamp,
+    /// The socket peer at the canary.
+    pub egress_ip: IpAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer() -> (SigningKey, Nonce, Answer) {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let nonce: Nonce = "00112233445566778899aabbccddeeff".parse().unwrap();
+        let at = Timestamp::from_second(1_790_000_000).unwrap();
+        let answer = Answer::sign(&key, nonce, "192.0.2.9".parse().unwrap(), at);
+        (key, nonce, answer)
+    }
+
+    #[test]
+    fn an_answer_is_found_among_other_bytes_and_proves_its_nonce() {
+        let (key, nonce, answer) = answer();
+        let page = format!("HTTP/1.1 200 OK\r\n\r\nx{answer}\r\ntail");
+        let found = Answer::find(page.as_bytes()).unwrap();
+        assert_eq!(found, answer);
+        assert!(found.proves(nonce, &CanaryKey::from(&key)));
+        assert!(answer.to_string().len() <= MAX_ANSWER);
+    }
+
+    #[test]
+    fn an_answer_of_another_key_or_to_another_nonce_proves_nothing() {
+        let (key, nonce, answer) = answer();
+        let forger = SigningKey::from_bytes(&[8; 32]);
+        let other: Nonce = "ff112233445566778899aabbccddeeff".parse().unwrap();
+        assert!(!answer.proves(nonce, &CanaryKey::from(&forger)));
+        assert!(!answer.proves(other, &CanaryKey::from(&key)));
+        let moved = answer.to_string().replace("192.0.2.9", "192.0.2.8");
+        let moved: Answer = moved.parse().unwrap();
+        assert!(!moved.proves(nonce, &CanaryKey::from(&key)));
+    }
+}

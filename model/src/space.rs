@@ -1,0 +1,330 @@
+//! The addresses of a campaign as arithmetic: which one is the n-th, without a list of them.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::target::Target;
+
+/// Addresses, less exclusions, cut into blocks: /24 for IPv4, /64 for IPv6. A block is the unit that rate
+/// limits and leases are about. Memory grows with the number of ranges that were named, not with
+/// the number of addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetSpace {
+    /// Disjoint, sorted, not adjacent; on one number line for both families, see [`number`].
+    ranges: Vec<(u128, u128)>,
+    runs: Vec<Run>,
+    blocks: u64,
+    addresses: u64,
+}
+
+/// Consecutive blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    /// Bits below the block's prefix: 8 or 64.
+    shift: u32,
+    first: u128,
+    last: u128,
+    /// Blocks in the runs before.
+    start: u64,
+}
+
+/// One block of a space: the addresses of one /24 or /64 that are targets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The whole /24 or /64.
+    pub prefix: IpNet,
+    ranges: Vec<(u128, u128)>,
+    /// How many of its addresses are targets.
+    pub addresses: u64,
+}
+
+/// Why a space cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Nothing to do.
+    #[error("no target is left: give at least one address that is not excluded")]
+    Empty,
+    /// Nobody can visit so many addresses.
+    #[error(
+        "{0} holds more than 2^32 addresses, which no scan can visit: list IPv6 prefixes of /96 or longer, or the addresses that are in use"
+    )]
+    TooLarge(Target),
+}
+
+const MAX_RANGE: u128 = 1 << 32;
+
+impl TargetSpace {
+    /// The addresses of `include` that are not in `exclude`.
+    pub fn new(include: &[Target], exclude: &[Target]) -> Result<Self, Error> {
+        let too_large = |t: &&Target| number(t.last) - number(t.first) >= MAX_RANGE;
+        if let Some(target) = include.iter().find(too_large) {
+            return Err(Error::TooLarge(*target));
+        }
+        let ranges = subtract(&union(include), &union(exclude));
+        if ranges.is_empty() {
+            return Err(Error::Empty);
+        }
+        let runs = runs(&ranges);
+        let blocks = runs
+            .last()
+            .map_or(0, |run| run.start + (run.last - run.first) as u64 + 1);
+        let addresses = ranges.iter().map(|(a, b)| (b - a) as u64 + 1).sum();
+        Ok(Self {
+            ranges,
+            runs,
+            blocks,
+            addresses,
+        })
+    }
+
+    /// How many blocks hold a target.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// How many addresses there are.
+    pub fn addresses(&self) -> u64 {
+        self.addresses
+    }
+
+    /// True where the address is a target.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let at = number(ip.to_canonical());
+        let after = self.ranges.partition_point(|&(first, _)| first <= at);
+        after > 0 && at <= self.ranges[after - 1].1
+    }
+
+    /// The block of this index. Panics if `index >= blocks()`.
+    pub fn block(&self, index: u64) -> Block {
+        assert!(index < self.blocks, "block {index} of {}", self.blocks);
+        let run = self.runs[self.runs.partition_point(|run| run.start <= index) - 1];
+        let key = run.first + u128::from(index - run.start);
+        let first = key << run.shift;
+        let last = first | ((1 << run.shift) - 1);
+        let from = self.ranges.partition_point(|&(_, end)| end < first);
+        let ranges: Vec<(u128, u128)> = self.ranges[from..]
+            .iter()
+            .take_while(|&&(start, _)| start <= last)
+            .map(|&(start, end)| (start.max(first), end.min(last)))
+            .collect();
+        Block {
+            prefix: prefix_of(address(first)),
+            addresses: ranges.iter().map(|(a, b)| (b - a) as u64 + 1).sum(),
+            ranges,
+        }
+    }
+
+    /// The addresses as the fewest ranges, in rising order.
+    pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
+        self.ranges.iter().map(|&(first, last)| Target {
+            first: address(first),
+            last: address(last),
+        })
+    }
+}
+
+impl Block {
+    /// The n-th target of the block. Panics if `index >= addresses`.
+    pub fn address(&self, index: u64) -> IpAddr {
+        let mut left = u128::from(index);
+        for &(first, last) in &self.ranges {
+            if left <= last - first {
+                return address(first + left);
+            }
+            left -= last - first + 1;
+        }
+        panic!("address {index} of {}", self.addresses)
+    }
+}
+
+/// The /24 or /64 that an address is in.
+pub fn prefix_of(ip: IpAddr) -> IpNet {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpNet::V4(Ipv4Net::new_assert(ip, 24).trunc()),
+        IpAddr::V6(ip) => IpNet::V6(Ipv6Net::new_assert(ip, 64).trunc()),
+    }
+}
+
+/// Both families on one line: an IPv4 address stands where IPv6 maps it (::ffff:0:0/96), which no canonical
+/// IPv6 target uses.
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
+fn address(number: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(number)).to_canonical()
+}
+
+fn union(targets: &[Target]) -> Vec<(u128, u128)> {
+    let mut ranges: Vec<(u128, u128)> = targets.iter().flat_map(pieces).collect();
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, kept| {
+        let touches = next.0 <= kept.1.saturating_add(1) && is_v4(next.0) == is_v4(kept.0);
+        if touches {
+            kept.1 = kept.1.max(next.1);
+        }
+        touches
+    });
+    ranges
+}
+
+/// A range of IPv6 steps over the place of IPv4: `::/0` names no IPv4 address.
+fn pieces(target: &Target) -> impl Iterator<Item = (u128, u128)> + use<> {
+    let (first, last) = (number(target.first), number(target.last));
+    let (below, above) = match target.first {
+        IpAddr::V4(_) => ((first, last), (1, 0)),
+        IpAddr::V6(_) => (
+            (first, last.min((0xffff << 32) - 1)),
+            (first.max(1 << 48), last),
+        ),
+    };
+    [below, above]
+        .into_iter()
+        .filter(|(first, last)| first <= last)
+}
+
+fn subtract(ranges: &[(u128, u128)], holes: &[(u128, u128)]) -> Vec<(u128, u128)> {
+    let mut left = Vec::new();
+    let mut holes = holes.iter().copied().peekable();
+    for &(first, last) in ranges {
+        let mut at = first;
+        while holes.next_if(|hole| hole.1 < first).is_some() {}
+        let mut rest = holes.clone();
+        while let Some((from, to)) = rest.next_if(|hole| hole.0 <= last) {
+            if at < from {
+                left.push((at, from - 1));
+            }
+            at = at.max(to.saturating_add(1));
+            if at > last {
+                break;
+            }
+        }
+        if at <= last {
+            left.push((at, last));
+        }
+    }
+    left
+}
+
+fn is_v4(number: u128) -> bool {
+    number >> 32 == u128::from(u16::MAX) && address(number).is_ipv4()
+}
+
+fn runs(ranges: &[(u128, u128)]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut blocks = 0;
+    for &(from, to) in ranges {
+        let shift = if is_v4(from) { 8 } else { 64 };
+        let (mut first, last) = (from >> shift, to >> shift);
+        match runs.last_mut() {
+            Some(run) if run.shift == shift && first <= run.last + 1 => {
+                first = run.last + 1;
+                run.last = run.last.max(last);
+            }
+            _ => runs.push(Run {
+                shift,
+                first,
+                last,
+                start: blocks,
+            }),
+        }
+        if first <= last {
+            blocks += (last - first) as u64 + 1;
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(include: &[&str], exclude: &[&str]) -> Result<TargetSpace, Error> {
+        let parse = |list: &[&str]| list.iter().map(|t| t.parse().unwrap()).collect::<Vec<_>>();
+        TargetSpace::new(&parse(include), &parse(exclude))
+    }
+
+    fn listed(space: &TargetSpace) -> Vec<String> {
+        (0..space.blocks())
+            .map(|i| space.block(i))
+            .flat_map(|block| (0..block.addresses).map(move |i| block.address(i).to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn blocks_hold_every_address_once_and_nothing_else() {
+        let space = space(
+            &[
+                "10.0.0.254-10.0.2.1",
+                "10.0.2.5",
+                "10.0.0.255",
+                "2001:db8::fffe/127",
+                "2001:db8:0:1::1",
+            ],
+            &["10.0.1.1-10.0.1.254", "10.0.0.0/25"],
+        )
+        .unwrap();
+        assert_eq!(
+            listed(&space),
+            [
+                "10.0.0.254",
+                "10.0.0.255",
+                "10.0.1.0",
+                "10.0.1.255",
+                "10.0.2.0",
+                "10.0.2.1",
+                "10.0.2.5",
+                "2001:db8::fffe",
+                "2001:db8::ffff",
+                "2001:db8:0:1::1"
+            ]
+        );
+        assert_eq!((space.blocks(), space.addresses()), (5, 10));
+        assert_eq!(space.block(2).prefix.to_string(), "10.0.2.0/24");
+        assert_eq!(space.block(4).prefix.to_string(), "2001:db8:0:1::/64");
+        assert!(space.contains("10.0.2.5".parse().unwrap()));
+        assert!(!space.contains("10.0.1.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn all_of_ipv4_is_a_few_words() {
+        let space = space(&["0.0.0.0/0"], &[]).unwrap();
+        assert_eq!((space.blocks(), space.addresses()), (1 << 24, 1 << 32));
+        assert_eq!(space.block(1 << 23).address(9).to_string(), "128.0.0.9");
+        assert_eq!(space.targets().count(), 1);
+    }
+
+    #[test]
+    fn an_empty_or_boundless_space_is_refused() {
+        assert_eq!(space(&[], &[]), Err(Error::Empty));
+        assert_eq!(space(&["10.0.0.0/24"], &["10.0.0.0/8"]), Err(Error::Empty));
+        assert!(matches!(
+            space(&["2001:db8::/64"], &[]),
+            Err(Error::TooLarge(_))
+        ));
+        assert!(matches!(space(&["::/0"], &[]), Err(Error::TooLarge(_))));
+    }
+
+    #[test]
+    fn one_hole_may_span_several_ranges() {
+        let space = space(
+            &["10.0.0.1", "10.0.0.3", "10.0.0.5", "10.0.0.9"],
+            &["10.0.0.2-10.0.0.6"],
+        )
+        .unwrap();
+        assert_eq!(listed(&space), ["10.0.0.1", "10.0.0.9"]);
+    }
+
+    #[test]
+    fn all_of_ipv6_holds_no_ipv4_address() {
+        let listed = |exclude: &str| {
+            space(&["192.0.2.1", "::fffe:ffff:ffff", "::1:0:0:0"], &[exclude]).map(|s| listed(&s))
+        };
+        assert_eq!(listed("::/0"), Ok(vec!["192.0.2.1".to_owned()]));
+        assert_eq!(listed("192.0.2.1").map(|left| left.len()), Ok(2));
+    }
+}

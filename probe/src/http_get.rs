@@ -1,0 +1,111 @@
+//! HTTP proxies that fetch: GET with an absolute URI (RFC 9112 section 3.2.2).
+
+use ajar_model::{
+    Attempt, Evidence, Nonce, ProbeId, Reply, Tier,
+    evidence::{Broken, Service},
+    nonce::Role,
+    proof::{Answer, Kind},
+};
+use futures::{FutureExt, future::BoxFuture};
+
+use crate::{
+    codec::http,
+    hop::{Far, Form, Hop, Plan},
+    http_connect::{self, refusal},
+    registry::Probe,
+    visit::Visit,
+};
+
+/// Does it fetch for strangers?
+pub(crate) struct HttpGet;
+
+impl Probe for HttpGet {
+    fn id(&self) -> ProbeId {
+        ProbeId::from_static("http-get")
+    }
+
+    fn service(&self) -> Service {
+        Service::HttpProxy
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        http_connect::PORTS
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Deliver
+    }
+
+    fn summary(&self) -> &'static str {
+        "HTTP proxy that fetches for anybody (GET with an absolute URI)"
+    }
+
+    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
+        run(visit, Probe::id(self)).boxed()
+    }
+}
+
+async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
+    let canary = visit.session().canary;
+    let mut plan = Plan::new(canary, &[Far::Http], &[Form::Literal, Form::Name]);
+    let mut attempts = Vec::new();
+    while let Some(hop) = plan.take_next() {
+        let label = match hop.form() {
+            Form::Literal => "get",
+            Form::Name => "get-name",
+        };
+        let variant = format!("{label}:{}", hop.address().port());
+        let nonce = visit.nonce(&id, &variant, Role::Destination);
+        let fetched = fetch(visit, &hop, nonce).await;
+        let (reply, answer) = fetched.unwrap_or_else(|how| (Reply::Broken { how }, None));
+        let proven = answer
+            .as_ref()
+            .is_some_and(|answer| answer.proves(nonce, &canary.key));
+        plan.answered(&hop, reply, proven);
+        attempts.push(Attempt {
+            variant,
+            kind: Kind::Fetch,
+            nonce,
+            reply,
+            answer,
+        });
+        if reply
+            == (Reply::Broken {
+                how: Broken::Connect,
+            })
+            || visit.is_over()
+        {
+            break;
+        }
+    }
+    Evidence {
+        attempts,
+        ..visit.evidence(Some(Service::HttpProxy))
+    }
+}
+
+/// A success without an answer is the server's own page: it refused to fetch ours.
+async fn fetch(
+    visit: &mut Visit<'_>,
+    hop: &Hop,
+    nonce: Nonce,
+) -> Result<(Reply, Option<Answer>), Broken> {
+    let mut wire = visit.open().await?;
+    let authority = hop.authority();
+    let request = http::get(
+        &format!("http://{authority}/{nonce}"),
+        &authority,
+        &visit.agent(),
+    );
+    wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
+    let code = http_connect::head(&mut wire).await?.status;
+    if code / 100 != 2 {
+        return Ok((refusal(code, hop.form()), None));
+    }
+    let answer = wire.answer(wire.limits().reply / 2).await;
+    let reply = match answer {
+        Some(_) => Reply::Accepted { code },
+        None => Reply::Refused { code },
+    };
+    Ok((reply, answer))
+}

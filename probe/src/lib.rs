@@ -1,0 +1,103 @@
+//! Conversations with targets.
+//!
+//! A probe is straight-line async code over a [`Wire`]; the bytes are read and written by pure codecs
+//! ([`codec`]), and what they amount to is judged elsewhere ([`ajar_model::judge`]). [`Wire`] owns the byte
+//! and line caps, the deadline of the whole session and the transcript, so that "always ends" holds whatever
+//! the peer does.
+//!
+//! Architecture invariant: this crate opens no socket and never names `tokio::net`; connections come from a
+//! [`Dial`], which in a worker is the egress that checks the scope. The only second hops that are ever named to a
+//! target are [`ajar_model::Canary::destinations`] and mailboxes of the canary's domain.
+
+pub mod codec;
+mod examine;
+pub mod hop;
+mod http_connect;
+mod http_get;
+mod offers;
+mod recognise;
+mod registry;
+mod smtp_relay;
+mod socks4;
+mod socks5;
+mod tls;
+mod transcript;
+mod tunnel;
+mod visit;
+mod wire;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use ajar_model::{CampaignId, Canary, NonceKey, Tier};
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use examine::{RECOGNISE, examine};
+pub use registry::{PROBES, Probe, find};
+pub use visit::{MAX_DIALS, Visit};
+pub use wire::Wire;
+
+/// A connection to the target, TLS or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection whose kind does not matter.
+pub type BoxStream = Box<dyn Stream>;
+
+/// Opens further connections to the one endpoint that is examined.
+pub trait Dial: Send + Sync {
+    /// One more connection, or why not. Scope, pace and time-out are the implementor's.
+    fn dial(&self) -> BoxFuture<'_, io::Result<BoxStream>>;
+}
+
+/// What probes of one endpoint may know.
+pub struct Session<'a> {
+    /// The endpoint.
+    pub endpoint: SocketAddr,
+    /// The campaign, for nonces.
+    pub campaign: CampaignId,
+    /// The key of its nonces.
+    pub key: &'a NonceKey,
+    /// Where we are.
+    pub vantage: &'a str,
+    /// Our own end.
+    pub canary: &'a Canary,
+    /// How far we may go.
+    pub tier: Tier,
+    /// What we call ourselves in EHLO and User-Agent.
+    pub our_name: &'a str,
+    /// Further connections.
+    pub dial: &'a dyn Dial,
+    /// What a peer may cost us.
+    pub limits: Limits,
+}
+
+/// What a peer may cost us.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Everything with one endpoint, all connections together.
+    pub session: Duration,
+    /// How long a client-first service is given to speak first, before something is offered to it.
+    pub banner: Duration,
+    /// How long to wait for one reply.
+    pub reply: Duration,
+    /// Bytes that are read from one connection.
+    pub bytes: usize,
+    /// Bytes of one line.
+    pub line: usize,
+    /// Bytes of the transcript.
+    pub transcript: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            session: Duration::from_secs(90),
+            banner: Duration::from_millis(1500),
+            reply: Duration::from_secs(15),
+            bytes: 256 * 1024,
+            line: 4096,
+            transcript: 16 * 1024,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! From a proxy's yes to a proof: what is said through a tunnel, whichever protocol opened it.
+
+use ajar_model::{
+    Attempt, Canary, Evidence, Nonce, ProbeId, Reply,
+    evidence::{Broken, Service},
+    nonce::Role,
+    proof::{Answer, Kind},
+};
+use futures::future::BoxFuture;
+
+use crate::{
+    codec::{self, Parsed, http, smtp},
+    hop::{Far, Form, Hop, Plan},
+    tls::Peer,
+    visit::Visit,
+    wire::Wire,
+};
+
+/// Every port of the canary, most telling first.
+pub(crate) const DESTINATIONS: &[Far] = &[Far::Http, Far::Https, Far::Smtp, Far::Raw];
+
+/// A protocol that opens tunnels.
+pub(crate) trait Gateway: Send + Sync {
+    /// The probe that uses it.
+    fn id(&self) -> ProbeId;
+
+    /// What it recognises an endpoint by.
+    fn service(&self) -> Service;
+
+    /// The ways to name the canary that the protocol has, best first.
+    fn forms(&self, canary: &Canary) -> &'static [Form];
+
+    /// The first half of a variant's name, such as `connect` in `connect:80`.
+    fn label(&self, form: Form) -> &'static str;
+
+    /// Asks for a tunnel. [`Reply::Accepted`] means that one is open, and that what is unread came through it.
+    fn ask<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        hop: &'a Hop,
+        agent: &'a str,
+    ) -> BoxFuture<'a, Result<Reply, Broken>>;
+}
+
+/// The first hop that [`run`] asks for; recognition asks for the same, and its answer is used.
+pub(crate) fn first_hop(gateway: &dyn Gateway, canary: &Canary) -> Option<Hop> {
+    Plan::new(canary, DESTINATIONS, gateway.forms(canary)).take_next()
+}
+
+/// Asks for every destination, and sends a nonce through each tunnel that opens.
+pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidence {
+    let canary = visit.session().canary;
+    let id = gateway.id();
+    let mut plan = Plan::new(canary, DESTINATIONS, gateway.forms(canary));
+    let mut attempts: Vec<Attempt> = Vec::new();
+    while let Some(hop) = plan.take_next() {
+        let variant = format!("{}:{}", gateway.label(hop.form()), hop.address().port());
+        let nonce = visit.nonce(&id, &variant, Role::Destination);
+        let (reply, answer) = attempt(gateway, visit, &hop, nonce).await;
+        let proven = answer
+            .as_ref()
+            .is_some_and(|answer| answer.proves(nonce, &canary.key));
+        plan.answered(&hop, reply, proven);
+        let hopeless = is_hopeless(reply, gateway.service());
+        attempts.push(Attempt {
+            variant,
+            kind: Kind::Tunnel,
+            nonce,
+            reply,
+            answer,
+        });
+        if hopeless || visit.is_over() {
+            break;
+        }
+    }
+    Evidence {
+        attempts,
+        ..visit.evidence(Some(gateway.service()))
+    }
+}
+
+/// True where no other destination can fare better: the door is shut, or SOCKS 5 wants a password before it
+/// hears where to.
+fn is_hopeless(reply: Reply, service: Service) -> bool {
+    match reply {
+        Reply::Broken { how } => how == Broken::Connect,
+        Reply::AuthRequired { .. } => service == Service::Socks5,
+        _ => false,
+    }
+}
+
+async fn attempt(
+    gateway: &dyn Gateway,
+    visit: &mut Visit<'_>,
+    hop: &Hop,
+    nonce: Nonce,
+) -> (Reply, Option<Answer>) {
+    let asked = match visit.take_asked(&gateway.id()) {
+        Some(asked) => Ok(asked),
+        None => ask(gateway, visit, hop).await,
+    };
+    match asked {
+        Ok((wire, reply @ Reply::Accepted { .. })) => {
+            let agent = visit.agent();
+            (reply, prove(wire, hop, nonce, &agent).await)
+        }
+        Ok((_, reply)) => (reply, None),
+        Err(how) => (Reply::Broken { how }, None),
+    }
+}
+
+async fn ask(
+    gateway: &dyn Gateway,
+    visit: &mut Visit<'_>,
+    hop: &Hop,
+) -> Result<(Wire, Reply), Broken> {
+    let mut wire = visit.open().await?;
+    let reply = gateway.ask(&mut wire, hop, &visit.agent()).await?;
+    Ok((wire, reply))
+}
+
+/// Sends the nonce through an open tunnel in the far end's protocol, and waits for the canary's answer.
+async fn prove(mut wire: Wire, hop: &Hop, nonce: Nonce, agent: &str) -> Option<Answer> {
+    let wait = wire.limits().reply / 2;
+    match hop.far() {
+        Far::Http => fetch(&mut wire, hop, nonce, agent).await?,
+        Far::Https => {
+            let peer = Peer::named(hop.domain(), hop.address().ip());
+            wire = wire.tls(peer).await.ok()?;
+            fetch(&mut wire, hop, nonce, agent).await?;
+        }
+        Far::Smtp => {
+            let max_line = wire.limits().line;
+            let greeting = wire
+                .frame(wait, |bytes| smtp::Reply::parse(bytes, max_line))
+                .await
+                .ok()?;
+            if !greeting.is_positive() {
+                return None;
+            }
+            let hello = smtp::ehlo(&format!("{nonce}.{}", hop.domain())).ok()?;
+            wire.send(&hello).await.ok()?;
+        }
+        Far::Raw => {
+            let max_line = wire.limits().line;
+            wire.frame(wait, |bytes| raw_greeting(bytes, max_line))
+                .await
+                .ok()?;
+            wire.send(format!("{nonce}\r\n").as_bytes()).await.ok()?;
+        }
+    }
+    wire.answer(wait).await
+}
+
+async fn fetch(wire: &mut Wire, hop: &Hop, nonce: Nonce, agent: &str) -> Option<()> {
+    let request = http::get(&format!("/{nonce}"), &hop.authority(), agent).ok()?;
+    wire.send(&request).await.ok()
+}
+
+/// The line by which the raw port of a canary greets; no other service is spoken to.
+fn raw_greeting(bytes: &[u8], max_line: usize) -> Parsed<()> {
+    const WORD: &[u8] = b"ajar-canary";
+    let Some((line, length)) = codec::line(bytes, max_line)? else {
+        return Ok(None);
+    };
+    let ours = line.starts_with(WORD);
+    ours.then_some(Some(((), length)))
+        .ok_or(codec::Unreadable::Garbled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_canary_is_answered_on_the_raw_port() {
+        assert_eq!(
+            raw_greeting(b"ajar-canary canary.test\r\nx", 100),
+            Ok(Some(((), 25)))
+        );
+        assert_eq!(raw_greeting(b"ajar-can", 100), Ok(None));
+        assert_eq!(
+            raw_greeting(b"220 mail\r\n", 100),
+            Err(codec::Unreadable::Garbled)
+        );
+    }
+}

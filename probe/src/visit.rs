@@ -1,0 +1,183 @@
+//! The examination of one endpoint: what its conversations share.
+
+use std::net::IpAddr;
+
+use ajar_model::{
+    Evidence, Nonce, ProbeId, Reply, Untrusted,
+    evidence::{Broken, Service},
+    nonce::Role,
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    BoxStream, Session,
+    codec::smtp,
+    tls::Peer,
+    transcript::{Transcript, legible},
+    wire::Wire,
+};
+
+/// Connections that are dialled to one endpoint at most, the sweep's not counted.
+pub const MAX_DIALS: usize = 39;
+
+/// Bytes of a banner that are kept.
+const MAX_BANNER: usize = 1024;
+
+/// The examination of one endpoint under way: its deadline, its transcript and the means to open connections.
+pub struct Visit<'a> {
+    session: &'a Session<'a>,
+    deadline: Instant,
+    transcript: Transcript,
+    dials_left: usize,
+    tls: bool,
+    banner: Option<Untrusted>,
+    kept: Option<Kept>,
+}
+
+/// A connection that recognition has brought as far as the first step of a probe, which goes on from there.
+pub(crate) enum Kept {
+    /// A mail server has greeted on it.
+    Greeted(Wire, smtp::Reply),
+    /// The named probe's first request was answered on it.
+    Asked(ProbeId, Wire, Reply),
+}
+
+impl<'a> Visit<'a> {
+    /// Begins one; the session's time runs from here.
+    pub(crate) fn new(session: &'a Session<'a>) -> Self {
+        Self {
+            session,
+            deadline: Instant::now() + session.limits.session,
+            transcript: Transcript::new(session.limits.transcript),
+            dials_left: MAX_DIALS,
+            tls: false,
+            banner: None,
+            kept: None,
+        }
+    }
+
+    /// What is known of the endpoint and of our own end.
+    pub fn session(&self) -> &'a Session<'a> {
+        self.session
+    }
+
+    /// True once the session's time is up.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// The nonce of a variant of a probe of this endpoint.
+    pub fn nonce(&self, probe: &ProbeId, variant: &str, role: Role) -> Nonce {
+        let Session {
+            key,
+            campaign,
+            endpoint,
+            vantage,
+            ..
+        } = self.session;
+        key.nonce(*campaign, *endpoint, probe, variant, vantage, role)
+    }
+
+    /// One more connection, inside TLS where the endpoint was recognised by it.
+    pub async fn open(&mut self) -> Result<Wire, Broken> {
+        if self.dials_left == 0 {
+            self.transcript
+                .event("no more connections: the limit for one endpoint is reached");
+            return Err(Broken::Connect);
+        }
+        self.dials_left -= 1;
+        match timeout_at(self.deadline, self.session.dial.dial()).await {
+            Err(_) => Err(Broken::TimedOut),
+            Ok(Err(error)) => {
+                self.transcript
+                    .event(&format!("not connected: {}", error.kind()));
+                Err(Broken::Connect)
+            }
+            Ok(Ok(stream)) => self.wire(stream).await,
+        }
+    }
+
+    /// A connection that was opened elsewhere.
+    pub(crate) async fn wire(&mut self, stream: BoxStream) -> Result<Wire, Broken> {
+        self.transcript.event("connected");
+        let Session {
+            limits, endpoint, ..
+        } = self.session;
+        let wire = Wire::new(stream, self.deadline, *limits, self.transcript.clone());
+        if self.tls {
+            wire.tls(Peer::from(endpoint.ip())).await
+        } else {
+            Ok(wire)
+        }
+    }
+
+    /// Speaks TLS on a connection, and on every further one where that succeeds.
+    pub(crate) async fn secure(&mut self, wire: Wire) -> Result<Wire, Broken> {
+        let wire = wire.tls(Peer::from(self.session.endpoint.ip())).await?;
+        self.tls = true;
+        Ok(wire)
+    }
+
+    /// Keeps the first words that were said on a connection; true where there were any.
+    pub(crate) fn listen(&mut self, wire: &Wire) -> bool {
+        let heard = !wire.opening().is_empty();
+        if self.banner.is_none() && heard {
+            self.banner = Some(legible(wire.opening(), MAX_BANNER));
+        }
+        heard
+    }
+
+    /// Hands a connection to the probe that runs next.
+    pub(crate) fn keep(&mut self, kept: Kept) {
+        self.kept = Some(kept);
+    }
+
+    /// The connection that recognition kept.
+    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
+    }
+
+    /// The answer to the first request of a probe, and its connection, where recognition made the request.
+    pub(crate) fn take_asked(&mut self, probe: &ProbeId) -> Option<(Wire, Reply)> {
+        match self.kept.take() {
+            Some(Kept::Asked(id, wire, reply)) if id == *probe => Some((wire, reply)),
+            other => {
+                self.kept = other;
+                None
+            }
+        }
+    }
+
+    /// Ends recognition: what was said so far opens the transcript of every row.
+    pub(crate) fn recognised(&self) {
+        self.transcript.end_opening();
+    }
+
+    /// The evidence of one row, without attempts; its transcript is what was said since the last row.
+    pub(crate) fn evidence(&self, service: Option<Service>) -> Evidence {
+        Evidence {
+            service,
+            banner: self.banner.clone(),
+            tls: self.tls,
+            broken: None,
+            attempts: Vec::new(),
+            transcript: self.transcript.take_row(),
+        }
+    }
+
+    /// How requests over HTTP name their author: ours is the name, and the canary tells the rest (RFC 9511).
+    pub fn agent(&self) -> String {
+        format!("ajar ({}; +{})", self.session.our_name, self.about())
+    }
+
+    /// Where the people behind a target read what this is. By address: the canary's domain may be for mail only.
+    pub fn about(&self) -> String {
+        let canary = self.session.canary;
+        let host = match (canary.http, canary.address) {
+            (80, IpAddr::V4(ip)) => ip.to_string(),
+            (80, IpAddr::V6(ip)) => format!("[{ip}]"),
+            (port, _) => canary.at(port).to_string(),
+        };
+        format!("http://{host}/.well-known/probing.txt")
+    }
+}

@@ -1,0 +1,277 @@
+//! One bounded connection to a target.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use ajar_model::{
+    evidence::{Broken, Direction},
+    proof::{Answer, MAX_ANSWER},
+};
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    BoxStream, Limits,
+    codec::{Parsed, Unreadable},
+    tls,
+    transcript::Transcript,
+};
+
+/// Bytes that are asked for at a time.
+const CHUNK: usize = 4096;
+
+/// Bytes of the peer's first words that are kept.
+const MAX_OPENING: usize = 1024;
+
+/// A connection to the target. Whatever the peer does, each call ends: by the session's deadline, by the wait it
+/// was given, or because the connection has taken all the bytes that it may.
+pub struct Wire {
+    stream: BoxStream,
+    buffer: BytesMut,
+    deadline: Instant,
+    limits: Limits,
+    transcript: Transcript,
+    tls: bool,
+    opening: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) fn new(
+        stream: BoxStream,
+        deadline: Instant,
+        limits: Limits,
+        transcript: Transcript,
+    ) -> Self {
+        let stream = Capped {
+            inner: stream,
+            left: limits.bytes,
+        };
+        Self {
+            stream: Box::new(stream),
+            buffer: BytesMut::new(),
+            deadline,
+            limits,
+            transcript,
+            tls: false,
+            opening: Vec::new(),
+        }
+    }
+
+    /// What a peer may cost us.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// True inside TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The peer's first words, bounded.
+    pub fn opening(&self) -> &[u8] {
+        &self.opening
+    }
+
+    /// The same connection with another patience for replies.
+    pub(crate) fn patient(mut self, reply: Duration) -> Self {
+        self.limits.reply = reply;
+        self
+    }
+
+    /// What was received and is not yet part of a frame.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Sends all of it.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.transcript.note(Direction::Sent, bytes);
+        let wait = self.limits.reply;
+        let sending = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        let sent = within(self.deadline, wait, sending).await;
+        sent.inspect_err(|&how| self.transcript.event(describe(how)))
+    }
+
+    /// Takes one frame off the connection, waiting at most `wait` for the whole of it. What came after the
+    /// frame stays, see [`Wire::unread`]; where no frame comes, so does everything.
+    pub async fn frame<T>(
+        &mut self,
+        wait: Duration,
+        parse: impl Fn(&[u8]) -> Parsed<T>,
+    ) -> Result<T, Broken> {
+        let until = self.until(wait);
+        let frame = loop {
+            match parse(&self.buffer) {
+                Ok(Some(frame)) => break Ok(frame),
+                Ok(None) => {}
+                Err(Unreadable::Garbled) => break Err(Broken::Garbled),
+                Err(Unreadable::TooLong) => break Err(Broken::Limit),
+            }
+            if let Err(how) = self.fill(until).await {
+                break Err(how);
+            }
+        };
+        let heard = frame
+            .as_ref()
+            .map_or(self.buffer.len(), |(_, length)| *length);
+        if self.opening.is_empty() {
+            self.opening
+                .extend_from_slice(&self.buffer[..heard.min(MAX_OPENING)]);
+        }
+        match frame {
+            Ok((frame, length)) => {
+                self.transcript
+                    .note(Direction::Received, &self.buffer[..length]);
+                self.buffer.advance(length);
+                Ok(frame)
+            }
+            Err(how) => {
+                self.transcript.note(Direction::Received, &self.buffer);
+                self.transcript.event(describe(how));
+                Err(how)
+            }
+        }
+    }
+
+    /// Reads on until a canary's answer is among what is unread, or the peer closes, falls silent or goes on
+    /// without end; all that was read is dropped.
+    pub async fn answer(&mut self, wait: Duration) -> Option<Answer> {
+        let until = self.until(wait);
+        let mut searched = 0_usize;
+        let answer = loop {
+            let from = searched.saturating_sub(MAX_ANSWER);
+            if let Some(answer) = Answer::find(&self.buffer[from..]) {
+                break Some(answer);
+            }
+            searched = self.buffer.len();
+            if let Err(how) = self.fill(until).await {
+                self.transcript.event(describe(how));
+                break None;
+            }
+        };
+        self.transcript.note(Direction::Received, &self.buffer);
+        self.buffer.clear();
+        answer
+    }
+
+    /// Speaks TLS from here on. Unread bytes are dropped: a TLS server speaks second, so they are none of its
+    /// (RFC 3207 section 4.2).
+    pub(crate) async fn tls(self, peer: tls::Peer) -> Result<Self, Broken> {
+        let shaken = within(
+            self.deadline,
+            self.limits.reply,
+            tls::handshake(self.stream, peer),
+        )
+        .await;
+        let stream = shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
+        self.transcript.event("tls handshake done");
+        Ok(Self {
+            stream: Box::new(stream),
+            buffer: BytesMut::new(),
+            tls: true,
+            ..self
+        })
+    }
+
+    fn until(&self, wait: Duration) -> Instant {
+        self.deadline.min(Instant::now() + wait)
+    }
+
+    async fn fill(&mut self, until: Instant) -> Result<(), Broken> {
+        self.buffer.reserve(CHUNK);
+        let mut room = (&mut self.buffer).limit(CHUNK);
+        let reading = self.stream.read_buf(&mut room);
+        match timeout_at(until, reading).await {
+            Err(_) => Err(Broken::TimedOut),
+            Ok(Ok(0)) => Err(Broken::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(broken(&error)),
+        }
+    }
+}
+
+async fn within<T>(
+    deadline: Instant,
+    wait: Duration,
+    future: impl Future<Output = io::Result<T>>,
+) -> Result<T, Broken> {
+    match timeout_at(deadline.min(Instant::now() + wait), future).await {
+        Err(_) => Err(Broken::TimedOut),
+        Ok(done) => done.map_err(|error| broken(&error)),
+    }
+}
+
+fn broken(error: &io::Error) -> Broken {
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => Broken::Limit,
+        io::ErrorKind::TimedOut => Broken::TimedOut,
+        // What rustls says of bytes that it cannot accept.
+        io::ErrorKind::InvalidData => Broken::Tls,
+        _ => Broken::Closed,
+    }
+}
+
+fn describe(how: Broken) -> &'static str {
+    match how {
+        Broken::Connect => "no connection",
+        Broken::Closed => "closed by the peer",
+        Broken::TimedOut => "no more in time",
+        Broken::Limit => "more than a conversation may take",
+        Broken::Garbled => "not the protocol that was expected",
+        Broken::Tls => "tls failed",
+    }
+}
+
+/// Takes a bounded number of bytes from a stream. It sits below TLS, so that handshakes count too.
+struct Capped {
+    inner: BoxStream,
+    left: usize,
+}
+
+impl AsyncRead for Capped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into()));
+        }
+        let room = buf.remaining().min(self.left);
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
+        let taken = part.filled().len();
+        buf.advance(taken);
+        self.left -= taken;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Capped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

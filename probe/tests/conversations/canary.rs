@@ -1,0 +1,113 @@
+//! The canary at the far end of a tunnel, as honest proxies reach it.
+
+use std::sync::Arc;
+
+use ajar_model::{
+    Canary, Nonce, Timestamp,
+    proof::{Answer, CanaryKey},
+};
+use ed25519_dalek::SigningKey;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+};
+
+use crate::peer::Conn;
+
+/// The canary of every test, as probes know it.
+pub fn model() -> Canary {
+    Canary {
+        domain: "canary.test".to_owned(),
+        address: "192.0.2.9".parse().unwrap(),
+        smtp: 25,
+        http: 80,
+        https: 443,
+        raw: 7401,
+        key: CanaryKey::from(&key()),
+    }
+}
+
+/// Its key.
+pub fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+/// Plays one of its ports, signing with any key: another than its own is a forger's.
+pub async fn serve(mut conn: Conn, port: u16, key: SigningKey) {
+    match port {
+        80 => judge(conn, key).await,
+        443 => judge(secure(conn).await.unwrap(), key).await,
+        25 => {
+            conn.say("220 canary.test ESMTP ajar-canary\r\n").await;
+            sink(conn, key).await;
+        }
+        7401 => {
+            conn.say("ajar-canary canary.test\r\n").await;
+            let answer = conn.line().await.and_then(|line| sign(&line, &key));
+            conn.say(answer.unwrap_or_default() + "\r\n").await;
+        }
+        port => panic!("a probe asked for port {port}, which is not the canary's"),
+    }
+}
+
+/// The judge: answers `GET /<nonce>`, in origin or absolute form.
+pub async fn judge(mut conn: Conn, key: SigningKey) {
+    let Some(request) = conn.head().await else {
+        return;
+    };
+    let page = page(&request, &key);
+    conn.say(page).await;
+}
+
+/// The judge's page for a request line.
+pub fn page(request: &str, key: &SigningKey) -> String {
+    let target = request.split(' ').nth(1).unwrap_or("");
+    let answer = target.rsplit('/').next().and_then(|nonce| sign(nonce, key));
+    match answer {
+        Some(answer) => format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n{answer}\n"),
+        None => "HTTP/1.1 404 Not Found\r\n\r\n".to_owned(),
+    }
+}
+
+/// The mail sink after its banner: answers `EHLO <nonce>.…` among its extensions.
+pub async fn sink(mut conn: Conn, key: SigningKey) {
+    let Some(hello) = conn.line().await else {
+        return;
+    };
+    let nonce = hello
+        .strip_prefix("EHLO ")
+        .and_then(|name| name.split('.').next());
+    let answer = nonce
+        .and_then(|nonce| sign(nonce, &key))
+        .unwrap_or_default();
+    conn.say(format!(
+        "250-canary.test\r\n250-SIZE 1000\r\n250 {answer}\r\n"
+    ))
+    .await;
+}
+
+fn sign(nonce: &str, key: &SigningKey) -> Option<String> {
+    let nonce: Nonce = nonce.parse().ok()?;
+    let egress = "198.51.100.9".parse().unwrap();
+    Some(Answer::sign(key, nonce, egress, Timestamp::UNIX_EPOCH).to_string())
+}
+
+/// Accepts TLS with a certificate that nobody has reason to believe; none where the handshake fails.
+pub async fn secure(conn: Conn) -> Option<Conn> {
+    let certified = rcgen::generate_simple_self_signed(["wrong.example".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .unwrap();
+    let nth = conn.nth;
+    let stream = TlsAcceptor::from(Arc::new(config))
+        .accept(conn.into_stream())
+        .await
+        .ok()?;
+    let mut conn = Conn::over(Box::new(stream));
+    conn.nth = nth;
+    Some(conn)
+}

@@ -1,0 +1,292 @@
+//! HTTP proxies, and web servers that are none.
+
+use ajar_model::{
+    Tier, Verdict,
+    evidence::{Broken, Reply, Service},
+};
+use ed25519_dalek::SigningKey;
+
+use crate::{
+    canary,
+    exam::{Exam, Examined},
+    peer::Conn,
+};
+
+/// The port in the target of a CONNECT to the canary, by address or by name.
+fn connect_port(request: &str) -> Option<u16> {
+    let target = request
+        .strip_prefix("CONNECT ")?
+        .strip_suffix(" HTTP/1.1")?;
+    let (host, port) = target.rsplit_once(':')?;
+    assert!(
+        ["192.0.2.9", "canary.test"].contains(&host),
+        "a second hop to {host}"
+    );
+    port.parse().ok()
+}
+
+/// A proxy that opens tunnels, and fetches nothing.
+async fn tunnels(mut conn: Conn, established: &str, key: SigningKey) {
+    let Some(request) = conn.head().await else {
+        return;
+    };
+    match connect_port(&request) {
+        Some(port) => {
+            conn.say(established).await;
+            canary::serve(conn, port, key).await;
+        }
+        None => {
+            conn.say("HTTP/1.1 405 Not Allowed\r\nContent-Length: 0\r\n\r\n")
+                .await
+        }
+    }
+}
+
+/// Answers every request alike, and then does as it is told.
+async fn answers(exam: Exam, head: &'static str) -> Examined {
+    exam.run(move |mut conn| async move {
+        if conn.head().await.is_some() {
+            conn.say(head).await;
+        }
+    })
+    .await
+}
+
+const ALL: [&str; 4] = ["connect:80", "connect:443", "connect:25", "connect:7401"];
+
+#[tokio::test(start_paused = true)]
+async fn an_open_proxy_is_proven_at_every_port_of_the_canary() {
+    let check = async |established: &'static str| {
+        let exam = Exam::of(3128)
+            .run(move |conn| tunnels(conn, established, canary::key()))
+            .await;
+        assert_eq!(exam.probes(), ["http-connect", "http-get"]);
+        assert_eq!(exam.proven("http-connect"), ALL, "{established:?}");
+        assert_eq!(exam.verdict("http-get"), Verdict::Closed);
+        assert_eq!(
+            exam.sent.len(),
+            4 + 2,
+            "the sweep's connection carries the first tunnel"
+        );
+    };
+    check("HTTP/1.1 200 Connection established\r\n\r\n").await;
+    check("HTTP/1.0 200 OK\nVia: 1.0 old\n\n").await;
+    check("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n\r\n").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_bytes_of_a_tunnel_may_come_with_the_head() {
+    let glued = |mut conn: Conn| async move {
+        let port = conn.head().await.as_deref().and_then(connect_port);
+        match port {
+            Some(25) => {
+                conn.say("HTTP/1.1 200 OK\r\n\r\n220 canary.test ESMTP ajar-canary\r\n")
+                    .await;
+                canary::sink(conn, canary::key()).await;
+            }
+            _ => conn.say("HTTP/1.1 403 Forbidden\r\n\r\n").await,
+        }
+    };
+    let exam = Exam::of(8080).run(glued).await;
+    assert_eq!(exam.proven("http-connect"), ["connect:25"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_portal_that_says_200_to_everything_proves_nothing() {
+    let exam = answers(
+        Exam::of(80),
+        "HTTP/1.1 200 OK\r\nServer: portal\r\n\r\n<html>welcome</html>",
+    )
+    .await;
+    assert_eq!(exam.verdict("http-connect"), Verdict::Unproven);
+    assert_eq!(
+        exam.attempt("http-connect", "connect:80").reply,
+        Reply::Accepted { code: 200 }
+    );
+    assert_eq!(exam.verdict("http-get"), Verdict::Closed);
+    assert_eq!(
+        exam.attempt("http-get", "get:80").reply,
+        Reply::Refused { code: 200 }
+    );
+    let banner = exam.evidence("http-connect").banner.as_ref().unwrap();
+    assert!(banner.raw().contains("Server: portal"), "{banner:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_to_nowhere_is_unproven_and_costs_no_more_than_the_session() {
+    let mute = |mut conn: Conn| async move {
+        conn.head().await;
+        conn.say("HTTP/1.1 200 OK\r\n\r\n").await;
+        conn.idle().await;
+    };
+    let exam = Exam::of(3128).run(mute).await;
+    assert_eq!(exam.verdict("http-connect"), Verdict::Unproven);
+    assert_eq!(exam.verdict("http-get"), Verdict::Closed);
+    assert!(exam.took <= Exam::of(3128).limits.session);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_judge_is_seen_and_not_believed() {
+    let forger = SigningKey::from_bytes(&[8; 32]);
+    let exam = Exam::of(3128)
+        .run(move |conn| tunnels(conn, "HTTP/1.1 200 OK\r\n\r\n", forger.clone()))
+        .await;
+    assert!(exam.attempt("http-connect", "connect:80").answer.is_some());
+    assert_eq!(exam.verdict("http-connect"), Verdict::Unproven);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_echo_in_the_tunnel_is_no_answer() {
+    let echo = |mut conn: Conn| async move {
+        conn.head().await;
+        conn.say("HTTP/1.1 200 OK\r\n\r\n").await;
+        conn.echo().await;
+    };
+    let exam = Exam::of(3128).run(echo).await;
+    assert!(
+        exam.evidence("http-connect")
+            .attempts
+            .iter()
+            .all(|attempt| attempt.answer.is_none())
+    );
+    assert_eq!(exam.verdict("http-connect"), Verdict::Unproven);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_from_a_demand_and_from_a_failure() {
+    let check = async |head: &'static str, verdict: Verdict, connections: usize| {
+        let exam = answers(Exam::of(3128).only(&["http-connect"]), head).await;
+        assert_eq!(exam.verdict("http-connect"), verdict, "{head}");
+        assert_eq!(exam.sent.len(), connections, "{head}");
+        for variant in ALL {
+            exam.attempt("http-connect", variant);
+        }
+    };
+    check("HTTP/1.1 403 Forbidden\r\n\r\n", Verdict::Closed, 5).await;
+    check(
+        "HTTP/1.1 301 Moved\r\nLocation: http://x/\r\n\r\n",
+        Verdict::Closed,
+        5,
+    )
+    .await;
+    check("HTTP/1.1 407 Authenticate\r\n\r\n", Verdict::Protected, 5).await;
+    check("HTTP/1.1 503 Unavailable\r\n\r\n", Verdict::Inconclusive, 8).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_takes_only_names_is_asked_by_name() {
+    let names = |mut conn: Conn| async move {
+        let request = conn.head().await.unwrap_or_default();
+        match connect_port(&request) {
+            Some(port) if request.contains("canary.test") => {
+                conn.say("HTTP/1.1 200 OK\r\n\r\n").await;
+                canary::serve(conn, port, canary::key()).await;
+            }
+            _ => conn.say("HTTP/1.1 400 Bad Request\r\n\r\n").await,
+        }
+    };
+    let exam = Exam::of(3128).run(names).await;
+    let expect = [
+        "connect-name:80",
+        "connect-name:443",
+        "connect-name:25",
+        "connect-name:7401",
+    ];
+    assert_eq!(exam.proven("http-connect"), expect);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_only_fetches_is_open_by_get() {
+    let fetches = |mut conn: Conn| async move {
+        let request = conn.head().await.unwrap_or_default();
+        if request.starts_with("GET http://192.0.2.9:80/") {
+            conn.say(canary::page(&request, &canary::key())).await;
+        } else {
+            conn.say("HTTP/1.1 501 Not Implemented\r\n\r\n").await;
+        }
+    };
+    let exam = Exam::of(8080).run(fetches).await;
+    assert_eq!(exam.verdict("http-connect"), Verdict::Closed);
+    assert_eq!(exam.proven("http-get"), ["get:80"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_behind_tls_is_found_there() {
+    let check = async |port: u16| {
+        let secure = |conn| async {
+            if let Some(conn) = canary::secure(conn).await {
+                tunnels(conn, "HTTP/1.1 200 OK\r\n\r\n", canary::key()).await;
+            }
+        };
+        let exam = Exam::of(port).run(secure).await;
+        assert_eq!(exam.proven("http-connect"), ALL, "{port}");
+        assert!(exam.evidence("http-connect").tls);
+    };
+    check(8443).await;
+    check(3129).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_proxy_on_port_443_is_recognised_all_the_same() {
+    let exam = Exam::of(443)
+        .run(|conn| tunnels(conn, "HTTP/1.1 200 OK\r\n\r\n", canary::key()))
+        .await;
+    assert_eq!(exam.proven("http-connect"), ALL);
+    assert!(!exam.evidence("http-connect").tls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn below_deliver_a_proxy_is_asked_for_nothing() {
+    let exam = answers(
+        Exam::of(3128).tier(Tier::Envelope),
+        "HTTP/1.1 200 OK\r\n\r\n",
+    )
+    .await;
+    assert_eq!(exam.probes(), ["recognise"]);
+    assert_eq!(exam.evidence("recognise").service, Some(Service::HttpProxy));
+    assert_eq!(
+        (
+            exam.count("CONNECT"),
+            exam.count("GET"),
+            exam.count("OPTIONS * ")
+        ),
+        (0, 0, 1)
+    );
+    assert_eq!(exam.verdict("recognise"), Verdict::Inconclusive);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_tunnel_probe_no_tunnel_is_asked_for() {
+    let exam = answers(
+        Exam::of(3128).only(&["http-get"]),
+        "HTTP/1.1 403 Forbidden\r\n\r\n",
+    )
+    .await;
+    assert_eq!(exam.probes(), ["http-get"]);
+    assert_eq!((exam.count("CONNECT"), exam.count("GET http://")), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_no_second_connection_is_inconclusive() {
+    let mut exam = Exam::of(3128);
+    exam.connections = 1;
+    let exam = answers(exam, "HTTP/1.1 403 Forbidden\r\n\r\n").await;
+    let last = exam.replies("http-connect").last().copied();
+    assert_eq!(
+        last,
+        Some((
+            "connect-name:80",
+            Reply::Broken {
+                how: Broken::Connect
+            }
+        ))
+    );
+    assert_eq!(exam.verdict("http-connect"), Verdict::Inconclusive);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_say_who_asks_and_where_to_read_more() {
+    let exam = answers(Exam::of(3128), "HTTP/1.1 403 Forbidden\r\n\r\n").await;
+    let agent = "User-Agent: ajar (audit.example; +http://192.0.2.9/.well-known/probing.txt)";
+    assert_eq!(exam.count("CONNECT") + exam.count("GET"), exam.count(agent));
+}

@@ -1,0 +1,11 @@
+//! Whole examinations against scripted peers: honest ones, refusing ones and liars.
+
+mod arbitrary;
+mod canary;
+mod exam;
+mod http;
+mod peer;
+mod recognise;
+mod smtp;
+mod smtp_lines;
+mod socks;

@@ -1,0 +1,247 @@
+//! Mail servers: greetings, TLS, and servers that never come to an end.
+
+use std::time::Duration;
+
+use ajar_model::{
+    Verdict,
+    evidence::{Broken, Reply, Service},
+};
+use tokio::time::sleep;
+
+use crate::{
+    canary,
+    exam::Exam,
+    peer::Conn,
+    smtp::{obliging, serve},
+};
+
+const BANNER: &str = "220 mail.example ESMTP\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_ehlo_is_greeted_by_helo() {
+    let rule = |line: &str| {
+        if line.starts_with("EHLO") {
+            "502 what"
+        } else {
+            obliging(line)
+        }
+    };
+    let exam = Exam::of(25)
+        .run(move |conn| serve(conn, BANNER, rule))
+        .await;
+    assert_eq!(exam.count("HELO audit.example"), 1);
+    assert_eq!(
+        exam.replies("smtp-relay"),
+        [("direct/external", Reply::Accepted { code: 250 })]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_both_greetings_is_closed() {
+    let rule = |line: &str| {
+        if line.contains("LO ") {
+            "550 not you"
+        } else {
+            obliging(line)
+        }
+    };
+    let exam = Exam::of(25)
+        .run(move |conn| serve(conn, BANNER, rule))
+        .await;
+    assert_eq!(
+        exam.replies("smtp-relay"),
+        [("direct/external", Reply::Refused { code: 550 })]
+    );
+}
+
+async fn offers_tls(mut conn: Conn, works: bool) {
+    let offer = |line: &str| match line {
+        hello if hello.starts_with("EHLO") => "250-mail.example\r\n250 STARTTLS",
+        line => obliging(line),
+    };
+    conn.say(BANNER).await;
+    while let Some(line) = conn.line().await {
+        if line != "STARTTLS" {
+            conn.say(format!("{}\r\n", offer(&line))).await;
+            if line == "DATA" {
+                while conn.line().await.is_some_and(|line| line != ".") {}
+                conn.say("250 queued\r\n").await;
+            }
+        } else if works {
+            // What is injected before the handshake must not be taken for an answer inside it.
+            conn.say("220 go ahead\r\n250 injected\r\n").await;
+            return serve(canary::secure(conn).await.unwrap(), "", obliging).await;
+        } else {
+            return conn.say("220 go ahead\r\nthis is no handshake\r\n").await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn starttls_is_used_where_it_is_offered() {
+    let exam = Exam::of(25).run(|conn| offers_tls(conn, true)).await;
+    assert!(exam.evidence("smtp-relay").tls);
+    assert_eq!(
+        exam.replies("smtp-relay"),
+        [("direct/external", Reply::Accepted { code: 250 })]
+    );
+    assert_eq!(
+        (exam.count("MAIL"), exam.count("STARTTLS"), exam.sent.len()),
+        (0, 1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_starttls_is_done_without() {
+    let exam = Exam::of(25).run(|conn| offers_tls(conn, false)).await;
+    assert!(!exam.evidence("smtp-relay").tls);
+    assert_eq!(
+        exam.replies("smtp-relay"),
+        [("direct/external", Reply::Accepted { code: 250 })]
+    );
+    assert_eq!((exam.count("STARTTLS"), exam.sent.len()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn port_465_is_greeted_by_a_handshake() {
+    let secure =
+        |conn| async { serve(canary::secure(conn).await.unwrap(), BANNER, obliging).await };
+    let exam = Exam::of(465).run(secure).await;
+    assert!(exam.evidence("smtp-relay").tls);
+    assert_eq!(exam.evidence("smtp-relay").service, Some(Service::Smtp));
+    assert_eq!(
+        exam.replies("smtp-relay"),
+        [("direct/external", Reply::Accepted { code: 250 })]
+    );
+    assert_eq!(exam.sent.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_server_on_port_465_is_recognised_all_the_same() {
+    let exam = Exam::of(465)
+        .run(|conn| serve(conn, BANNER, obliging))
+        .await;
+    assert!(!exam.evidence("smtp-relay").tls);
+    assert_eq!(
+        exam.replies("smtp-relay"),
+        [("direct/external", Reply::Accepted { code: 250 })]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_banner_that_comes_late_is_waited_for() {
+    let late = |mut conn: Conn| async {
+        sleep(Duration::from_secs(20)).await;
+        conn.say("220-mail.example please wait\r\n").await;
+        sleep(Duration::from_secs(6)).await;
+        serve(conn, BANNER, obliging).await;
+    };
+    let exam = Exam::of(25).run(late).await;
+    assert_eq!(
+        exam.replies("smtp-relay"),
+        [("direct/external", Reply::Accepted { code: 250 })]
+    );
+    assert_eq!(exam.sent.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tarpit_costs_no_more_than_the_session() {
+    let check = async |port: u16| {
+        let drip = |mut conn: Conn| async move {
+            for byte in "220-tarpit.example ESMTP and so on "
+                .bytes()
+                .cycle()
+                .take(10_000)
+            {
+                conn.say([byte]).await;
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let exam = Exam::of(port).run(drip).await;
+        assert_eq!(
+            exam.evidence("recognise").broken,
+            Some(Broken::TimedOut),
+            "{port}"
+        );
+        assert_eq!(exam.verdict("recognise"), Verdict::Inconclusive);
+        assert_eq!((exam.said().as_str(), exam.sent.len()), ("", 1));
+        assert!(exam.took <= Exam::of(port).limits.session);
+    };
+    check(25).await;
+    check(2526).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drips_every_reply_is_left_at_the_deadline() {
+    let slow = |mut conn: Conn| async move {
+        conn.say(BANNER).await;
+        while let Some(line) = conn.line().await {
+            sleep(Duration::from_secs(10)).await;
+            let reply = if line.starts_with("RCPT") {
+                "550 no"
+            } else {
+                obliging(&line)
+            };
+            conn.say(format!("{reply}\r\n")).await;
+        }
+    };
+    let exam = Exam::of(25).run(slow).await;
+    assert!(exam.took <= exam_session());
+    assert_eq!(exam.verdict("smtp-relay"), Verdict::Inconclusive);
+    let last = exam.replies("smtp-relay").last().map(|(_, reply)| *reply);
+    assert_eq!(
+        last,
+        Some(Reply::Broken {
+            how: Broken::TimedOut
+        })
+    );
+}
+
+fn exam_session() -> Duration {
+    Exam::of(25).limits.session
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_banner_ends_at_the_limits() {
+    let check = async |text: &'static str| {
+        let endless = move |mut conn: Conn| async move {
+            for _ in 0..100_000 {
+                conn.say(text).await;
+            }
+        };
+        let exam = Exam::of(25).run(endless).await;
+        assert_eq!(
+            exam.evidence("recognise").broken,
+            Some(Broken::Limit),
+            "{text:?}"
+        );
+        assert!(
+            exam.taken
+                .iter()
+                .all(|&taken| taken <= Exam::of(25).limits.bytes)
+        );
+        assert!(exam.evidence("recognise").banner.is_some());
+    };
+    check("220-more to come\r\n").await;
+    check("220-no end of line ").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_conversation_keeps_its_transcript_in_bounds() {
+    let rule = |line: &str| {
+        if line.starts_with("RCPT") {
+            "550 no"
+        } else {
+            obliging(line)
+        }
+    };
+    let mut exam = Exam::of(25);
+    exam.limits.transcript = 2000;
+    let exam = exam.run(move |conn| serve(conn, BANNER, rule)).await;
+    let texts = exam
+        .evidence("smtp-relay")
+        .transcript
+        .iter()
+        .map(|entry| entry.text.raw().len());
+    assert!(texts.sum::<usize>() <= 2100);
+}

@@ -1,0 +1,88 @@
+//! Shards on offer.
+//!
+//! The queue proposes and nothing more: the store grants. Whatever is lost, repeated or forged here costs
+//! time and never correctness, since an entry holds a shard's id and neither targets nor authority.
+//!
+//! Architecture invariant: entries are ids. No address, no authorization and no result passes through here.
+
+use std::{sync::Arc, time::Duration};
+
+use ajar_model::{CampaignId, ShardId};
+use async_trait::async_trait;
+
+pub mod memory;
+pub mod redis;
+
+/// Opens the queue that `url` names: `memory:`, or `redis://` and `rediss://` for one that coordinators share.
+pub async fn open(url: &str) -> Result<Arc<dyn ShardQueue>, Error> {
+    match url {
+        "memory:" => Ok(Arc::new(memory::Memory::new())),
+        _ => Ok(Arc::new(redis::Redis::connect(url).await?)),
+    }
+}
+
+/// Shards that wait for a worker.
+#[async_trait]
+pub trait ShardQueue: Send + Sync + 'static {
+    /// Offers shards, each after `delay`. A shard that is already on offer keeps the earlier time; one that
+    /// is taken becomes due again after `delay`.
+    async fn offer(&self, shards: &[ShardId], delay: Duration) -> Result<(), Error>;
+
+    /// Takes the shard that has been due for longest. It comes back by itself after `visibility`, unless
+    /// [`ShardQueue::hold`] or [`ShardQueue::done`] is called for it.
+    async fn take(&self, visibility: Duration) -> Result<Option<ShardId>, Error>;
+
+    /// Keeps a taken shard away for another `visibility` from now.
+    async fn hold(&self, shard: ShardId, visibility: Duration) -> Result<(), Error>;
+
+    /// Removes a shard, taken or not.
+    async fn done(&self, shard: ShardId) -> Result<(), Error>;
+
+    /// Removes every shard of a campaign.
+    async fn withdraw(&self, campaign: CampaignId) -> Result<(), Error>;
+
+    /// How many shards are due or delayed, and how many are taken.
+    async fn depth(&self) -> Result<Depth, Error>;
+
+    /// True exactly once after the queue's content was lost, or may be older than it was: at first use, after
+    /// a flush, a restart or a failover. The caller then offers every unfinished shard again.
+    async fn lost(&self) -> Result<bool, Error>;
+}
+
+/// The size of a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Due or delayed.
+    pub waiting: u64,
+    /// Taken and not yet due again.
+    pub taken: u64,
+}
+
+/// Why the queue could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a URL of a known kind.
+    #[error("{url:?} is not a queue: expected redis://HOST:PORT/DB or rediss://HOST:PORT/DB")]
+    Url {
+        /// What was given, without its password.
+        url: String,
+    },
+    /// It does not answer.
+    #[error("redis at {url} does not answer ({cause}): start it, or correct --redis")]
+    Unavailable {
+        /// Where, without the password.
+        url: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// It answers, but would lose entries.
+    #[error(
+        "redis at {url} has maxmemory-policy {policy:?} and would drop shards: set it to noeviction"
+    )]
+    Evicting {
+        /// Where, without the password.
+        url: String,
+        /// The policy.
+        policy: String,
+    },
+}

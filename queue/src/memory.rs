@@ -1,0 +1,162 @@
+//! The queue in this process: the executable specification of the others, and the embedded default.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ajar_model::{CampaignId, ShardId};
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::{Depth, Error, ShardQueue};
+
+/// The pure part: what is on offer, given the time since any fixed point.
+#[derive(Debug, Clone, Default)]
+pub struct Offers {
+    entries: HashMap<ShardId, Entry>,
+    /// When each entry is due, in the order in which they are proposed.
+    order: BTreeSet<(Duration, ShardId)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    due: Duration,
+    taken: bool,
+}
+
+impl Offers {
+    /// See [`ShardQueue::offer`].
+    pub fn offer(&mut self, shard: ShardId, due: Duration) {
+        match self.entries.get(&shard) {
+            Some(entry) if !entry.taken && entry.due <= due => {}
+            _ => self.put(shard, Entry { due, taken: false }),
+        }
+    }
+
+    /// See [`ShardQueue::take`].
+    pub fn take(&mut self, now: Duration, visibility: Duration) -> Option<ShardId> {
+        let &(due, shard) = self.order.first()?;
+        if due > now {
+            return None;
+        }
+        let entry = Entry {
+            due: now + visibility,
+            taken: true,
+        };
+        self.put(shard, entry);
+        Some(shard)
+    }
+
+    /// See [`ShardQueue::hold`].
+    pub fn hold(&mut self, shard: ShardId, due: Duration) {
+        if self.entries.get(&shard).is_some_and(|entry| entry.taken) {
+            self.put(shard, Entry { due, taken: true });
+        }
+    }
+
+    /// See [`ShardQueue::done`].
+    pub fn done(&mut self, shard: ShardId) {
+        if let Some(entry) = self.entries.remove(&shard) {
+            self.order.remove(&(entry.due, shard));
+        }
+    }
+
+    /// See [`ShardQueue::withdraw`].
+    pub fn withdraw(&mut self, campaign: CampaignId) {
+        self.entries.retain(|shard, _| shard.campaign != campaign);
+        self.order.retain(|(_, shard)| shard.campaign != campaign);
+    }
+
+    /// See [`ShardQueue::depth`].
+    pub fn depth(&self, now: Duration) -> Depth {
+        let taken = self
+            .entries
+            .values()
+            .filter(|entry| entry.taken && entry.due > now)
+            .count() as u64;
+        Depth {
+            waiting: self.entries.len() as u64 - taken,
+            taken,
+        }
+    }
+
+    fn put(&mut self, shard: ShardId, entry: Entry) {
+        self.done(shard);
+        self.entries.insert(shard, entry);
+        self.order.insert((entry.due, shard));
+    }
+}
+
+/// A queue that dies with its process.
+#[derive(Debug)]
+pub struct Memory {
+    offers: Mutex<Offers>,
+    start: Instant,
+    used: AtomicBool,
+}
+
+impl Memory {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self {
+            offers: Mutex::default(),
+            start: Instant::now(),
+            used: AtomicBool::new(false),
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Offers, Duration) -> T) -> T {
+        let mut offers = self.offers.lock().expect("no holder panics");
+        act(&mut offers, self.start.elapsed())
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl ShardQueue for Memory {
+    async fn offer(&self, shards: &[ShardId], delay: Duration) -> Result<(), Error> {
+        self.with(|offers, now| {
+            shards
+                .iter()
+                .for_each(|&shard| offers.offer(shard, now + delay))
+        });
+        Ok(())
+    }
+
+    async fn take(&self, visibility: Duration) -> Result<Option<ShardId>, Error> {
+        Ok(self.with(|offers, now| offers.take(now, visibility)))
+    }
+
+    async fn hold(&self, shard: ShardId, visibility: Duration) -> Result<(), Error> {
+        self.with(|offers, now| offers.hold(shard, now + visibility));
+        Ok(())
+    }
+
+    async fn done(&self, shard: ShardId) -> Result<(), Error> {
+        self.with(|offers, _| offers.done(shard));
+        Ok(())
+    }
+
+    async fn withdraw(&self, campaign: CampaignId) -> Result<(), Error> {
+        self.with(|offers, _| offers.withdraw(campaign));
+        Ok(())
+    }
+
+    async fn depth(&self) -> Result<Depth, Error> {
+        Ok(self.with(|offers, now| offers.depth(now)))
+    }
+
+    async fn lost(&self) -> Result<bool, Error> {
+        Ok(!self.used.swap(true, Ordering::Relaxed))
+    }
+}

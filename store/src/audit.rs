@@ -1,0 +1,147 @@
+//! The audit log's chain: each entry's hash covers the entry and the hash before it.
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    AuditEntry, Error,
+    rows::{AuditRow, Rows},
+    stored,
+};
+
+/// Stands before the first entry.
+const START: [u8; 32] = [0; 32];
+
+/// Appends an entry.
+pub(crate) async fn append(mut tx: Box<dyn Rows>, entry: &AuditEntry) -> Result<(), Error> {
+    let entry = AuditEntry {
+        at: stored::to_micros(entry.at),
+        ..entry.clone()
+    };
+    check(&entry)?;
+    let (number, previous) = match tx.lock_audit().await? {
+        Some((number, hash)) => (number + 1, hash),
+        None => (1, START),
+    };
+    let hash = link(&previous, number, &entry);
+    tx.insert_audit(&AuditRow {
+        number,
+        entry,
+        hash,
+    })
+    .await?;
+    tx.commit().await
+}
+
+/// The entries, if every one of them is as it was written and none in between is missing. That the last ones were
+/// not cut off cannot be seen here.
+pub(crate) fn verified(rows: Vec<AuditRow>) -> Result<Vec<AuditEntry>, Error> {
+    let mut previous = START;
+    let mut entries = Vec::with_capacity(rows.len());
+    for (row, number) in rows.into_iter().zip(1..) {
+        if row.number != number || row.hash != link(&previous, number, &row.entry) {
+            return Err(Error::AuditBroken { entry: number });
+        }
+        previous = row.hash;
+        entries.push(row.entry);
+    }
+    Ok(entries)
+}
+
+fn check(entry: &AuditEntry) -> Result<(), Error> {
+    stored::plain("an audit entry's actor", &entry.actor)?;
+    stored::plain("an audit entry's action", &entry.action)?;
+    stored::plain("an audit entry's detail", &entry.detail)?;
+    stored::plain(
+        "an audit entry's authorization",
+        entry.authorization.as_deref().unwrap_or_default(),
+    )
+}
+
+fn link(previous: &[u8; 32], number: u64, entry: &AuditEntry) -> [u8; 32] {
+    let AuditEntry {
+        at,
+        actor,
+        action,
+        authorization,
+        campaign,
+        detail,
+    } = entry;
+    let campaign = campaign.map(|id| id.to_string());
+    let fields = [
+        Some(actor.as_str()),
+        Some(action.as_str()),
+        authorization.as_deref(),
+        campaign.as_deref(),
+        Some(detail.as_str()),
+    ];
+    let mut hash = Sha256::new_with_prefix(previous);
+    hash.update(number.to_be_bytes());
+    hash.update(stored::micros(*at).to_be_bytes());
+    for field in fields {
+        // Presence and length first: two different entries never hash the same bytes.
+        hash.update([u8::from(field.is_some())]);
+        let field = field.unwrap_or_default();
+        hash.update((field.len() as u64).to_be_bytes());
+        hash.update(field);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use ajar_model::Timestamp;
+
+    use super::*;
+
+    fn chain(details: &[&str]) -> Vec<AuditRow> {
+        let mut previous = START;
+        details
+            .iter()
+            .zip(1..)
+            .map(|(detail, number)| {
+                let entry = AuditEntry {
+                    at: Timestamp::UNIX_EPOCH,
+                    actor: "alice".to_owned(),
+                    action: "campaign.submit".to_owned(),
+                    authorization: None,
+                    campaign: None,
+                    detail: (*detail).to_owned(),
+                };
+                previous = link(&previous, number, &entry);
+                AuditRow {
+                    number,
+                    entry,
+                    hash: previous,
+                }
+            })
+            .collect()
+    }
+
+    fn check(change: impl FnOnce(&mut Vec<AuditRow>), broken_at: Option<u64>) {
+        let mut rows = chain(&["a", "b", "c"]);
+        change(&mut rows);
+        let found = match verified(rows) {
+            Err(Error::AuditBroken { entry }) => Some(entry),
+            other => {
+                other.unwrap();
+                None
+            }
+        };
+        assert_eq!(found, broken_at);
+    }
+
+    #[test]
+    fn any_change_but_a_cut_tail_is_found() {
+        check(|_| (), None);
+        check(|rows| rows[1].entry.detail.push('!'), Some(2));
+        check(
+            |rows| rows[1].entry.authorization = Some(String::new()),
+            Some(2),
+        );
+        check(|rows| rows[2].hash[0] ^= 1, Some(3));
+        check(|rows| rows[0].number = 7, Some(1));
+        check(|rows| rows.swap(0, 1), Some(1));
+        check(|rows| drop(rows.remove(1)), Some(2));
+        check(|rows| drop(rows.pop()), None);
+    }
+}

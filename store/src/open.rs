@@ -1,0 +1,50 @@
+//! From what stands after `--store` to a store.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use crate::{Error, Store, engine::Engine, postgres::Postgres, sqlite::Sqlite};
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a PostgreSQL server that is away is waited for.
+    pub wait: Duration,
+    /// Most connections to PostgreSQL at a time; at least 1.
+    pub connections: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(10),
+            connections: 10,
+        }
+    }
+}
+
+/// Opens the store that `url` names: `postgres://` or `postgresql://` for a PostgreSQL database, where everything is kept
+/// in the schema `ajar`; `sqlite:PATH` or a bare path for an SQLite file, which is created where it is missing.
+/// Brings its tables up to date. No message holds a password.
+pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Store>, Error> {
+    match url.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(Arc::new(Engine(Postgres::open(url, options).await?)))
+        }
+        Some(("sqlite", path)) => open_file(path).await,
+        // What comes after may hold a password.
+        Some((scheme, _)) => Err(Error::Url {
+            url: format!("{scheme}://…"),
+        }),
+        None => open_file(url.strip_prefix("sqlite:").unwrap_or(url)).await,
+    }
+}
+
+async fn open_file(path: &str) -> Result<Arc<dyn Store>, Error> {
+    // SQLite would take these for a database that dies with its connection.
+    if path.is_empty() || path == ":memory:" {
+        return Err(Error::Url {
+            url: path.to_owned(),
+        });
+    }
+    Ok(Arc::new(Engine(Sqlite::open(Path::new(path)).await?)))
+}

@@ -1,0 +1,195 @@
+//! Leases in PostgreSQL.
+
+use ajar_model::{CampaignId, ShardId, Tally, Timestamp};
+use async_trait::async_trait;
+use ipnet::IpNet;
+use sqlx::{Row, postgres::PgRow};
+
+use super::{PostgresRows, at::At, lock};
+use crate::{
+    Error,
+    rows::{LeaseRows, ShardRow},
+    stored::{self, signed, unsigned},
+};
+
+#[async_trait]
+impl LeaseRows for PostgresRows {
+    async fn lock_site(&mut self) -> Result<(), Error> {
+        self.lock(lock::SITE).await
+    }
+
+    async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error> {
+        let row = sqlx::query(
+            "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
+             closed, token, owner, lease_until, reported_at \
+             FROM ajar.shards WHERE campaign = $1 AND number = $2 FOR UPDATE",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        row.map(|row| shard_row(&row)).transpose()
+    }
+
+    async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE ajar.shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
+             unreachable = $7, denied = $8, failed = $9, attempt = $10, rate = $11, closed = $12, \
+             token = $13, owner = $14, lease_until = $15, reported_at = $16 \
+             WHERE campaign = $1 AND number = $2",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .bind(signed("a cursor", row.cursor)?)
+        .bind(signed("a tally", row.tally.answered)?)
+        .bind(signed("a tally", row.tally.refused)?)
+        .bind(signed("a tally", row.tally.silent)?)
+        .bind(signed("a tally", row.tally.unreachable)?)
+        .bind(signed("a tally", row.tally.denied)?)
+        .bind(signed("a tally", row.tally.failed)?)
+        .bind(i64::from(row.attempt))
+        .bind(i64::from(row.rate))
+        .bind(row.closed)
+        .bind(row.token.map(|t| signed("a token", t)).transpose()?)
+        .bind(&row.owner)
+        .bind(row.lease_until.map(At))
+        .bind(row.reported_at.map(At))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn holders(
+        &mut self,
+        blocks: &[IpNet],
+    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error> {
+        let rows: Vec<(String, i64, Option<At>)> = sqlx::query_as(
+            "SELECT campaign, number, lease_until FROM ajar.shards \
+             WHERE (campaign, number) IN \
+             (SELECT campaign, number FROM ajar.lease_blocks WHERE block = ANY ($1::cidr[])) \
+             ORDER BY campaign, number FOR UPDATE",
+        )
+        .bind(blocks)
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.into_iter()
+            .map(|(campaign, number, until)| {
+                Ok((stored::shard(&campaign, number)?, until.map(|at| at.0)))
+            })
+            .collect()
+    }
+
+    async fn live_rate(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<u64, Error> {
+        let sum: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(rate), 0)::bigint FROM ajar.shards WHERE campaign = $1 AND lease_until > $2",
+        )
+        .bind(id.to_string())
+        .bind(At(cutoff))
+        .fetch_one(&mut *self.0)
+        .await?;
+        unsigned("a sum of rates", sum)
+    }
+
+    async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error> {
+        let number = signed("a shard's number", shard.number)?;
+        for statement in [
+            "DELETE FROM ajar.lease_blocks WHERE campaign = $1 AND number = $2",
+            "UPDATE ajar.shards SET lease_until = NULL, rate = 0, owner = NULL \
+             WHERE campaign = $1 AND number = $2",
+        ] {
+            sqlx::query(statement)
+                .bind(shard.campaign.to_string())
+                .bind(number)
+                .execute(&mut *self.0)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn end_all_leases(&mut self) -> Result<(), Error> {
+        for statement in [
+            "DELETE FROM ajar.lease_blocks",
+            "UPDATE ajar.shards SET token = NULL, lease_until = NULL, rate = 0, owner = NULL \
+             WHERE token IS NOT NULL AND NOT closed",
+        ] {
+            sqlx::query(statement).execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO ajar.lease_blocks (block, campaign, number) \
+             SELECT block, $2, $3 FROM unnest($1::cidr[]) AS b (block)",
+        )
+        .bind(blocks)
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn issue_token(
+        &mut self,
+        shard: ShardId,
+        owner: &str,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let token: i64 = sqlx::query_scalar(
+            "INSERT INTO ajar.tokens (campaign, number, owner, issued_at) VALUES ($1, $2, $3, $4) \
+             RETURNING token",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .bind(owner)
+        .bind(At(now))
+        .fetch_one(&mut *self.0)
+        .await?;
+        unsigned("a token", token)
+    }
+
+    async fn token_issued(&mut self, shard: ShardId, token: u64) -> Result<bool, Error> {
+        let Ok(token) = i64::try_from(token) else {
+            return Ok(false);
+        };
+        let issued = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM ajar.tokens \
+             WHERE token = $1 AND campaign = $2 AND number = $3)",
+        )
+        .bind(token)
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(issued)
+    }
+}
+
+fn shard_row(row: &PgRow) -> Result<ShardRow, Error> {
+    let number = |at: usize| unsigned::<u64>("a shard", row.try_get(at)?);
+    let small = |at: usize| unsigned::<u32>("a shard", row.try_get(at)?);
+    let time = |at: usize| -> Result<Option<Timestamp>, Error> {
+        let time: Option<At> = row.try_get(at)?;
+        Ok(time.map(|at| at.0))
+    };
+    let token: Option<i64> = row.try_get(10)?;
+    Ok(ShardRow {
+        cursor: number(0)?,
+        tally: Tally {
+            answered: number(1)?,
+            refused: number(2)?,
+            silent: number(3)?,
+            unreachable: number(4)?,
+            denied: number(5)?,
+            failed: number(6)?,
+        },
+        attempt: small(7)?,
+        rate: small(8)?,
+        closed: row.try_get(9)?,
+        token: token.map(|t| unsigned("a token", t)).transpose()?,
+        owner: row.try_get(11)?,
+        lease_until: time(12)?,
+        reported_at: time(13)?,
+    })
+}

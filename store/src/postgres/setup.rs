@@ -1,0 +1,168 @@
+//! Reaching the server, and making the schema.
+
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+
+use super::lock;
+use crate::{Error, error::is_transient, schema};
+
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(500);
+const MIGRATIONS: &str = "ajar.migrations";
+
+/// Waits for the server, for at most `wait`, and makes the tables unless something else lives there. Returns how to
+/// connect.
+pub(super) async fn prepare(url: &str, wait: Duration) -> Result<PgConnectOptions, Error> {
+    let Ok(options) = PgConnectOptions::from_str(url) else {
+        // What cannot be parsed cannot be shown either: the password may be anywhere in it.
+        return Err(Error::Url {
+            url: "postgres://…".to_owned(),
+        });
+    };
+    let options = match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name("ajar"),
+    };
+    let shown = shown(&options);
+    let mut connection = connect(&options, &shown, wait).await?;
+    let made = make(&mut connection, &shown).await;
+    made.map_err(|error| match error {
+        Error::Database(error) => explain(&error, shown),
+        error => error,
+    })?;
+    connection.close().await.map_err(Error::from)?;
+    Ok(options)
+}
+
+/// An acknowledged write must outlast the server's crash: overrides only the setting that would not let it.
+pub(super) async fn durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('synchronous_commit', 'on', false) \
+         WHERE current_setting('synchronous_commit') = 'off'",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn connect(
+    options: &PgConnectOptions,
+    shown: &str,
+    wait: Duration,
+) -> Result<PgConnection, Error> {
+    let start = Instant::now();
+    loop {
+        let left = wait.saturating_sub(start.elapsed()).max(PAUSE);
+        let error = match tokio::time::timeout(left, options.connect()).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        if !is_transient(&error) || start.elapsed() + PAUSE >= wait {
+            return Err(explain(&error, shown.to_owned()));
+        }
+        tracing::warn!(store = shown, cause = %cause(&error), "waiting for the store");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// One coordinator at a time, all or nothing.
+async fn make(connection: &mut PgConnection, shown: &str) -> Result<(), Error> {
+    let mut tx = connection.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(lock::SETUP)
+        .execute(&mut *tx)
+        .await?;
+    let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
+        .fetch_one(&mut *tx)
+        .await?;
+    if encoding != "UTF8" {
+        return Err(Error::Unusable {
+            url: shown.to_owned(),
+            cause: format!("its encoding is {encoding}: create a database with ENCODING 'UTF8'"),
+        });
+    }
+    let (exists, relations, ours): (bool, i64, bool) = sqlx::query_as(
+        "SELECT to_regnamespace('ajar') IS NOT NULL, \
+         (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('ajar')), \
+         to_regclass('ajar.migrations') IS NOT NULL AND to_regclass('ajar.lease_blocks') IS NOT NULL",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if relations > 0 && !ours {
+        return Err(Error::NotOurs {
+            url: format!("the schema ajar in {shown}"),
+        });
+    }
+    if !exists {
+        sqlx::query("CREATE SCHEMA ajar").execute(&mut *tx).await?;
+    }
+    // The migrations table's IF NOT EXISTS would be logged at every start.
+    sqlx::query("SET LOCAL client_min_messages = warning")
+        .execute(&mut *tx)
+        .await?;
+    schema::migrate(&mut *tx, schema::POSTGRES, MIGRATIONS, shown).await?;
+    Ok(tx.commit().await?)
+}
+
+fn explain(error: &sqlx::Error, url: String) -> Error {
+    let cause = cause(error);
+    if is_transient(error) {
+        return Error::Unavailable { url, cause };
+    }
+    Error::Unusable { url, cause }
+}
+
+fn cause(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::PoolTimedOut => "no answer in time".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// The URL without its password.
+fn shown(options: &PgConnectOptions) -> String {
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or(user);
+    match options.get_socket() {
+        Some(socket) => format!(
+            "postgres:///{database}?host={}&user={user}",
+            socket.display()
+        ),
+        None => {
+            let (host, port) = (options.get_host(), options.get_port());
+            format!("postgres://{user}@{host}:{port}/{database}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_shown() {
+        let check = |url: &str, expect: &str| {
+            let options = PgConnectOptions::from_str(url).unwrap();
+            assert_eq!(shown(&options), expect, "{url}");
+        };
+        check(
+            "postgres://ajar:s3cret@db.example:5433/audit",
+            "postgres://ajar@db.example:5433/audit",
+        );
+        check(
+            "postgresql://db.example/audit?user=ajar&password=s3cret",
+            "postgres://ajar@db.example:5432/audit",
+        );
+        check(
+            "postgres:///audit?host=/run/postgresql&user=ajar&password=s3cret",
+            "postgres:///audit?host=/run/postgresql&user=ajar",
+        );
+    }
+}

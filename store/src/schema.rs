@@ -1,0 +1,70 @@
+//! The tables of both databases, and bringing them up to date.
+
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migrate, MigrateError, Migration, MigrationType},
+};
+
+use crate::Error;
+
+/// The scripts of one database: version, name and SQL, oldest first. A script that was released is never edited.
+pub(crate) type Scripts = &'static [(i64, &'static str, &'static str)];
+
+/// See [`Scripts`].
+pub(crate) const SQLITE: Scripts = &[(
+    1,
+    "first",
+    include_str!("../migrations/sqlite/0001_first.sql"),
+)];
+
+/// See [`Scripts`].
+pub(crate) const POSTGRES: Scripts = &[(
+    1,
+    "first",
+    include_str!("../migrations/postgres/0001_first.sql"),
+)];
+
+/// Runs the scripts that `table` does not list; `url` names the store in errors. The caller has begun a transaction and
+/// holds a lock.
+///
+/// Not [`sqlx::migrate::Migrator::run`]: its future cannot be spawned.
+pub(crate) async fn migrate<C: Migrate>(
+    connection: &mut C,
+    scripts: Scripts,
+    table: &'static str,
+    url: &str,
+) -> Result<(), Error> {
+    let done = connection.ensure_migrations_table(table).await;
+    done.map_err(failed)?;
+    let applied = connection.list_applied_migrations(table).await;
+    let applied = applied.map_err(failed)?;
+    let known = scripts.last().map_or(0, |script| script.0);
+    if let Some(later) = applied.iter().find(|script| script.version > known) {
+        return Err(Error::Newer {
+            url: url.to_owned(),
+            found: later.version,
+            known,
+        });
+    }
+    for &(version, name, sql) in scripts {
+        let sql = sql.into_sql_str();
+        let script = Migration::new(version, name.into(), MigrationType::Simple, sql, false);
+        match applied.iter().find(|applied| applied.version == version) {
+            None => drop(connection.apply(table, &script).await.map_err(failed)?),
+            Some(applied) if applied.checksum == script.checksum => (),
+            Some(_) => {
+                return Err(Error::Unusable {
+                    url: url.to_owned(),
+                    cause: format!(
+                        "its schema {version} is of another build of ajar: use that one"
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn failed(error: MigrateError) -> Error {
+    Error::Database(error.into())
+}

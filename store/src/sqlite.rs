@@ -1,0 +1,239 @@
+//! One file, for one machine.
+//!
+//! A single connection writes, with `BEGIN IMMEDIATE`, so that every write transaction sees the last one's result and
+//! none has to be tried again; a few others read beside it. WAL with `synchronous=FULL` syncs the log at each
+//! commit: an acknowledged write survives the end of the process and of the power (sqlite.org/pragma.html).
+
+mod campaigns;
+mod findings;
+mod leases;
+mod records;
+
+use std::{
+    fs::OpenOptions,
+    io,
+    net::IpAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{
+    Error,
+    rows::{Backend, Rows},
+    schema, stored,
+};
+
+/// How long another process may keep the file locked.
+const BUSY: Duration = Duration::from_secs(20);
+/// Between two attempts to open it.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a task waits for a connection: many may queue up behind the one that writes.
+const QUEUE: Duration = Duration::from_secs(120);
+const READERS: u32 = 4;
+/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 6.
+const CHUNK: usize = 500;
+/// "ajar" in ASCII, as the first migration sets it.
+const APPLICATION_ID: i64 = 0x616a_6172;
+/// SQLite's result codes (sqlite.org/rescode.html): another process holds the lock; the file is none of its own.
+const LOCKED: i32 = 5;
+const NOT_A_DATABASE: i32 = 26;
+const MIGRATIONS: &str = "migrations";
+
+/// An SQLite file.
+pub(crate) struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// An SQLite transaction.
+pub(crate) struct SqliteRows(Transaction<'static, sqlx::Sqlite>);
+
+impl Sqlite {
+    /// Opens a file, which is created where it is missing.
+    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
+        create(path).map_err(|cause| Error::Unusable {
+            url: path.display().to_string(),
+            cause,
+        })?;
+        let start = Instant::now();
+        loop {
+            match Self::try_open(path).await {
+                // Two processes that make one file's log at the same moment do not wait for each other.
+                Err(error) if code(&error) == Some(LOCKED) && start.elapsed() < BUSY => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                done => return done.map_err(|error| explain(error, path)),
+            }
+        }
+    }
+
+    async fn try_open(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .busy_timeout(BUSY);
+        look(&options, path).await?;
+        let durable = options
+            .clone()
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full);
+        let writer = pool(1).connect_with(durable).await?;
+        prepare(&writer, path).await?;
+        let readers = pool(READERS).connect_lazy_with(options.read_only(true));
+        Ok(Self { writer, readers })
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn read(&self) -> Result<Box<dyn Rows>, Error> {
+        Ok(Box::new(SqliteRows(self.readers.begin().await?)))
+    }
+
+    async fn write(&self) -> Result<Box<dyn Rows>, Error> {
+        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Box::new(SqliteRows(tx)))
+    }
+
+    fn writes_overlap(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl Rows for SqliteRows {
+    async fn commit(self: Box<Self>) -> Result<(), Error> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(QUEUE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// Creates the file, so that what is wrong with its place is said in plain words, and for its owner only: it holds the
+/// keys of nonces.
+fn create(path: &Path) -> Result<(), String> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let error = match options.open(path) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = directory.display();
+    Err(match error.kind() {
+        io::ErrorKind::NotFound => format!("the directory {directory} does not exist: create it"),
+        io::ErrorKind::IsADirectory => "it is a directory: name a file in it".to_owned(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("it cannot be written ({error}): run as the owner of {directory}")
+        }
+        _ => error.to_string(),
+    })
+}
+
+/// Fails before anything is changed: WAL mode alone would be written to a stranger's file.
+async fn look(options: &SqliteConnectOptions, path: &Path) -> Result<(), Error> {
+    let mut connection = options.clone().read_only(true).connect().await?;
+    check_is_ours(&mut connection, path).await?;
+    Ok(connection.close().await?)
+}
+
+/// Makes the tables, unless something else lives there. One process at a time does so.
+async fn prepare(writer: &SqlitePool, path: &Path) -> Result<(), Error> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+    check_is_ours(&mut tx, path).await?;
+    let url = path.display().to_string();
+    schema::migrate(&mut *tx, schema::SQLITE, MIGRATIONS, &url).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn check_is_ours(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
+    let id: i64 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut *connection)
+        .await?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+        .fetch_one(&mut *connection)
+        .await?;
+    let is_empty = id == 0 && tables == 0;
+    if id == APPLICATION_ID || is_empty {
+        return Ok(());
+    }
+    Err(Error::NotOurs {
+        url: path.display().to_string(),
+    })
+}
+
+fn explain(error: Error, path: &Path) -> Error {
+    let url = path.display().to_string();
+    match (code(&error), error) {
+        (Some(NOT_A_DATABASE), _) => Error::NotOurs { url },
+        (_, Error::Database(error)) => Error::Unusable {
+            url,
+            cause: error.to_string(),
+        },
+        (_, error) => error,
+    }
+}
+
+/// The primary result code.
+fn code(error: &Error) -> Option<i32> {
+    let Error::Database(sqlx::Error::Database(error)) = error else {
+        return None;
+    };
+    Some(error.code()?.parse::<i32>().ok()? & 0xff)
+}
+
+/// An address as bytes that sort as addresses do, IPv4 first.
+fn sortable(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => [&[4], ip.octets().as_slice()].concat(),
+        IpAddr::V6(ip) => [&[6], ip.octets().as_slice()].concat(),
+    }
+}
+
+fn unsortable(bytes: &[u8]) -> Result<IpAddr, Error> {
+    match bytes {
+        [4, octets @ ..] => stored::bytes::<4>("an address", octets).map(IpAddr::from),
+        [6, octets @ ..] => stored::bytes::<16>("an address", octets).map(IpAddr::from),
+        _ => Err(stored::corrupt("an address", "its family is unknown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_sort_as_numbers_with_ipv4_first() {
+        let sorted = [
+            "0.0.0.0",
+            "9.0.0.1",
+            "10.0.0.1",
+            "255.0.0.0",
+            "::",
+            "::1",
+            "::ffff:1.2.3.4",
+            "2001:db8::",
+        ];
+        let sorted = sorted.map(|ip| ip.parse::<IpAddr>().unwrap());
+        let bytes = sorted.map(sortable);
+        assert!(bytes.is_sorted());
+        assert_eq!(bytes.map(|b| unsortable(&b).unwrap()), sorted);
+    }
+}

@@ -1,0 +1,205 @@
+//! Leases in SQLite. Row locks are needless: whoever writes is alone.
+
+use ajar_model::{CampaignId, ShardId, Tally, Timestamp};
+use async_trait::async_trait;
+use ipnet::IpNet;
+use sqlx::{QueryBuilder, Row};
+
+use super::{CHUNK, SqliteRows};
+use crate::{
+    Error,
+    rows::{LeaseRows, ShardRow},
+    stored::{self, micros, signed, unsigned},
+};
+
+#[async_trait]
+impl LeaseRows for SqliteRows {
+    async fn lock_site(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error> {
+        let row = sqlx::query(
+            "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
+             closed, token, owner, lease_until, reported_at \
+             FROM shards WHERE campaign = $1 AND number = $2",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        row.map(|row| shard_row(&row)).transpose()
+    }
+
+    async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
+             unreachable = $7, denied = $8, failed = $9, attempt = $10, rate = $11, closed = $12, \
+             token = $13, owner = $14, lease_until = $15, reported_at = $16 \
+             WHERE campaign = $1 AND number = $2",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .bind(signed("a cursor", row.cursor)?)
+        .bind(signed("a tally", row.tally.answered)?)
+        .bind(signed("a tally", row.tally.refused)?)
+        .bind(signed("a tally", row.tally.silent)?)
+        .bind(signed("a tally", row.tally.unreachable)?)
+        .bind(signed("a tally", row.tally.denied)?)
+        .bind(signed("a tally", row.tally.failed)?)
+        .bind(row.attempt)
+        .bind(row.rate)
+        .bind(row.closed)
+        .bind(row.token.map(|t| signed("a token", t)).transpose()?)
+        .bind(&row.owner)
+        .bind(row.lease_until.map(micros))
+        .bind(row.reported_at.map(micros))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn holders(
+        &mut self,
+        blocks: &[IpNet],
+    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error> {
+        let mut holders = Vec::new();
+        for blocks in blocks.chunks(CHUNK) {
+            let mut query = QueryBuilder::new(
+                "SELECT DISTINCT s.campaign, s.number, s.lease_until FROM lease_blocks b \
+                 JOIN shards s ON s.campaign = b.campaign AND s.number = b.number \
+                 WHERE b.block IN (",
+            );
+            let mut list = query.separated(", ");
+            for block in blocks {
+                list.push_bind(block.to_string());
+            }
+            query.push(")");
+            let rows: Vec<(String, i64, Option<i64>)> =
+                query.build_query_as().fetch_all(&mut *self.0).await?;
+            for (campaign, number, until) in rows {
+                let until = until.map(stored::timestamp).transpose()?;
+                holders.push((stored::shard(&campaign, number)?, until));
+            }
+        }
+        holders.sort_unstable();
+        holders.dedup();
+        Ok(holders)
+    }
+
+    async fn live_rate(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<u64, Error> {
+        let sum: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(rate), 0) FROM shards WHERE campaign = $1 AND lease_until > $2",
+        )
+        .bind(id.to_string())
+        .bind(micros(cutoff))
+        .fetch_one(&mut *self.0)
+        .await?;
+        unsigned("a sum of rates", sum)
+    }
+
+    async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error> {
+        let number = signed("a shard's number", shard.number)?;
+        for statement in [
+            "DELETE FROM lease_blocks WHERE campaign = $1 AND number = $2",
+            "UPDATE shards SET lease_until = NULL, rate = 0, owner = NULL \
+             WHERE campaign = $1 AND number = $2",
+        ] {
+            sqlx::query(statement)
+                .bind(shard.campaign.to_string())
+                .bind(number)
+                .execute(&mut *self.0)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn end_all_leases(&mut self) -> Result<(), Error> {
+        for statement in [
+            "DELETE FROM lease_blocks",
+            "UPDATE shards SET token = NULL, lease_until = NULL, rate = 0, owner = NULL \
+             WHERE token IS NOT NULL AND closed = 0",
+        ] {
+            sqlx::query(statement).execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error> {
+        let number = signed("a shard's number", shard.number)?;
+        for blocks in blocks.chunks(CHUNK) {
+            let mut query =
+                QueryBuilder::new("INSERT INTO lease_blocks (block, campaign, number) ");
+            query.push_values(blocks, |mut row, block| {
+                row.push_bind(block.to_string());
+                row.push_bind(shard.campaign.to_string());
+                row.push_bind(number);
+            });
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn issue_token(
+        &mut self,
+        shard: ShardId,
+        owner: &str,
+        now: Timestamp,
+    ) -> Result<u64, Error> {
+        let token: i64 = sqlx::query_scalar(
+            "INSERT INTO tokens (campaign, number, owner, issued_at) VALUES ($1, $2, $3, $4) \
+             RETURNING token",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .bind(owner)
+        .bind(micros(now))
+        .fetch_one(&mut *self.0)
+        .await?;
+        unsigned("a token", token)
+    }
+
+    async fn token_issued(&mut self, shard: ShardId, token: u64) -> Result<bool, Error> {
+        let Ok(token) = i64::try_from(token) else {
+            return Ok(false);
+        };
+        let issued = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM tokens \
+             WHERE token = $1 AND campaign = $2 AND number = $3)",
+        )
+        .bind(token)
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(issued)
+    }
+}
+
+fn shard_row(row: &sqlx::sqlite::SqliteRow) -> Result<ShardRow, Error> {
+    let number = |at: usize| unsigned::<u64>("a shard", row.try_get(at)?);
+    let small = |at: usize| unsigned::<u32>("a shard", row.try_get(at)?);
+    let time = |at: usize| -> Result<Option<Timestamp>, Error> {
+        let micros: Option<i64> = row.try_get(at)?;
+        micros.map(stored::timestamp).transpose()
+    };
+    let token: Option<i64> = row.try_get(10)?;
+    Ok(ShardRow {
+        cursor: number(0)?,
+        tally: Tally {
+            answered: number(1)?,
+            refused: number(2)?,
+            silent: number(3)?,
+            unreachable: number(4)?,
+            denied: number(5)?,
+            failed: number(6)?,
+        },
+        attempt: small(7)?,
+        rate: small(8)?,
+        closed: row.try_get(9)?,
+        token: token.map(|t| unsigned("a token", t)).transpose()?,
+        owner: row.try_get(11)?,
+        lease_until: time(12)?,
+        reported_at: time(13)?,
+    })
+}

@@ -1,0 +1,158 @@
+//! Authorizations, the audit log, canaries and workers in SQLite.
+
+use std::net::IpAddr;
+
+use ajar_model::Timestamp;
+use async_trait::async_trait;
+
+use super::{SqliteRows, sortable};
+use crate::{
+    AuditEntry, Error, SeenWorker,
+    rows::{AuditRow, RecordRows},
+    stored::{self, micros, signed, unsigned},
+};
+
+type AuditColumns = (
+    i64,
+    i64,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    String,
+    Vec<u8>,
+);
+
+#[async_trait]
+impl RecordRows for SqliteRows {
+    async fn authorization(&mut self, id: &str, digest: [u8; 32]) -> Result<[u8; 32], Error> {
+        sqlx::query(
+            "INSERT INTO authorizations (id, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        )
+        .bind(id)
+        .bind(digest.as_slice())
+        .execute(&mut *self.0)
+        .await?;
+        let stored: Vec<u8> = sqlx::query_scalar("SELECT digest FROM authorizations WHERE id = $1")
+            .bind(id)
+            .fetch_one(&mut *self.0)
+            .await?;
+        stored::bytes("an authorization's digest", &stored)
+    }
+
+    async fn lock_audit(&mut self) -> Result<Option<(u64, [u8; 32])>, Error> {
+        let last: Option<(i64, Vec<u8>)> =
+            sqlx::query_as("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
+                .fetch_optional(&mut *self.0)
+                .await?;
+        last.map(|(number, hash)| {
+            let number = unsigned("an audit entry", number)?;
+            Ok((number, stored::bytes("an audit entry", &hash)?))
+        })
+        .transpose()
+    }
+
+    async fn insert_audit(&mut self, row: &AuditRow) -> Result<(), Error> {
+        let entry = &row.entry;
+        sqlx::query(
+            "INSERT INTO audit (number, at, actor, action, authorization_id, campaign, detail, hash) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(signed("an audit entry's number", row.number)?)
+        .bind(micros(entry.at))
+        .bind(&entry.actor)
+        .bind(&entry.action)
+        .bind(&entry.authorization)
+        .bind(entry.campaign.map(|id| id.to_string()))
+        .bind(&entry.detail)
+        .bind(row.hash.as_slice())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn audit_rows(&mut self) -> Result<Vec<AuditRow>, Error> {
+        let rows: Vec<AuditColumns> = sqlx::query_as(
+            "SELECT number, at, actor, action, authorization_id, campaign, detail, hash \
+             FROM audit ORDER BY number",
+        )
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.into_iter().map(audit_row).collect()
+    }
+
+    async fn put_canary(&mut self, address: IpAddr, body: &str) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO canaries (address, body) VALUES ($1, $2) \
+             ON CONFLICT (address) DO UPDATE SET body = excluded.body",
+        )
+        .bind(sortable(address))
+        .bind(body)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn canaries(&mut self) -> Result<Vec<String>, Error> {
+        Ok(
+            sqlx::query_scalar("SELECT body FROM canaries ORDER BY number")
+                .fetch_all(&mut *self.0)
+                .await?,
+        )
+    }
+
+    async fn put_worker(&mut self, worker: &SeenWorker, horizon: Timestamp) -> Result<(), Error> {
+        sqlx::query("DELETE FROM workers WHERE last_seen < $1")
+            .bind(micros(horizon))
+            .execute(&mut *self.0)
+            .await?;
+        sqlx::query(
+            "INSERT INTO workers (worker, vantage, last_seen) VALUES ($1, $2, $3) \
+             ON CONFLICT (worker) DO UPDATE SET vantage = excluded.vantage, \
+             last_seen = max(last_seen, excluded.last_seen)",
+        )
+        .bind(&worker.worker)
+        .bind(&worker.vantage)
+        .bind(micros(worker.last_seen))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn workers(&mut self, since: Timestamp) -> Result<Vec<SeenWorker>, Error> {
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT worker, vantage, last_seen FROM workers WHERE last_seen >= $1 \
+             ORDER BY vantage, worker",
+        )
+        .bind(micros(since))
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.into_iter()
+            .map(|(worker, vantage, last_seen)| {
+                Ok(SeenWorker {
+                    worker,
+                    vantage,
+                    last_seen: stored::timestamp(last_seen)?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn audit_row(columns: AuditColumns) -> Result<AuditRow, Error> {
+    let (number, at, actor, action, authorization, campaign, detail, hash) = columns;
+    Ok(AuditRow {
+        number: unsigned("an audit entry", number)?,
+        entry: AuditEntry {
+            at: stored::timestamp(at)?,
+            actor,
+            action,
+            authorization,
+            campaign: campaign
+                .map(|id| stored::parsed("an audit entry", &id))
+                .transpose()?,
+            detail,
+        },
+        hash: stored::bytes("an audit entry", &hash)?,
+    })
+}

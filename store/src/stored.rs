@@ -1,0 +1,195 @@
+//! Values as both databases keep them, and back.
+
+use std::{fmt::Display, str::FromStr, time::Duration};
+
+use ajar_model::{Campaign, CampaignId, NonceKey, ShardId, Tally, Timestamp, lease::Work};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::Row;
+
+use crate::{Error, Progress};
+
+const MAX_NAME: usize = 255;
+
+/// SQL integers have a sign.
+pub(crate) fn signed(what: &'static str, number: u64) -> Result<i64, Error> {
+    i64::try_from(number).map_err(|_| Error::Invalid {
+        what,
+        cause: format!("{number} is above {}", i64::MAX),
+    })
+}
+
+pub(crate) fn unsigned<T: TryFrom<i64>>(what: &'static str, number: i64) -> Result<T, Error> {
+    T::try_from(number).map_err(|_| corrupt(what, format!("{number} is out of range")))
+}
+
+pub(crate) fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, Error> {
+    Timestamp::from_microsecond(micros).map_err(|e| corrupt("a time", e))
+}
+
+/// Cuts off what is finer than a microsecond.
+pub(crate) fn to_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(micros(at)).unwrap_or(at)
+}
+
+/// A lease that ended at `now - margin` or before is dead.
+pub(crate) fn cutoff(now: Timestamp, margin: Duration) -> Timestamp {
+    now.saturating_sub(margin).unwrap_or(Timestamp::MIN)
+}
+
+pub(crate) fn to_json<T: Serialize + ?Sized>(
+    what: &'static str,
+    value: &T,
+) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|e| Error::Invalid {
+        what,
+        cause: e.to_string(),
+    })
+}
+
+pub(crate) fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|e| corrupt(what, e))
+}
+
+pub(crate) fn parsed<T: FromStr<Err: Display>>(what: &'static str, text: &str) -> Result<T, Error> {
+    text.parse().map_err(|e| corrupt(what, e))
+}
+
+pub(crate) fn bytes<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N], Error> {
+    bytes
+        .try_into()
+        .map_err(|_| corrupt(what, format!("{} bytes instead of {N}", bytes.len())))
+}
+
+/// PostgreSQL keeps no NUL in a text, so none is accepted anywhere.
+pub(crate) fn plain(what: &'static str, text: &str) -> Result<(), Error> {
+    if text.contains('\0') {
+        return Err(Error::Invalid {
+            what,
+            cause: "it has a NUL character".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// A text that is part of an index: plain, and short enough for PostgreSQL's index rows (2,704 bytes).
+pub(crate) fn name(what: &'static str, text: &str) -> Result<(), Error> {
+    plain(what, text)?;
+    if text.len() > MAX_NAME {
+        return Err(Error::Invalid {
+            what,
+            cause: format!("it is longer than {MAX_NAME} bytes"),
+        });
+    }
+    Ok(())
+}
+
+/// A campaign's columns: id, spec, nonce key, state.
+pub(crate) type CampaignColumns = (String, String, Vec<u8>, String);
+
+pub(crate) fn campaign(
+    (id, spec, key, state): CampaignColumns,
+    created_at: Timestamp,
+) -> Result<Campaign, Error> {
+    Ok(Campaign {
+        id: parsed::<CampaignId>("a campaign's id", &id)?,
+        spec: from_json("a campaign's spec", &spec)?,
+        key: NonceKey(bytes("a campaign's key", &key)?),
+        created_at,
+        state: parsed("a campaign's state", &state)?,
+    })
+}
+
+pub(crate) fn shard(campaign: &str, number: i64) -> Result<ShardId, Error> {
+    Ok(ShardId {
+        campaign: parsed("a campaign's id", campaign)?,
+        number: unsigned("a shard's number", number)?,
+    })
+}
+
+/// Either a range or endpoints with the number of their visit.
+pub(crate) fn work(
+    range: Option<(i64, i64)>,
+    revisit: Option<(String, i64)>,
+) -> Result<Work, Error> {
+    match (range, revisit) {
+        (Some((first, past)), None) => {
+            let first: u64 = unsigned("a shard's range", first)?;
+            Ok(Work::Sweep(first..unsigned("a shard's range", past)?))
+        }
+        (None, Some((endpoints, visit))) => Ok(Work::Revisit {
+            endpoints: from_json("a shard's endpoints", &endpoints)?,
+            visit: unsigned("a shard's visit", visit)?,
+        }),
+        _ => Err(corrupt("a shard", "it is neither a sweep nor a revisit")),
+    }
+}
+
+/// Columns that [`progress`] reads.
+pub(crate) const SUMS: usize = 11;
+
+/// A campaign's progress from the sums of its shards (all, closed, leased, the tally's six, rate, workers) and from its
+/// findings by verdict, with those among them that wait for mail.
+pub(crate) fn progress<R: Row>(
+    row: &R,
+    last_report_at: Option<Timestamp>,
+    verdicts: Vec<(String, i64, i64)>,
+) -> Result<Progress, Error>
+where
+    usize: sqlx::ColumnIndex<R>,
+    i64: for<'r> sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    let mut sums = [0; SUMS];
+    for (at, sum) in sums.iter_mut().enumerate() {
+        *sum = unsigned("a sum", row.try_get::<i64, _>(at)?)?;
+    }
+    let [
+        shards,
+        closed,
+        leased,
+        answered,
+        refused,
+        silent,
+        unreachable,
+        denied,
+        failed,
+        rate,
+        workers,
+    ] = sums;
+    let mut progress = Progress {
+        shards,
+        closed,
+        leased,
+        tally: Tally {
+            answered,
+            refused,
+            silent,
+            unreachable,
+            denied,
+            failed,
+        },
+        rate,
+        workers,
+        last_report_at,
+        ..Progress::default()
+    };
+    for (verdict, findings, awaiting_mail) in verdicts {
+        let verdict = parsed("a verdict", &verdict)?;
+        progress
+            .verdicts
+            .push((verdict, unsigned("a count", findings)?));
+        progress.awaiting_mail += unsigned::<u64>("a count", awaiting_mail)?;
+    }
+    progress.verdicts.sort_unstable();
+    Ok(progress)
+}
+
+pub(crate) fn corrupt(what: &'static str, cause: impl Display) -> Error {
+    Error::Corrupt {
+        what,
+        cause: cause.to_string(),
+    }
+}

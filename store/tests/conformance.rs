@@ -1,0 +1,81 @@
+//! What every store does: one list of tests, run over each backend.
+
+mod support;
+
+mod conformance {
+    mod campaigns;
+    mod durability;
+    mod findings;
+    mod ingest;
+    mod leases;
+    mod records;
+    mod sightings;
+
+    /// The list.
+    macro_rules! suite {
+        ($backend:ident) => {
+            mod $backend {
+                suite! { $backend:
+                    campaigns::a_campaign_is_created_once,
+                    campaigns::campaigns_are_listed_newest_first,
+                    campaigns::a_campaign_moves_only_from_a_named_state,
+                    campaigns::revisits_follow_the_planned_shards,
+                    campaigns::progress_tells_shards_leases_outcomes_and_verdicts,
+                    campaigns::only_open_shards_of_running_campaigns_are_offered,
+                    leases::a_shard_is_granted_again_only_after_ttl_and_margin,
+                    leases::a_block_is_in_one_live_lease_over_all_campaigns,
+                    leases::the_rates_of_live_leases_never_exceed_the_cap,
+                    leases::a_renewal_raises_the_rate_and_never_lowers_it,
+                    leases::a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns,
+                    leases::a_dead_lease_cannot_be_renewed,
+                    leases::a_shard_whose_block_was_taken_over_is_not_revived,
+                    leases::a_released_shard_is_free_at_once_and_keeps_its_cursor,
+                    leases::all_leases_can_be_ended_at_once,
+                    leases::concurrent_grants_share_no_block_and_keep_the_cap,
+                    ingest::a_batch_stores_observations_findings_and_progress,
+                    ingest::a_batch_delivered_twice_changes_nothing,
+                    ingest::a_stale_token_keeps_observations_but_not_the_cursor,
+                    ingest::a_token_that_was_never_issued_is_fenced,
+                    ingest::a_shard_closes_only_when_its_outcomes_add_up,
+                    ingest::a_lost_answer_is_no_lost_lease,
+                    ingest::an_earlier_observation_never_replaces_a_later_one,
+                    ingest::vantage_points_are_merged,
+                    ingest::concurrent_vantage_points_are_merged,
+                    ingest::overlapping_batches_do_not_deadlock,
+                    ingest::hostile_text_is_kept_as_it_came,
+                    ingest::what_no_honest_worker_sends_is_refused,
+                    ingest::a_large_batch_is_stored_whole,
+                    sightings::a_sighting_after_its_observation_opens_it,
+                    sightings::a_sighting_before_its_observation_opens_it,
+                    sightings::a_sighting_beside_its_observation_opens_it,
+                    sightings::the_earliest_sighting_is_kept,
+                    sightings::only_an_accepted_mail_is_awaited,
+                    findings::findings_come_in_the_order_of_addresses,
+                    findings::pages_join_without_gap_or_overlap,
+                    findings::findings_are_filtered_by_campaign_and_verdict,
+                    findings::a_finding_is_found_by_its_id,
+                    findings::unproven_endpoints_are_listed_once_and_sorted,
+                    records::an_authorization_id_cannot_be_used_for_another_text,
+                    records::the_audit_log_is_kept_in_order,
+                    records::concurrent_audit_entries_form_one_chain,
+                    records::a_canary_of_the_same_address_takes_its_place,
+                    records::workers_are_forgotten_after_a_week,
+                    durability::what_was_stored_outlasts_the_store,
+                    durability::times_are_kept_to_the_microsecond,
+                }
+            }
+        };
+        ($backend:ident: $($room:ident::$test:ident),* $(,)?) => {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let place = crate::support::$backend().await;
+                    super::$room::$test(&place).await;
+                }
+            )*
+        };
+    }
+
+    suite!(sqlite);
+    suite!(postgres);
+}

@@ -1,0 +1,277 @@
+use std::collections::{HashMap, HashSet};
+
+use ajar_model::{ShardId, campaign::State};
+use ajar_store::{Batch, Grant, GrantRequest, Renewal, Renewed};
+use ipnet::IpNet;
+
+use crate::support::*;
+
+fn renewal(shard: ShardId, token: u64, seconds: i64) -> Renewal {
+    Renewal {
+        shard,
+        token,
+        want_rate: WANT,
+        campaign_rate: CAP,
+        now: at(seconds),
+        ttl: TTL,
+        margin: MARGIN,
+    }
+}
+
+pub async fn a_shard_is_granted_again_only_after_ttl_and_margin(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let grant = async |seconds| store.grant(&request(shard, at(seconds))).await.unwrap();
+    let Grant::Granted {
+        token: first,
+        cursor: 0,
+        rate: WANT,
+        attempt: 1,
+    } = grant(0).await
+    else {
+        panic!("not granted as asked");
+    };
+    assert_eq!(grant(0).await, Grant::Leased);
+    assert_eq!(grant(34).await, Grant::Leased);
+    let Grant::Granted { token, attempt, .. } = grant(35).await else {
+        panic!("not granted after its end");
+    };
+    assert!(token > first);
+    assert_eq!(attempt, 2);
+    let unknown = request(crate::support::shard(1, 9), at(0));
+    assert_eq!(store.grant(&unknown).await.unwrap(), Grant::NotOpen);
+}
+
+pub async fn a_block_is_in_one_live_lease_over_all_campaigns(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 2).await;
+    submit(&**store, 2, 1).await;
+    let touching = |shard, blocks: &[&str], seconds| GrantRequest {
+        blocks: blocks.iter().map(|b| block(b)).collect(),
+        ..request(shard, at(seconds))
+    };
+    let grant = async |request| store.grant(&request).await.unwrap();
+    let one = &["192.0.2.0/24", "2001:db8::/64"];
+    assert!(is_granted(&grant(touching(shard(1, 0), one, 0)).await));
+    let other = &["198.51.100.0/24", "2001:db8::/64"];
+    for shard in [shard(1, 1), shard(2, 0)] {
+        let refused = grant(touching(shard, other, 34)).await;
+        assert_eq!(refused, Grant::BlocksBusy, "{shard}");
+    }
+    assert!(is_granted(&grant(touching(shard(2, 0), other, 35)).await));
+    let unaligned = &["198.51.100.77/24"];
+    let refused = grant(touching(shard(1, 1), unaligned, 36)).await;
+    assert_eq!(refused, Grant::BlocksBusy);
+    let free = &["203.0.113.0/24", "203.0.113.0/24"];
+    assert!(is_granted(&grant(touching(shard(1, 1), free, 36)).await));
+}
+
+pub async fn the_rates_of_live_leases_never_exceed_the_cap(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 3).await;
+    submit(&**store, 2, 1).await;
+    let grant = async |shard, want_rate, seconds| {
+        let request = GrantRequest {
+            want_rate,
+            ..request(shard, at(seconds))
+        };
+        match store.grant(&request).await.unwrap() {
+            Grant::Granted { rate, .. } => rate,
+            Grant::NoRate => 0,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(grant(shard(1, 0), 70, 0).await, 70);
+    assert_eq!(grant(shard(1, 1), 70, 10).await, 30);
+    assert_eq!(grant(shard(1, 2), 70, 10).await, 0);
+    assert_eq!(grant(shard(2, 0), 70, 10).await, 70);
+    // Its own dead lease is not counted, the other's live one is.
+    assert_eq!(grant(shard(1, 0), 200, 35).await, 70);
+    assert_eq!(grant(shard(1, 2), 0, 45).await, 1);
+}
+
+pub async fn a_renewal_raises_the_rate_and_never_lowers_it(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 2).await;
+    let first = token(&**store, shard(1, 0), at(0)).await;
+    let second = token(&**store, shard(1, 1), at(0)).await;
+    let renew = async |shard, token, want_rate, campaign_rate| {
+        let renewal = Renewal {
+            want_rate,
+            campaign_rate,
+            ..renewal(shard, token, 10)
+        };
+        store.renew(&renewal).await.unwrap()
+    };
+    let kept = |rate| Renewed::Kept { rate };
+    assert_eq!(renew(shard(1, 0), first, 60, CAP).await, kept(60));
+    assert_eq!(renew(shard(1, 1), second, 60, CAP).await, kept(40));
+    assert_eq!(renew(shard(1, 0), first, 5, CAP).await, kept(60));
+    assert_eq!(renew(shard(1, 0), first, 90, 50).await, kept(60));
+}
+
+pub async fn a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let stale = token(&**store, shard, at(0)).await;
+    let current = token(&**store, shard, at(40)).await;
+    let renew = async |token| store.renew(&renewal(shard, token, 50)).await.unwrap();
+    assert_eq!(renew(stale).await, Renewed::Fenced);
+    assert_eq!(renew(current).await, Renewed::Kept { rate: WANT });
+    let id = shard.campaign;
+    store
+        .transition(id, &[State::Running], State::Paused)
+        .await
+        .unwrap();
+    assert_eq!(renew(current).await, Renewed::Stopped);
+    assert_eq!(renew(stale).await, Renewed::Fenced);
+    let paused = store.grant(&request(shard, at(500))).await.unwrap();
+    assert_eq!(paused, Grant::NotOpen);
+    store
+        .transition(id, &[State::Paused], State::Running)
+        .await
+        .unwrap();
+    let last = Batch {
+        progress: Some(advance(0, 3, Some(3))),
+        ..batch(shard, current, vec![])
+    };
+    store.ingest(&last).await.unwrap();
+    assert_eq!(renew(current).await, Renewed::Fenced);
+    let closed = store.grant(&request(shard, at(500))).await.unwrap();
+    assert_eq!(closed, Grant::NotOpen);
+}
+
+pub async fn a_dead_lease_cannot_be_renewed(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let token = token(&**store, shard, at(0)).await;
+    let renew = async |seconds| store.renew(&renewal(shard, token, seconds)).await.unwrap();
+    assert_eq!(renew(34).await, Renewed::Kept { rate: WANT });
+    // Delivered late: the renewal after it stands.
+    assert_eq!(renew(10).await, Renewed::Kept { rate: WANT });
+    assert_eq!(renew(68).await, Renewed::Kept { rate: WANT });
+    assert_eq!(renew(68 + 35).await, Renewed::Fenced);
+}
+
+pub async fn a_shard_whose_block_was_taken_over_is_not_revived(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 1).await;
+    submit(&**store, 2, 1).await;
+    let same = |shard, seconds| GrantRequest {
+        blocks: vec![block("192.0.2.0/24")],
+        ..request(shard, at(seconds))
+    };
+    let Grant::Granted { token, .. } = store.grant(&same(shard(1, 0), 0)).await.unwrap() else {
+        panic!("not granted");
+    };
+    let taken = store.grant(&same(shard(2, 0), 40)).await.unwrap();
+    assert!(is_granted(&taken));
+    // A coordinator whose clock is behind still takes the first lease for live.
+    let late = store.renew(&renewal(shard(1, 0), token, 20)).await.unwrap();
+    assert_eq!(late, Renewed::Fenced);
+    let report = Batch {
+        progress: Some(advance(0, 3, None)),
+        ..batch(shard(1, 0), token, vec![])
+    };
+    assert!(!store.ingest(&report).await.unwrap().stale);
+    let again = store.grant(&same(shard(1, 0), 50)).await.unwrap();
+    assert_eq!(again, Grant::BlocksBusy);
+}
+
+pub async fn a_released_shard_is_free_at_once_and_keeps_its_cursor(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 1).await;
+    submit(&**store, 2, 1).await;
+    let held = token(&**store, shard(1, 0), at(0)).await;
+    let report = Batch {
+        progress: Some(advance(0, 3, None)),
+        ..batch(shard(1, 0), held, vec![])
+    };
+    store.ingest(&report).await.unwrap();
+    store.release(shard(1, 0), held + 1).await.unwrap();
+    store.release(shard(1, 9), held).await.unwrap();
+    let still = store.grant(&request(shard(1, 0), at(1))).await.unwrap();
+    assert_eq!(still, Grant::Leased);
+    store.release(shard(1, 0), held).await.unwrap();
+    let renewed = store.renew(&renewal(shard(1, 0), held, 2)).await.unwrap();
+    assert_eq!(renewed, Renewed::Fenced);
+    let block_is_free = GrantRequest {
+        blocks: request(shard(1, 0), at(2)).blocks,
+        ..request(shard(2, 0), at(2))
+    };
+    assert!(is_granted(&store.grant(&block_is_free).await.unwrap()));
+    let elsewhere = GrantRequest {
+        blocks: vec![],
+        ..request(shard(1, 0), at(2))
+    };
+    let again = store.grant(&elsewhere).await.unwrap();
+    assert!(matches!(
+        again,
+        Grant::Granted {
+            cursor: 3,
+            attempt: 2,
+            ..
+        }
+    ));
+}
+
+pub async fn all_leases_can_be_ended_at_once(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 2).await;
+    let orphan = token(&**store, shard(1, 0), at(0)).await;
+    token(&**store, shard(1, 1), at(0)).await;
+    store.end_all_leases().await.unwrap();
+    assert_eq!(store.unleased_shards(at(0), MARGIN).await.unwrap().len(), 2);
+    let report = Batch {
+        progress: Some(advance(0, 3, None)),
+        ..batch(shard(1, 0), orphan, vec![])
+    };
+    assert!(store.ingest(&report).await.unwrap().stale);
+    assert!(token(&**store, shard(1, 0), at(1)).await > orphan);
+}
+
+pub async fn concurrent_grants_share_no_block_and_keep_the_cap(place: &Place) {
+    const CAMPAIGNS: u128 = 3;
+    const SHARDS: u64 = 8;
+    for number in 0..CAMPAIGNS {
+        submit(&*place.store, number, SHARDS).await;
+    }
+    let tasks = (0..CAMPAIGNS).flat_map(|campaign| (0..SHARDS).map(move |n| shard(campaign, n)));
+    let tasks: Vec<_> = tasks
+        .chain((0..CAMPAIGNS).map(|campaign| shard(campaign, 0)))
+        .map(|shard| {
+            let store = place.store.clone();
+            // Neighbours and the same numbers of all campaigns contend.
+            let blocks = [shard.number, shard.number + 1].map(|n| block(&format!("10.0.{n}.0/24")));
+            let request = GrantRequest {
+                want_rate: 40,
+                blocks: blocks.to_vec(),
+                ..request(shard, at(0))
+            };
+            tokio::spawn(async move { (request.clone(), store.grant(&request).await.unwrap()) })
+        })
+        .collect();
+    let mut granted = Vec::new();
+    for task in tasks {
+        let (request, grant) = task.await.unwrap();
+        if let Grant::Granted { token, rate, .. } = grant {
+            granted.push((request, token, rate));
+        }
+    }
+    assert!(granted.len() > 1, "{granted:?}");
+    let mut blocks: HashSet<IpNet> = HashSet::new();
+    let mut rates: HashMap<_, u32> = HashMap::new();
+    let mut tokens = HashSet::new();
+    for (request, token, rate) in &granted {
+        assert!(request.blocks.iter().all(|block| blocks.insert(*block)));
+        assert!(tokens.insert(*token), "token {token} twice");
+        *rates.entry(request.shard.campaign).or_default() += rate;
+    }
+    assert!(rates.values().all(|rate| *rate <= CAP), "{rates:?}");
+    let last = tokens.into_iter().max().unwrap();
+    assert!(token(&*place.store, shard(0, 0), at(100)).await > last);
+}
+
+fn is_granted(grant: &Grant) -> bool {
+    matches!(grant, Grant::Granted { .. })
+}

@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use ajar_store::{AuditEntry, Error, SeenWorker};
+
+use crate::support::*;
+
+fn entry(detail: &str) -> AuditEntry {
+    AuditEntry {
+        at: at(1),
+        actor: "alice".to_owned(),
+        action: "campaign.submit".to_owned(),
+        authorization: Some("A-1".to_owned()),
+        campaign: Some(campaign_id(1)),
+        detail: detail.to_owned(),
+    }
+}
+
+pub async fn an_authorization_id_cannot_be_used_for_another_text(place: &Place) {
+    let store = &place.store;
+    for _ in 0..2 {
+        store.register_authorization("A-1", [1; 32]).await.unwrap();
+    }
+    let replayed = store.register_authorization("A-1", [2; 32]).await;
+    assert!(matches!(replayed, Err(Error::Conflict { .. })));
+    store.register_authorization("A-2", [2; 32]).await.unwrap();
+    store.register_authorization("A-1", [1; 32]).await.unwrap();
+}
+
+pub async fn the_audit_log_is_kept_in_order(place: &Place) {
+    let store = &place.store;
+    assert_eq!(store.audit_log().await.unwrap(), []);
+    let bare = AuditEntry {
+        authorization: None,
+        campaign: None,
+        ..entry("second")
+    };
+    let entries = [entry("first"), bare, entry("third ☃")];
+    for entry in &entries {
+        store.audit(entry).await.unwrap();
+    }
+    assert_eq!(store.audit_log().await.unwrap(), entries);
+    let refused = store.audit(&entry("a\0b")).await;
+    assert!(matches!(refused, Err(Error::Invalid { .. })));
+}
+
+pub async fn concurrent_audit_entries_form_one_chain(place: &Place) {
+    let tasks: Vec<_> = (0..20)
+        .map(|n| {
+            let store = place.store.clone();
+            tokio::spawn(async move { store.audit(&entry(&format!("{n:02}"))).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let log = place.store.audit_log().await.unwrap();
+    let mut details: Vec<_> = log.into_iter().map(|entry| entry.detail).collect();
+    details.sort();
+    let expect: Vec<_> = (0..20).map(|n| format!("{n:02}")).collect();
+    assert_eq!(details, expect);
+}
+
+pub async fn a_canary_of_the_same_address_takes_its_place(place: &Place) {
+    let store = &place.store;
+    for address in ["192.0.2.9", "2001:db8::1", "192.0.2.1"] {
+        store.put_canary(&canary(address)).await.unwrap();
+    }
+    let mut moved = canary("2001:db8::1");
+    moved.smtp = 2525;
+    store.put_canary(&moved).await.unwrap();
+    let expect = [canary("192.0.2.9"), moved, canary("192.0.2.1")];
+    assert_eq!(store.canaries().await.unwrap(), expect);
+}
+
+pub async fn workers_are_forgotten_after_a_week(place: &Place) {
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+    let store = &place.store;
+    let seen = |worker: &str, vantage: &str, last_seen| SeenWorker {
+        worker: worker.to_owned(),
+        vantage: vantage.to_owned(),
+        last_seen,
+    };
+    store.seen_worker("b", "outside", at(10)).await.unwrap();
+    store.seen_worker("a", "outside", at(20)).await.unwrap();
+    store.seen_worker("c", "inside", at(30)).await.unwrap();
+    store.seen_worker("b", "outside", at(5)).await.unwrap();
+    let expect = [
+        seen("c", "inside", at(30)),
+        seen("a", "outside", at(20)),
+        seen("b", "outside", at(10)),
+    ];
+    assert_eq!(store.workers(at(10)).await.unwrap(), expect);
+    assert_eq!(store.workers(at(11)).await.unwrap(), expect[..2]);
+    let now = at(15).saturating_add(WEEK).unwrap();
+    store.seen_worker("d", "inside", now).await.unwrap();
+    let expect = [
+        seen("c", "inside", at(30)),
+        seen("d", "inside", now),
+        seen("a", "outside", at(20)),
+    ];
+    assert_eq!(store.workers(at(0)).await.unwrap(), expect);
+}

@@ -1,0 +1,242 @@
+//! Stores to test against, and small things to put into them.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub mod postgres;
+
+use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+
+use ajar_model::{
+    Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
+    ProbeId, Reply, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
+    campaign::{State, Sweep},
+    evidence::Service,
+    nonce::Role,
+    proof::{CanaryKey, Kind},
+};
+use ajar_store::{Advance, Batch, FindingQuery, Grant, GrantRequest, Options, Store, open};
+use ed25519_dalek::SigningKey;
+use ipnet::IpNet;
+
+pub const TTL: Duration = Duration::from_secs(30);
+pub const MARGIN: Duration = Duration::from_secs(5);
+/// The rate that [`request`] wants, and the cap that it names.
+pub const WANT: u32 = 10;
+pub const CAP: u32 = 100;
+
+/// An open store, and where it is.
+pub struct Place {
+    pub store: Arc<dyn Store>,
+    pub url: String,
+    _directory: Option<tempfile::TempDir>,
+}
+
+/// A store in a fresh SQLite file.
+pub async fn sqlite() -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    let url = directory.path().join("ajar.db").display().to_string();
+    Place {
+        store: open(&url, &Options::default()).await.unwrap(),
+        url,
+        _directory: Some(directory),
+    }
+}
+
+/// A store in a fresh PostgreSQL database.
+pub async fn postgres() -> Place {
+    let url = postgres::fresh_database().await;
+    Place {
+        store: open(&url, &Options::default()).await.unwrap(),
+        url,
+        _directory: None,
+    }
+}
+
+/// So many seconds after a fixed moment.
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+}
+
+pub fn campaign_id(number: u128) -> CampaignId {
+    CampaignId((1 << 100 | number).into())
+}
+
+/// A campaign; each number gives another id.
+pub fn campaign(number: u128) -> Campaign {
+    Campaign {
+        id: campaign_id(number),
+        spec: Spec {
+            tenant: "acme".to_owned(),
+            targets: vec!["10.0.0.0/8".parse().unwrap()],
+            exclude: vec!["10.9.0.1-10.9.0.7".parse().unwrap()],
+            ports: "25,3128".parse().unwrap(),
+            probes: vec![ProbeId::from_static("smtp-relay")],
+            rate: CAP,
+            prefix_rate: 5,
+            tier: Tier::Deliver,
+            sweep: Sweep::Auto,
+            settle_secs: 60,
+            canary: canary("192.0.2.1"),
+            authorization: None,
+            traceparent: None,
+        },
+        key: NonceKey([7; 32]),
+        created_at: at(number as i64),
+        state: State::Running,
+    }
+}
+
+pub fn canary(address: &str) -> Canary {
+    Canary {
+        domain: "canary.example".to_owned(),
+        address: address.parse().unwrap(),
+        smtp: 25,
+        http: 80,
+        https: 443,
+        raw: 9999,
+        key: CanaryKey::from(&SigningKey::from_bytes(&[3; 32])),
+    }
+}
+
+/// Stores campaign `number` with so many shards of one block each, and names its first one.
+pub async fn submit(store: &dyn Store, number: u128, shards: u64) -> ShardId {
+    let ranges: Vec<Range<u64>> = (0..shards).map(|block| block..block + 1).collect();
+    let campaign = campaign(number);
+    store.create_campaign(&campaign, &ranges).await.unwrap();
+    shard(number, 0)
+}
+
+pub fn shard(campaign: u128, number: u64) -> ShardId {
+    ShardId {
+        campaign: campaign_id(campaign),
+        number,
+    }
+}
+
+pub fn block(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// A request for a shard that touches one block, its own.
+pub fn request(shard: ShardId, now: Timestamp) -> GrantRequest {
+    let own = format!("10.{}.{}.0/24", shard.campaign.0.0 as u8, shard.number);
+    GrantRequest {
+        shard,
+        owner: "worker-1".to_owned(),
+        blocks: vec![block(&own)],
+        want_rate: WANT,
+        campaign_rate: CAP,
+        now,
+        ttl: TTL,
+        margin: MARGIN,
+    }
+}
+
+/// The token of a grant that must succeed.
+pub async fn token(store: &dyn Store, shard: ShardId, now: Timestamp) -> u64 {
+    match store.grant(&request(shard, now)).await.unwrap() {
+        Grant::Granted { token, .. } => token,
+        other => panic!("{shard}: {other:?}"),
+    }
+}
+
+pub fn batch(shard: ShardId, token: u64, observations: Vec<Observation>) -> Batch {
+    Batch {
+        shard,
+        token,
+        observations,
+        progress: None,
+        now: at(1),
+    }
+}
+
+/// A move whose every slot was silent.
+pub fn advance(from: u64, to: u64, closes: Option<u64>) -> Advance {
+    Advance {
+        from,
+        to,
+        tally: Tally {
+            silent: to - from,
+            ..Tally::default()
+        },
+        closes,
+    }
+}
+
+pub const ACCEPTED: Reply = Reply::Accepted { code: 250 };
+pub const REFUSED: Reply = Reply::Refused { code: 550 };
+
+/// What `smtp-relay` saw from vantage `local`: one mail, answered like this.
+pub fn observation(campaign: u128, endpoint: &str, reply: Reply) -> Observation {
+    seen(campaign, endpoint, "local", 10, reply)
+}
+
+/// The same from another vantage point, `finished` seconds after the fixed moment.
+pub fn seen(
+    campaign: u128,
+    endpoint: &str,
+    vantage: &str,
+    finished: i64,
+    reply: Reply,
+) -> Observation {
+    let endpoint: SocketAddr = endpoint.parse().unwrap();
+    let campaign = campaign_id(campaign);
+    let probe = ProbeId::from_static("smtp-relay");
+    let destination = Role::Destination;
+    let nonce = NonceKey([7; 32]).nonce(campaign, endpoint, &probe, "plain", vantage, destination);
+    Observation {
+        campaign,
+        endpoint,
+        probe,
+        vantage: vantage.to_owned(),
+        started_at: at(finished - 2),
+        finished_at: at(finished),
+        visit: 1,
+        evidence: Evidence {
+            service: Some(Service::Smtp),
+            banner: Some(Untrusted::from("220 mail.example ESMTP".to_owned())),
+            attempts: vec![Attempt {
+                variant: "plain".to_owned(),
+                kind: Kind::Mail,
+                nonce,
+                reply,
+                answer: None,
+            }],
+            ..Evidence::default()
+        },
+    }
+}
+
+pub fn nonce(observation: &Observation) -> Nonce {
+    observation.evidence.attempts[0].nonce
+}
+
+/// The mail of an observation's first attempt, received `seconds` after the fixed moment.
+pub fn sighting(observation: &Observation, seconds: i64) -> Sighting {
+    Sighting {
+        nonce: nonce(observation),
+        egress_ip: "198.51.100.9".parse().unwrap(),
+        received_at: at(seconds),
+        helo: Untrusted::from("relay.example".to_owned()),
+        mail_from: Untrusted::from("a@example.org".to_owned()),
+        rcpt_to: Untrusted::from("n@canary.example".to_owned()),
+        header: Untrusted::from("Received: from \0 somewhere".to_owned()),
+    }
+}
+
+/// Every finding of every campaign.
+pub async fn all_findings(store: &dyn Store) -> Vec<Finding> {
+    let query = FindingQuery {
+        limit: 10_000,
+        ..FindingQuery::default()
+    };
+    store.findings(&query).await.unwrap()
+}
+
+/// Everything that is known of each finding, in the order of results.
+pub async fn table(store: &dyn Store) -> Vec<(Finding, Vec<Observation>)> {
+    let mut table = Vec::new();
+    for finding in all_findings(store).await {
+        table.push(store.finding(&finding.id).await.unwrap().unwrap());
+    }
+    table
+}

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Installs the real servers and clients that the tests run against, where they are missing. Their own services are not
+# started: the tests start each with a configuration of its own.
+set -eu
+
+need=
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+want() { have "$1" || need="$need $2"; }
+
+want cc gcc
+want redis-server redis-server
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need="$need postgresql"
+want postfix postfix
+want squid squid
+want danted dante-server
+want tinyproxy tinyproxy
+want microsocks microsocks
+want swaks swaks
+want curl curl
+want ncat ncat
+want ip iproute2
+want tcpdump tcpdump
+want ssh-keygen openssh-client
+
+[ -n "$need" ] || exit 0
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "the tests need these programs, by their Debian names:$need" >&2
+    exit 1
+fi
+as_root=
+[ "$(id -u)" = 0 ] || as_root=sudo
+
+# Debian asks this script before a package starts its service.
+policy=/usr/sbin/policy-rc.d
+made_policy=
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod +x "$policy"
+    made_policy=yes
+fi
+trap '[ -z "$made_policy" ] || $as_root rm -f "$policy"' EXIT
+
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+$as_root apt-get install -y -qq --no-install-recommends $need >/dev/null

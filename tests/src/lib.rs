@@ -1,0 +1,1 @@
+//! tests over whole processes and real servers

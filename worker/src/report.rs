@@ -1,0 +1,169 @@
+//! Results on their way to the coordinator: bounded batches, sent in order, kept until they are stored.
+
+use std::time::Duration;
+
+use ajar_model::{Observation, ShardId};
+use ajar_proto::{dial::Coordinator, v1};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::Run;
+
+/// Batches of one lease that may wait or be unacknowledged: with none left, no target is visited.
+const CREDIT: usize = 4;
+/// Pause between attempts to reach the coordinator.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What one lease reports.
+pub struct Reporter {
+    batches: mpsc::Sender<v1::ReportRequest>,
+    shard: ShardId,
+    token: u64,
+    sequence: u64,
+    /// Ends once every batch is stored, or is given up.
+    delivery: tokio::task::JoinHandle<Delivery>,
+}
+
+/// How the reports of a lease ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Everything is stored.
+    Complete,
+    /// The shard belongs to somebody else; what was observed is stored.
+    Stale,
+    /// The coordinator was away to the end, or refused a batch.
+    Lost,
+}
+
+impl Reporter {
+    /// Reports on a shard, under this token. `give_up` ends the attempts to reach a coordinator that is away.
+    pub fn new(
+        coordinator: &Coordinator,
+        shard: ShardId,
+        token: u64,
+        give_up: CancellationToken,
+    ) -> Self {
+        let (batches, queue) = mpsc::channel(CREDIT);
+        let coordinator = coordinator.clone();
+        let delivery = tokio::spawn(async move {
+            tokio::select! {
+                delivery = deliver(coordinator, queue) => delivery,
+                () = give_up.cancelled() => Delivery::Lost,
+            }
+        });
+        Self {
+            batches,
+            shard,
+            token,
+            sequence: 0,
+            delivery,
+        }
+    }
+
+    /// Hands a batch over; waits while too many are unacknowledged. False once nothing more is taken.
+    pub async fn send(
+        &mut self,
+        observations: &[Observation],
+        run: Option<Run>,
+        closes: bool,
+    ) -> bool {
+        self.sequence += 1;
+        let batch = v1::ReportRequest {
+            sequence: self.sequence,
+            shard: Some(self.shard.into()),
+            token: self.token,
+            observations: observations.iter().map(Into::into).collect(),
+            advance: run.map(|run| v1::Advance {
+                from: run.from,
+                to: run.to,
+                tally: Some(run.tally.into()),
+                closes,
+            }),
+        };
+        self.batches.send(batch).await.is_ok()
+    }
+
+    /// Waits until every batch is stored, or given up.
+    pub async fn finish(self) -> Delivery {
+        drop(self.batches);
+        self.delivery.await.unwrap_or(Delivery::Lost)
+    }
+}
+
+/// Sends each batch until it is acknowledged, over as many streams as that takes.
+async fn deliver(
+    coordinator: Coordinator,
+    mut queue: mpsc::Receiver<v1::ReportRequest>,
+) -> Delivery {
+    let mut delivery = Delivery::Complete;
+    let mut pending = None;
+    loop {
+        match stream(&coordinator, &mut queue, &mut pending, &mut delivery).await {
+            Ok(()) => return delivery,
+            Err(status) if is_final(&status) => {
+                tracing::error!(cause = status.message(), "the coordinator refused results");
+                return Delivery::Lost;
+            }
+            Err(status) => {
+                tracing::warn!(cause = status.message(), "results wait for the coordinator");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// One stream, until the queue ends or the stream breaks. The batch that is not acknowledged stays in `pending`.
+async fn stream(
+    coordinator: &Coordinator,
+    queue: &mut mpsc::Receiver<v1::ReportRequest>,
+    pending: &mut Option<v1::ReportRequest>,
+    delivery: &mut Delivery,
+) -> Result<(), tonic::Status> {
+    if pending.is_none() {
+        *pending = queue.recv().await;
+    }
+    if pending.is_none() {
+        return Ok(());
+    }
+    let (outgoing, requests) = mpsc::channel(1);
+    let mut client = coordinator.work();
+    let opening = client.report(ReceiverStream::new(requests));
+    let mut first = pending.clone();
+    // The server may answer the call only after the first message.
+    let sending = async {
+        if let Some(batch) = first.take() {
+            let _ = outgoing.send(batch).await;
+        }
+    };
+    let (answer, ()) = futures::future::join(opening, sending).await;
+    let mut acknowledgements = answer?.into_inner();
+    loop {
+        let acknowledged = acknowledgements.message().await?;
+        let acknowledged =
+            acknowledged.ok_or_else(|| tonic::Status::unavailable("the stream ended"))?;
+        if acknowledged.stale {
+            *delivery = Delivery::Stale;
+        }
+        *pending = queue.recv().await;
+        match pending {
+            None => return Ok(()),
+            Some(batch) => outgoing
+                .send(batch.clone())
+                .await
+                .map_err(|_| tonic::Status::unavailable("the stream ended"))?,
+        }
+    }
+}
+
+/// True where sending the same batch again cannot help.
+fn is_final(status: &tonic::Status) -> bool {
+    matches!(
+        status.code(),
+        tonic::Code::InvalidArgument
+            | tonic::Code::FailedPrecondition
+            | tonic::Code::PermissionDenied
+            | tonic::Code::Unauthenticated
+            | tonic::Code::NotFound
+    )
+}
