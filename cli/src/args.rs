@@ -164,16 +164,11 @@ pub struct Authorization {
 #[derive(Debug, Clone, Args)]
 pub struct CanaryPorts {
     /// Its ports for SMTP, HTTP, HTTPS and the raw greeting; 25,80,443,7401 or what can be bound where not given.
-    #[arg(
-        long = "canary-ports",
-        value_name = "S,H,T,R",
-        value_delimiter = ',',
-        num_args = 1
-    )]
-    pub ports: Option<Vec<u16>>,
+    #[arg(long, value_name = "S,H,T,R", value_delimiter = ',', num_args = 1)]
+    pub canary_ports: Option<Vec<u16>>,
     /// The Ed25519 key that signs its answers; made where there is none.
-    #[arg(long = "canary-key", value_name = "FILE")]
-    pub key: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub canary_key: Option<PathBuf>,
 }
 
 /// Where results go.

@@ -63,7 +63,7 @@ pub fn canary_options(
     domain: &str,
     contact: Option<&str>,
 ) -> anyhow::Result<ajar_canary::Options> {
-    let ports = match (&options.ports, before) {
+    let ports = match (&options.canary_ports, before) {
         (Some(ports), _) => exact_ports(ports)?,
         (None, Some(canary)) => exact_ports(&[canary.smtp, canary.http, canary.https, canary.raw])?,
         (None, None) => Ports::default(),
@@ -92,7 +92,7 @@ fn exact_ports(ports: &[u16]) -> anyhow::Result<Ports> {
 }
 
 fn key_path(options: &args::CanaryPorts) -> anyhow::Result<PathBuf> {
-    if let Some(path) = &options.key {
+    if let Some(path) = &options.canary_key {
         return Ok(path.clone());
     }
     let Some(directory) = request::state_directory() else {

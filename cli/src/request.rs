@@ -6,8 +6,8 @@ use std::{
 };
 
 use ajar_model::{
-    Authorization, Canary, Ports, ProbeId, SignedAuthorization, Spec, Target, Tier, Timestamp,
-    campaign::Sweep, signers::AllowedSigners,
+    Authorization, Canary, Ports, ProbeId, SignedAuthorization, Spec, Target, TargetSpace, Tier,
+    Timestamp, campaign::Sweep, signers::AllowedSigners,
 };
 use ajar_probe::PROBES;
 
@@ -59,6 +59,7 @@ impl Request {
             // What the authorization leaves out is not asked for in the first place.
             listed.exclude.extend(&authorization.exclude);
         }
+        TargetSpace::new(&listed.include, &listed.exclude).or_refuse()?;
         let ports = match &options.targets.ports {
             Some(ports) => ports.clone(),
             None => default_ports(

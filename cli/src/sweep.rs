@@ -75,8 +75,8 @@ fn as_request(options: args::Sweep) -> args::Request {
         canary: None,
         canary_domain: None,
         canary_service: args::CanaryPorts {
-            ports: None,
-            key: None,
+            canary_ports: None,
+            canary_key: None,
         },
         settle: 0,
     }

@@ -28,7 +28,7 @@ pub async fn examine(
     if session.tier < Tier::Handshake {
         return Vec::new();
     }
-    let chosen: Vec<&dyn Probe> = PROBES
+    let mut chosen: Vec<&dyn Probe> = PROBES
         .iter()
         .copied()
         .filter(|probe| probes.contains(&probe.id()))
@@ -37,6 +37,8 @@ pub async fn examine(
     let recognised = recognise(&mut visit, first, &chosen).await;
     visit.recognised();
     tracing::debug!(endpoint = %session.endpoint, ?recognised, "recognised");
+    // Those first whose first step recognition has made.
+    chosen.sort_by_key(|probe| Some(probe.service()) != recognised.service);
     let mut rows = Vec::new();
     for probe in chosen.iter().filter(|probe| probe.tier() <= session.tier) {
         if speaks(&mut visit, recognised.service, *probe).await {

@@ -11,7 +11,7 @@
 
 pub mod codec;
 mod examine;
-pub mod hop;
+mod hop;
 mod http_connect;
 mod http_get;
 mod offers;

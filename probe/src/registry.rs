@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Every probe, in the order in which those of one service run.
-pub const PROBES: &[&dyn Probe] = &[&SmtpRelay, &HttpConnect, &HttpGet, &Socks4, &Socks5];
+pub const PROBES: &[&dyn Probe] = &[&SmtpRelay, &HttpConnect, &HttpGet, &Socks5, &Socks4];
 
 /// One way in which a service may be open, and the conversation that shows it.
 pub trait Probe: Send + Sync {

@@ -99,7 +99,7 @@ impl<'r, 'v> Relay<'r, 'v> {
         }
     }
 
-    /// Tries variants until one is accepted, none is left, or the server will not have us any longer.
+    /// Tries variants until none is left, or the server will not have us any longer.
     async fn converse(&mut self, line: Line) -> Vec<Attempt> {
         let session = self.visit.session();
         let names = Names::new(&session.canary.domain, session.endpoint.ip(), line.host());
@@ -116,7 +116,7 @@ impl<'r, 'v> Relay<'r, 'v> {
             let offered = self.offer(&mail).await;
             if let Ok(outcome) = &offered {
                 outcome.sender_taken.then(|| plan.took_sender(variant));
-                outcome.is_accepted().then(|| plan.accepted());
+                outcome.is_accepted().then(|| plan.accepted(variant));
             }
             let shut_out = offered.is_err();
             let reply = offered.map_or_else(|reply| reply, |outcome| outcome.reply);

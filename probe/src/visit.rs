@@ -7,7 +7,7 @@ use ajar_model::{
     evidence::{Broken, Service},
     nonce::Role,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     BoxStream, Session,
@@ -85,8 +85,15 @@ impl<'a> Visit<'a> {
                 .event("no more connections: the limit for one endpoint is reached");
             return Err(Broken::Connect);
         }
+        if self.is_over() {
+            return Err(Broken::TimedOut);
+        }
         self.dials_left -= 1;
-        match timeout_at(self.deadline, self.session.dial.dial()).await {
+        let asked = Instant::now();
+        let dialled = timeout(self.session.limits.session, self.session.dial.dial()).await;
+        // What was waited for the pace is not the target's time.
+        self.deadline += asked.elapsed();
+        match dialled {
             Err(_) => Err(Broken::TimedOut),
             Ok(Err(error)) => {
                 self.transcript

@@ -4,9 +4,7 @@ mod support;
 
 use std::{path::Path, time::Duration};
 
-use ajar_model::{Nonce, Verdict};
 use ajar_store::{AuditEntry, Error, Options, open};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use support::*;
 
 async fn refusal(url: &str) -> Error {
@@ -18,16 +16,6 @@ async fn refusal(url: &str) -> Error {
         Ok(_) => panic!("{url} was opened"),
         Err(error) => error,
     }
-}
-
-async fn sql(url: &str, statements: &str) -> Result<(), sqlx::Error> {
-    let statements = AssertSqlSafe(statements.to_owned());
-    if url.starts_with("postgres") {
-        let mut connection = PgConnection::connect(url).await?;
-        return connection.execute(statements).await.map(drop);
-    }
-    let mut connection = SqliteConnection::connect(&format!("sqlite:{url}?mode=rwc")).await?;
-    connection.execute(statements).await.map(drop)
 }
 
 fn file(directory: &tempfile::TempDir, name: &str) -> String {
@@ -211,40 +199,5 @@ async fn the_audit_log_refuses_changes_and_shows_those_that_were_forced() {
         sql(&place.url, &update).await.unwrap();
         let broken = place.store.audit_log().await;
         assert!(matches!(broken, Err(Error::AuditBroken { entry: 2 })));
-    }
-}
-
-#[tokio::test]
-async fn a_sighting_that_its_observation_missed_is_found_by_judging_again() {
-    for (place, schema, ip) in [
-        (sqlite().await, "", "x'04c0000201'"),
-        (postgres().await, "ajar.", "'192.0.2.1'"),
-    ] {
-        let store = &place.store;
-        let shard = submit(&**store, 1, 1).await;
-        let token = token(&**store, shard, at(0)).await;
-        let seen: Vec<_> = (1..4)
-            .map(|host| observation(1, &format!("10.0.0.{host}:25"), ACCEPTED))
-            .collect();
-        let mail = sighting(&seen[1], 50);
-        store.ingest(&batch(shard, token, seen)).await.unwrap();
-        let nonce: Nonce = mail.nonce;
-        let received = if schema.is_empty() {
-            at(50).as_microsecond().to_string()
-        } else {
-            format!("'{}'", at(50))
-        };
-        let body = serde_json::to_string(&mail).unwrap().replace('\'', "''");
-        let insert = format!(
-            "INSERT INTO {schema}sightings (nonce, received_at, egress_ip, body) \
-             VALUES ('{nonce}', {received}, {ip}, '{body}')"
-        );
-        sql(&place.url, &insert).await.unwrap();
-        let judged = store.rejudge_sighted(shard.campaign).await.unwrap();
-        assert_eq!(judged.len(), 1);
-        assert_eq!(judged[0].verdict, Verdict::Open);
-        assert_eq!(judged[0].ip.to_string(), "10.0.0.2");
-        let again = store.rejudge_sighted(shard.campaign).await.unwrap();
-        assert_eq!(again, []);
     }
 }

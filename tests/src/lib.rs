@@ -1,1 +1,16 @@
-//! tests over whole processes and real servers
+//! Real servers and the real program, for the end-to-end tests.
+//!
+//! Each server is started from Debian's package on a loopback address and port that is free, with a configuration, data and logs
+//! in a temporary directory of its own, and stopped when it is dropped. Nothing else is ever stopped.
+
+mod ajar;
+mod postfix;
+mod proxies;
+mod server;
+mod stores;
+
+pub use ajar::{Ajar, Finished};
+pub use postfix::Postfix;
+pub use proxies::{Dante, Squid};
+pub use server::{Access, free_port};
+pub use stores::{Postgres, Redis};

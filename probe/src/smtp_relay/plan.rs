@@ -187,7 +187,8 @@ fn address_literal(ip: IpAddr) -> String {
 }
 
 /// The order of variants: every sender with the plain recipient, then the other recipients with senders that the
-/// server took. One yes to a whole variant ends it: relaying is what is to be shown, with few messages.
+/// server took. A yes to the plain recipient ends it: relaying is what is to be shown, with few messages. A yes to
+/// another recipient ends that one alone, for it may have been taken for a local mailbox.
 #[derive(Debug)]
 pub struct Plan {
     queue: VecDeque<Variant>,
@@ -231,10 +232,15 @@ impl Plan {
         }
     }
 
-    /// The server took a whole variant: nothing is left to try.
-    pub fn accepted(&mut self) {
-        self.queue.clear();
-        self.direct = false;
+    /// The server took a whole variant.
+    pub fn accepted(&mut self, variant: Variant) {
+        match variant.recipient {
+            Recipient::Direct => {
+                self.queue.clear();
+                self.direct = false;
+            }
+            taken => self.queue.retain(|next| next.recipient != taken),
+        }
     }
 
     fn extend(&mut self, variants: impl IntoIterator<Item = Variant>) {
@@ -329,11 +335,32 @@ mod tests {
     }
 
     #[test]
-    fn a_yes_ends_the_plan() {
+    fn a_yes_to_the_plain_recipient_ends_the_plan() {
         let mut plan = Plan::new(&names("mail.example"));
-        plan.took_sender(plan.queue[0]);
-        plan.accepted();
+        plan.took_sender(FIRST);
+        plan.accepted(FIRST);
         assert_eq!(plan.take_next(), None);
+    }
+
+    #[test]
+    fn a_yes_to_another_recipient_ends_that_one_alone() {
+        let mut plan = Plan::new(&names("mail.example"));
+        let mut walked = Vec::new();
+        while let Some(variant) = plan.take_next() {
+            plan.took_sender(variant);
+            if variant.recipient == Recipient::Quoted {
+                plan.accepted(variant);
+            }
+            walked.push(variant.name());
+        }
+        assert_eq!(walked.len(), 7 + 8 * 2 - 1);
+        assert_eq!(
+            walked
+                .iter()
+                .filter(|name| name.starts_with("quoted/"))
+                .count(),
+            1
+        );
     }
 
     #[test]

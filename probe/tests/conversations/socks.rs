@@ -209,7 +209,14 @@ async fn a_server_of_both_versions_is_examined_in_both() {
         }
     };
     let exam = Exam::of(1080).run(both).await;
+    assert_eq!(exam.probes(), ["socks5", "socks4"]);
     assert_eq!(exam.verdict("socks5"), Verdict::Protected);
+    assert_eq!(
+        exam.sent[0],
+        [5, 1, 0],
+        "recognition's greeting is not repeated"
+    );
+    assert_eq!(exam.sent.len(), 5);
     assert_eq!(exam.proven("socks4").len(), 4);
 }
 

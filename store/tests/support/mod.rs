@@ -16,6 +16,7 @@ use ajar_model::{
 use ajar_store::{Advance, Batch, FindingQuery, Grant, GrantRequest, Options, Store, open};
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 pub const TTL: Duration = Duration::from_secs(30);
 pub const MARGIN: Duration = Duration::from_secs(5);
@@ -49,6 +50,17 @@ pub async fn postgres() -> Place {
         url,
         _directory: None,
     }
+}
+
+/// Runs statements past the store.
+pub async fn sql(url: &str, statements: &str) -> Result<(), sqlx::Error> {
+    let statements = AssertSqlSafe(statements.to_owned());
+    if url.starts_with("postgres") {
+        let mut connection = PgConnection::connect(url).await?;
+        return connection.execute(statements).await.map(drop);
+    }
+    let mut connection = SqliteConnection::connect(&format!("sqlite:{url}?mode=rwc")).await?;
+    connection.execute(statements).await.map(drop)
 }
 
 /// So many seconds after a fixed moment.

@@ -1,0 +1,213 @@
+//! Bad input gets a clear error and status 2, and nothing is sent.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+/// Runs `ajar` in an empty directory; its status and standard error.
+fn run(arguments: &[&str], files: &[(&str, &str)], input: &str) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ajar"))
+        .args(arguments)
+        .current_dir(directory.path())
+        .env_clear()
+        .env("HOME", directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Most of these runs end without reading it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+fn refused(arguments: &[&str], files: &[(&str, &str)], input: &str, expect: &str) {
+    let (status, stderr) = run(arguments, files, input);
+    assert_eq!(status, Some(2), "{arguments:?}: {stderr}");
+    assert!(stderr.contains(expect), "{arguments:?}: {stderr}");
+}
+
+#[test]
+fn targets_that_are_none_are_named() {
+    refused(
+        &["scan", "127.0.0.0/33"],
+        &[],
+        "",
+        "\"127.0.0.0/33\" is not a target",
+    );
+    refused(&["scan", "127.0.0.9-127.0.0.1"], &[], "", "is not a range");
+    refused(&["scan"], &[], "", "no target was given");
+    refused(
+        &["scan", "127.0.0.1", "--exclude", "127.0.0.0/8"],
+        &[],
+        "",
+        "no target is left",
+    );
+    let list = [("list", "127.0.0.1\n# a comment\n\n127.0.0.300\n")];
+    refused(
+        &["scan", "--targets", "list"],
+        &list,
+        "",
+        "list, line 4: \"127.0.0.300\"",
+    );
+    refused(
+        &["scan", "-iL", "-"],
+        &[],
+        "127.0.0.1\nx/y\n",
+        "standard input, line 2: \"x/y\"",
+    );
+    refused(
+        &["scan", "-iL", "empty"],
+        &[("empty", "# nothing\n")],
+        "",
+        "the list is empty",
+    );
+    refused(
+        &["scan", "-iL", "missing"],
+        &[],
+        "",
+        "missing cannot be read",
+    );
+    refused(&["scan", "2001:db8::/32"], &[], "", "2^32");
+}
+
+#[test]
+fn options_that_cannot_be_are_named() {
+    refused(
+        &["scan", "127.0.0.1", "--probes", "smtp-relais"],
+        &[],
+        "",
+        "\"smtp-relais\" is not a probe",
+    );
+    refused(&["scan", "127.0.0.1", "-p", "0"], &[], "", "is not a port");
+    refused(
+        &["scan", "127.0.0.1", "-p", "70000"],
+        &[],
+        "",
+        "is not a port",
+    );
+    refused(&["scan", "127.0.0.1", "--rate", "0"], &[], "", "--rate");
+    refused(
+        &["scan", "127.0.0.1", "--prefix-rate", "0"],
+        &[],
+        "",
+        "--prefix-rate",
+    );
+    refused(
+        &["scan", "127.0.0.1", "--settle", "soon"],
+        &[],
+        "",
+        "--settle",
+    );
+    refused(&["scan", "127.0.0.1", "--sweep", "syn"], &[], "", "SYN");
+    refused(
+        &["scan", "127.0.0.1", "--resume", "x"],
+        &[],
+        "",
+        "cannot be used with",
+    );
+    refused(&["scan", "--resume", "x"], &[], "", "is not a campaign id");
+    refused(
+        &["scan", "127.0.0.1", "-o", "no/such/folder"],
+        &[],
+        "",
+        "cannot be written",
+    );
+    refused(
+        &["scan", "127.0.0.1", "--canary-ports", "1,2"],
+        &[],
+        "",
+        "four ports",
+    );
+    refused(
+        &["scan", "127.0.0.1"],
+        &[("ajar.toml", "[scan]\nrates = 1")],
+        "",
+        "--rates",
+    );
+    refused(&["findings", "list"], &[], "", "there is no store ajar.db");
+}
+
+#[test]
+fn a_canary_or_store_that_cannot_be_used_is_named() {
+    refused(
+        &["scan", "127.0.0.1", "--canary", "192.0.2.1"],
+        &[],
+        "",
+        "192.0.2.1",
+    );
+    refused(
+        &["scan", "127.0.0.1", "--store", "no/such/folder.db"],
+        &[],
+        "",
+        "no/such/folder.db",
+    );
+    refused(
+        &["scan", "127.0.0.1", "--store", "mysql://x"],
+        &[],
+        "",
+        "is not a store",
+    );
+    refused(
+        &["scan", "127.0.0.1", "--store", "text"],
+        &[("text", "not a database, but a text of some length")],
+        "",
+        "text",
+    );
+}
+
+#[test]
+fn nothing_but_loopback_is_contacted_without_an_authorization() {
+    refused(
+        &["scan", "198.51.100.1", "--canary", "127.0.0.1"],
+        &[],
+        "",
+        "ajar authorize",
+    );
+    refused(&["scan", "198.51.100.1"], &[], "", "no canary");
+    let file = [("a.toml", "version = 1\n")];
+    refused(
+        &["scan", "--authorization", "a.toml"],
+        &file,
+        "",
+        "not signed",
+    );
+    let files = [("a.toml", "version = 1\n"), ("a.toml.sig", "garbage")];
+    refused(
+        &["scan", "--authorization", "a.toml"],
+        &files,
+        "",
+        "not signed",
+    );
+}
+
+#[test]
+fn plain_text_is_refused_off_loopback() {
+    refused(
+        &["coordinator", "--listen", "0.0.0.0:0"],
+        &[],
+        "",
+        "plain text",
+    );
+    refused(
+        &["worker", "--coordinator", "http://198.51.100.1:7400"],
+        &[],
+        "",
+        "plain text",
+    );
+    refused(
+        &["worker", "--coordinator", "nonsense"],
+        &[],
+        "",
+        "is not a coordinator",
+    );
+}

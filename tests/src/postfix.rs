@@ -1,0 +1,158 @@
+//! Postfix with a configuration, a queue and an address of its own.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, ensure};
+use tempfile::TempDir;
+
+use crate::server::{Access, await_listener};
+
+/// A running Postfix. Mail for the canary's domain goes to the canary, as its MX record would say.
+#[derive(Debug)]
+pub struct Postfix {
+    directory: TempDir,
+    endpoint: SocketAddr,
+}
+
+impl Postfix {
+    /// Starts one that listens on `endpoint`.
+    pub fn start(
+        access: Access,
+        endpoint: SocketAddr,
+        domain: &str,
+        canary: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path();
+        for name in ["config", "queue", "data"] {
+            fs::create_dir(path.join(name))?;
+        }
+        make_traversable(path)?;
+        run(Command::new("chown").arg("postfix").arg(path.join("data")))?;
+        fs::write(
+            path.join("config/main.cf"),
+            main_cf(path, access, domain, canary),
+        )?;
+        fs::write(path.join("config/master.cf"), master_cf(endpoint))?;
+        let postfix = Self {
+            directory,
+            endpoint,
+        };
+        run(postfix.command().arg("start"))?;
+        await_listener(endpoint, &postfix.log())?;
+        Ok(postfix)
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> SocketAddr {
+        self.endpoint
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("mail.log")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("/usr/sbin/postfix");
+        command.arg("-c").arg(self.directory.path().join("config"));
+        command
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        let _ = run(self.command().arg("stop"));
+    }
+}
+
+fn main_cf(path: &Path, access: Access, domain: &str, canary: SocketAddr) -> String {
+    let strangers = match access {
+        Access::Open => "0.0.0.0/0",
+        // The auditor is on loopback too: only an address that nobody has is trusted.
+        Access::Closed => "192.0.2.1/32",
+    };
+    let path = path.display();
+    format!(
+        "compatibility_level = 3.6\n\
+         queue_directory = {path}/queue\n\
+         data_directory = {path}/data\n\
+         maillog_file = {path}/mail.log\n\
+         maillog_file_prefixes = {path}\n\
+         mail_owner = postfix\n\
+         setgid_group = postdrop\n\
+         myhostname = mx.lab.test\n\
+         mydestination = lab.test\n\
+         local_recipient_maps =\n\
+         inet_interfaces = 127.0.0.1\n\
+         inet_protocols = ipv4\n\
+         mynetworks = {strangers}\n\
+         smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
+         alias_maps =\n\
+         alias_database =\n\
+         transport_maps = inline:{{ {domain}=smtp:[{}]:{} }}\n\
+         smtp_bind_address =\n\
+         default_transport = error:this is a test\n\
+         relay_transport = error:this is a test\n\
+         smtp_dns_support_level = disabled\n\
+         smtp_host_lookup = native\n\
+         biff = no\n",
+        canary.ip(),
+        canary.port(),
+    )
+}
+
+fn master_cf(endpoint: SocketAddr) -> String {
+    let services = [
+        format!("{endpoint} inet n - n - - smtpd"),
+        "pickup unix n - n 60 1 pickup".to_owned(),
+        "cleanup unix n - n - 0 cleanup".to_owned(),
+        "qmgr unix n - n 300 1 qmgr".to_owned(),
+        "rewrite unix - - n - - trivial-rewrite".to_owned(),
+        "bounce unix - - n - 0 bounce".to_owned(),
+        "defer unix - - n - 0 bounce".to_owned(),
+        "trace unix - - n - 0 bounce".to_owned(),
+        "verify unix - - n - 1 verify".to_owned(),
+        "flush unix n - n 1000? 0 flush".to_owned(),
+        "smtp unix - - n - - smtp".to_owned(),
+        "relay unix - - n - - smtp".to_owned(),
+        "error unix - - n - - error".to_owned(),
+        "retry unix - - n - - error".to_owned(),
+        "discard unix - - n - - discard".to_owned(),
+        "local unix - n n - - local".to_owned(),
+        "virtual unix - n n - - virtual".to_owned(),
+        "anvil unix - - n - 1 anvil".to_owned(),
+        "scache unix - - n - 1 scache".to_owned(),
+        "postlog unix-dgram n - n - 1 postlogd".to_owned(),
+    ];
+    services.join("\n") + "\n"
+}
+
+/// Postfix' own user must reach its directories.
+fn make_traversable(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o755),
+    )?)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| {
+        format!(
+            "{:?} cannot be run: `make test` installs it",
+            command.get_program()
+        )
+    })?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Squid and Dante.
+
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Command};
+
+use tempfile::TempDir;
+
+use crate::server::{Access, Process, await_listener};
+
+/// A running Squid.
+#[derive(Debug)]
+pub struct Squid {
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Squid {
+    /// Starts one that listens on `endpoint`.
+    pub fn start(access: Access, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
+        let rule = match access {
+            Access::Open => "allow",
+            Access::Closed => "deny",
+        };
+        let shown = path.display();
+        let configuration = format!(
+            "http_port {endpoint}\n\
+             http_access {rule} all\n\
+             cache deny all\n\
+             cache_mem 8 MB\n\
+             pid_filename none\n\
+             access_log none\n\
+             cache_log {shown}/cache.log\n\
+             coredump_dir {shown}\n\
+             netdb_filename none\n\
+             pinger_enable off\n\
+             visible_hostname proxy.lab.test\n\
+             shutdown_lifetime 0 seconds\n"
+        );
+        fs::write(path.join("squid.conf"), configuration)?;
+        let log = path.join("output.log");
+        let mut command = Command::new("/usr/sbin/squid");
+        command
+            .arg("-N")
+            .arg("-f")
+            .arg(path.join("squid.conf"))
+            .args(["-n", &name(endpoint)]);
+        let process = Process::start(&mut command, &log)?;
+        await_listener(endpoint, &path.join("cache.log"))?;
+        Ok(Self {
+            _process: process,
+            _directory: directory,
+        })
+    }
+}
+
+/// Squid keeps shared memory by this name: two instances must not have the same.
+fn name(endpoint: SocketAddr) -> String {
+    format!(
+        "lab{}",
+        endpoint
+            .to_string()
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "")
+    )
+}
+
+/// A running Dante, a SOCKS server.
+#[derive(Debug)]
+pub struct Dante {
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Dante {
+    /// Starts one that listens on `endpoint`.
+    pub fn start(access: Access, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
+        let rule = match access {
+            Access::Open => "pass",
+            Access::Closed => "block",
+        };
+        let configuration = format!(
+            "logoutput: {}/danted.log\n\
+             internal: {} port = {}\n\
+             external: {}\n\
+             clientmethod: none\n\
+             socksmethod: none\n\
+             user.privileged: root\n\
+             user.unprivileged: nobody\n\
+             client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n\
+             socks {rule} {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n",
+            path.display(),
+            endpoint.ip(),
+            endpoint.port(),
+            endpoint.ip(),
+        );
+        fs::write(path.join("danted.conf"), configuration)?;
+        let log = path.join("output.log");
+        let mut command = Command::new("/usr/sbin/danted");
+        command
+            .arg("-f")
+            .arg(path.join("danted.conf"))
+            .arg("-p")
+            .arg(path.join("danted.pid"));
+        let process = Process::start(&mut command, &log)?;
+        await_listener(endpoint, &log)?;
+        Ok(Self {
+            _process: process,
+            _directory: directory,
+        })
+    }
+}

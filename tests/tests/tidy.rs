@@ -1,0 +1,110 @@
+//! Rules of CONTRIBUTING.md that a program can check.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const LONGEST: usize = 500;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every Rust file of the project.
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !name.starts_with('.') && name != "target" {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 100, "only {} files were found", found.len());
+    found
+}
+
+#[test]
+fn no_file_is_long() {
+    for path in sources() {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        assert!(
+            lines <= LONGEST,
+            "{} has {lines} lines: does it have one reason to exist?",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn no_file_is_a_drawer() {
+    for path in sources() {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(
+            !["common", "util", "utils", "helpers", "misc"].contains(&stem.as_str()),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_codec_has_a_fuzz_target() {
+    let mut codecs: Vec<String> = sources()
+        .iter()
+        .filter(|path| path.parent().unwrap().ends_with("probe/src/codec"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert!(codecs.len() >= 4, "{codecs:?}");
+    codecs.push("examine".to_owned());
+    for codec in codecs {
+        let target = root().join(format!("fuzz/fuzz_targets/{codec}.rs"));
+        assert!(
+            target.exists(),
+            "the codec {codec} has no fuzz target {}",
+            target.display()
+        );
+    }
+}
+
+#[test]
+fn every_room_shares_the_lints() {
+    for entry in fs::read_dir(root()).unwrap() {
+        let manifest = entry.unwrap().path().join("Cargo.toml");
+        if manifest.exists() && !manifest.parent().unwrap().ends_with("fuzz") {
+            let text = fs::read_to_string(&manifest).unwrap();
+            assert!(
+                text.contains("[lints]\nworkspace = true"),
+                "{}",
+                manifest.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_worker_opens_sockets_in_its_egress_only() {
+    for path in sources() {
+        let is_worker = path.to_string_lossy().contains("/worker/src/");
+        if is_worker && !path.ends_with("egress.rs") {
+            let code: String = fs::read_to_string(&path)
+                .unwrap()
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect();
+            assert!(
+                !code.contains("tokio::net") && !code.contains("std::net::Tcp"),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
