@@ -42,8 +42,10 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
             let Some(campaign) = campaign else {
                 return refuse(format_args!("{} has no campaign {id}", options.store));
             };
+            // It serves for as long as it is held.
+            let mut canary = None;
             if !campaign.state.is_final() {
-                let canary = start_canary(
+                let started = start_canary(
                     &options.request.canary_service,
                     Some(&campaign.spec.canary),
                     campaign.spec.canary.address,
@@ -52,9 +54,12 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
                 )
                 .await?;
                 resume(&cluster.coordinator, id).await?;
-                cluster.work(signers, own_addresses(canary.canary()));
+                cluster.work(signers, own_addresses(started.canary()));
+                canary = Some(started);
             }
-            finish(cluster, id, options, sink, stop).await
+            let ended = finish(cluster, id, options, sink, stop).await;
+            drop(canary);
+            ended
         }
         None => {
             let request = Request::read(&options.request, &signers).await?;

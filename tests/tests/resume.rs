@@ -1,0 +1,135 @@
+//! A scan that was killed or interrupted goes on where it was, and ends with the rows of an undisturbed one.
+
+use std::{
+    net::SocketAddr,
+    process::Child,
+    thread,
+    time::{Duration, Instant},
+};
+
+use ajar_model::{Finding, Verdict};
+use ajar_tests::{Access, Ajar, Postfix, Squid, free_port};
+
+const DOMAIN: &str = "canary.test";
+
+/// What does not depend on when it was seen.
+fn rows(findings: &[Finding]) -> Vec<(SocketAddr, Verdict, String, Vec<String>, u32)> {
+    findings
+        .iter()
+        .map(|f| {
+            let endpoint = SocketAddr::new(f.ip, f.port);
+            (
+                endpoint,
+                f.verdict,
+                f.probe.to_string(),
+                f.variants.clone(),
+                f.attempts,
+            )
+        })
+        .collect()
+}
+
+/// The campaign's id, from the line that announces it.
+fn announced(ajar: &Ajar, log: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        let text = std::fs::read_to_string(ajar.path().join(log)).unwrap_or_default();
+        if let Some((_, rest)) = text.split_once("campaign ") {
+            return rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric())
+                .collect();
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the scan announced nothing");
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", name, &pid])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn a_killed_and_an_interrupted_scan_end_with_the_rows_of_an_undisturbed_one() {
+    let canary: [u16; 4] = std::array::from_fn(|_| free_port().unwrap());
+    let sink: SocketAddr = format!("127.0.0.1:{}", canary[0]).parse().unwrap();
+    let at =
+        |host: u8, port: u16| -> SocketAddr { format!("127.0.8.{host}:{port}").parse().unwrap() };
+    let _servers = (
+        Postfix::start(Access::Open, at(1, 2525), DOMAIN, sink).unwrap(),
+        Postfix::start(Access::Closed, at(9, 2525), DOMAIN, sink).unwrap(),
+        Squid::start(Access::Open, at(4, 3128)).unwrap(),
+        Squid::start(Access::Closed, at(13, 3128)).unwrap(),
+    );
+    let ports = canary.map(|port| port.to_string()).join(",");
+    let ajar = Ajar::new().unwrap();
+    let scan = |store: &'static str| {
+        [
+            "scan",
+            "127.0.8.0/28",
+            "-p",
+            "2525,3128",
+            "--rate",
+            "20",
+            "--prefix-rate",
+            "20",
+            "--settle",
+            "20s",
+            "--canary-domain",
+            DOMAIN,
+            "--canary-ports",
+            &ports,
+            "--format",
+            "jsonl",
+            "--store",
+            store,
+        ]
+        .map(str::to_owned)
+    };
+    let strs = |arguments: &[String]| arguments.to_vec();
+    let undisturbed = strs(&scan("whole.db"));
+    let undisturbed: Vec<&str> = undisturbed.iter().map(String::as_str).collect();
+    let expected = rows(&ajar.run(&undisturbed).unwrap().findings().unwrap());
+    let open = expected.iter().filter(|row| row.1 == Verdict::Open).count();
+    assert_eq!((expected.len(), open), (4, 2), "{expected:?}");
+
+    for (store, name) in [("killed.db", "KILL"), ("stopped.db", "INT")] {
+        let arguments = strs(&scan(store));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut child = ajar
+            .spawn(&arguments, store.trim_end_matches(".db"))
+            .unwrap();
+        let id = announced(&ajar, store.trim_end_matches(".db"));
+        thread::sleep(Duration::from_millis(1200));
+        signal(&child, name);
+        let status = child.wait().unwrap();
+        if name == "INT" {
+            assert_eq!(status.code(), Some(130));
+            let said = std::fs::read_to_string(ajar.path().join("stopped")).unwrap();
+            assert!(
+                said.contains(&format!("ajar scan --resume {id} --store stopped.db")),
+                "{said}"
+            );
+        }
+        let resumed = ajar
+            .run(&[
+                "scan", "--resume", &id, "--store", store, "--format", "jsonl",
+            ])
+            .unwrap();
+        assert_eq!(
+            rows(&resumed.findings().unwrap()),
+            expected,
+            "after {name}: {}",
+            resumed.stderr
+        );
+        let again = ajar
+            .run(&["findings", "export", "--store", store, "--campaign", &id])
+            .unwrap();
+        assert_eq!(again.stdout, resumed.stdout);
+    }
+}
