@@ -17,7 +17,11 @@ impl Drop for Service {
     }
 }
 
-fn rows(findings: Vec<Finding>) -> Vec<(SocketAddr, Verdict, String, Vec<String>, Option<String>)> {
+/// Endpoint, verdict, probe, variants, egress.
+type Row = (SocketAddr, Verdict, String, Vec<String>, Option<String>);
+
+/// What does not depend on who ran it, and when.
+fn rows(findings: Vec<Finding>) -> Vec<Row> {
     findings
         .into_iter()
         .map(|f| {

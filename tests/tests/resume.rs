@@ -12,8 +12,11 @@ use ajar_tests::{Access, Ajar, Postfix, Squid, free_port};
 
 const DOMAIN: &str = "canary.test";
 
+/// Endpoint, verdict, probe, variants, visits.
+type Row = (SocketAddr, Verdict, String, Vec<String>, u32);
+
 /// What does not depend on when it was seen.
-fn rows(findings: &[Finding]) -> Vec<(SocketAddr, Verdict, String, Vec<String>, u32)> {
+fn rows(findings: &[Finding]) -> Vec<Row> {
     findings
         .iter()
         .map(|f| {
