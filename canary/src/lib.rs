@@ -31,6 +31,8 @@ pub use ports::{PortChoice, Ports};
 pub struct Options {
     /// The address to bind.
     pub address: IpAddr,
+    /// The address that targets reach it by, where that is another one: behind a load balancer or a port mapping.
+    pub advertise: Option<IpAddr>,
     /// The ports to bind.
     pub ports: Ports,
     /// The mail domain that is delivered here.
@@ -122,11 +124,12 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<Handle, Error> {
     let mut notes = Vec::new();
+    let reached_at = options.advertise.unwrap_or(options.address);
     let bound = ports::bind(options.address, &options.ports, &mut notes).await?;
     let port = |listener: &TcpListener| listener.local_addr().map_or(0, |address| address.port());
     let canary = Canary {
         domain: options.domain.clone(),
-        address: options.address,
+        address: reached_at,
         smtp: port(&bound.smtp),
         http: port(&bound.http),
         https: port(&bound.https),
@@ -137,7 +140,7 @@ pub async fn serve(
         tls: tls::acceptor(&options.domain)?,
         domain: options.domain,
         contact: options.contact,
-        address: options.address,
+        address: reached_at,
         key: options.key,
         recorder,
         crowd: crowd::Crowd::default(),

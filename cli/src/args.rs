@@ -362,6 +362,9 @@ pub struct CanaryService {
     /// The address to bind.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     pub listen: IpAddr,
+    /// The address that targets reach it by, where that is another one: a load balancer's, or a host's.
+    #[arg(long, value_name = "ADDR")]
+    pub advertise: Option<IpAddr>,
     /// The mail domain that is delivered here.
     #[arg(long, value_name = "NAME")]
     pub domain: String,

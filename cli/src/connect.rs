@@ -71,6 +71,7 @@ pub fn canary_options(
     let path = key_path(options)?;
     Ok(ajar_canary::Options {
         address,
+        advertise: None,
         ports,
         domain: domain.to_owned(),
         key: ajar_canary::key::load_or_create(&path).or_refuse()?,

@@ -40,6 +40,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
     let shutdown = CancellationToken::new();
     let canary_options = ajar_canary::Options {
         address: Ipv4Addr::LOCALHOST.into(),
+        advertise: None,
         ports: Ports::any(),
         domain: DOMAIN.to_owned(),
         key: ajar_canary::key::load_or_create(&directory.path().join("canary.key"))?,

@@ -83,13 +83,16 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
 pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
     let coordinator = connect::dial(&options.cluster.coordinator, &options.cluster.tls)?;
     let stop = scan::stop_on_signal();
-    let service = connect::canary_options(
-        &options.ports,
-        None,
-        options.listen,
-        &options.domain,
-        options.contact.as_deref(),
-    )?;
+    let service = ajar_canary::Options {
+        advertise: options.advertise,
+        ..connect::canary_options(
+            &options.ports,
+            None,
+            options.listen,
+            &options.domain,
+            options.contact.as_deref(),
+        )?
+    };
     let recorder = Arc::new(Reporting(coordinator.clone()));
     let handle = ajar_canary::serve(service, recorder, stop.clone())
         .await

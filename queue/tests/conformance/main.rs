@@ -1,0 +1,263 @@
+//! What every queue must do, asked of each backend.
+
+use std::{sync::Arc, time::Duration};
+
+use ajar_model::{CampaignId, ShardId};
+use ajar_queue::{Depth, Error, ShardQueue, memory::Memory, redis::Redis};
+
+mod server;
+
+use server::Server;
+
+const NOW: Duration = Duration::ZERO;
+const LONG: Duration = Duration::from_secs(3600);
+/// Long enough for a server to answer in between, short enough to wait for.
+const SOON: Duration = Duration::from_millis(300);
+
+type Queue = Arc<dyn ShardQueue>;
+
+fn shard(campaign: u128, number: u64) -> ShardId {
+    ShardId {
+        campaign: CampaignId(campaign.into()),
+        number,
+    }
+}
+
+async fn drain(queue: &Queue) -> Vec<ShardId> {
+    let mut taken = Vec::new();
+    while let Some(shard) = queue.take(LONG).await.unwrap() {
+        taken.push(shard);
+    }
+    taken
+}
+
+/// Waits, boundedly, until something can be taken.
+async fn await_take(queue: &Queue) -> ShardId {
+    for _ in 0..200 {
+        if let Some(shard) = queue.take(LONG).await.unwrap() {
+            return shard;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nothing came due");
+}
+
+async fn an_offered_shard_is_taken_once(queue: Queue) {
+    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
+    queue.offer(&[shard(1, 1)], NOW).await.unwrap();
+    let mut taken = drain(&queue).await;
+    taken.sort();
+    assert_eq!(taken, [shard(1, 0), shard(1, 1)]);
+    assert_eq!(
+        queue.depth().await.unwrap(),
+        Depth {
+            waiting: 0,
+            taken: 2
+        }
+    );
+}
+
+async fn a_delayed_shard_comes_due_later(queue: Queue) {
+    queue.offer(&[shard(1, 0)], LONG).await.unwrap();
+    queue.offer(&[shard(1, 1)], SOON).await.unwrap();
+    assert_eq!(queue.take(LONG).await.unwrap(), None);
+    assert_eq!(await_take(&queue).await, shard(1, 1));
+    assert_eq!(
+        queue.depth().await.unwrap(),
+        Depth {
+            waiting: 1,
+            taken: 1
+        }
+    );
+}
+
+async fn the_earlier_of_two_offers_counts(queue: Queue) {
+    queue.offer(&[shard(1, 0)], LONG).await.unwrap();
+    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    queue.offer(&[shard(1, 0)], LONG).await.unwrap();
+    assert_eq!(queue.take(LONG).await.unwrap(), Some(shard(1, 0)));
+}
+
+async fn a_taken_shard_comes_back_by_itself(queue: Queue) {
+    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    assert_eq!(queue.take(SOON).await.unwrap(), Some(shard(1, 0)));
+    assert_eq!(await_take(&queue).await, shard(1, 0));
+}
+
+async fn a_held_shard_stays_away(queue: Queue) {
+    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
+    queue.take(SOON).await.unwrap().unwrap();
+    queue.take(SOON).await.unwrap().unwrap();
+    queue.hold(shard(1, 0), LONG).await.unwrap();
+    queue.hold(shard(9, 9), LONG).await.unwrap();
+    assert_eq!(await_take(&queue).await, shard(1, 1));
+    assert_eq!(queue.take(LONG).await.unwrap(), None);
+}
+
+async fn a_shard_that_is_offered_while_taken_is_due_again(queue: Queue) {
+    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    queue.take(LONG).await.unwrap().unwrap();
+    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    assert_eq!(queue.take(LONG).await.unwrap(), Some(shard(1, 0)));
+}
+
+async fn what_is_done_is_gone_taken_or_not(queue: Queue) {
+    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
+    let taken = queue.take(SOON).await.unwrap().unwrap();
+    for number in [0, 1, 7] {
+        queue.done(shard(1, number)).await.unwrap();
+    }
+    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+    queue.hold(taken, NOW).await.unwrap();
+    assert_eq!(queue.take(LONG).await.unwrap(), None);
+}
+
+async fn a_campaign_is_withdrawn_whole_and_alone(queue: Queue) {
+    queue
+        .offer(&[shard(1, 0), shard(1, 1), shard(2, 0)], NOW)
+        .await
+        .unwrap();
+    queue.take(LONG).await.unwrap().unwrap();
+    queue.withdraw(shard(1, 0).campaign).await.unwrap();
+    queue.offer(&[shard(2, 0)], NOW).await.unwrap();
+    assert_eq!(drain(&queue).await, [shard(2, 0)]);
+}
+
+async fn no_shard_is_given_to_two_at_once(queue: Queue) {
+    let shards: Vec<ShardId> = (0..300).map(|number| shard(1, number)).collect();
+    queue.offer(&shards, NOW).await.unwrap();
+    let takers: Vec<_> = (0..8)
+        .map(|_| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move { drain(&queue).await })
+        })
+        .collect();
+    let mut taken = Vec::new();
+    for taker in takers {
+        taken.extend(taker.await.unwrap());
+    }
+    taken.sort();
+    assert_eq!(taken, shards);
+}
+
+async fn a_new_queue_says_once_that_it_is_new(queue: Queue) {
+    assert!(queue.lost().await.unwrap());
+    assert!(!queue.lost().await.unwrap());
+    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    assert!(!queue.lost().await.unwrap());
+}
+
+macro_rules! conformance {
+    ($($case:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $case() {
+                super::$case(super::Arc::new(super::Memory::new())).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $case() {
+                let server = super::Server::start(&[]);
+                super::$case(super::Arc::new(super::Redis::connect(&server.url()).await.unwrap())).await;
+            })*
+        }
+    };
+}
+
+conformance!(
+    an_offered_shard_is_taken_once,
+    a_delayed_shard_comes_due_later,
+    the_earlier_of_two_offers_counts,
+    a_taken_shard_comes_back_by_itself,
+    a_held_shard_stays_away,
+    a_shard_that_is_offered_while_taken_is_due_again,
+    what_is_done_is_gone_taken_or_not,
+    a_campaign_is_withdrawn_whole_and_alone,
+    no_shard_is_given_to_two_at_once,
+    a_new_queue_says_once_that_it_is_new,
+);
+
+#[tokio::test]
+async fn a_flush_and_a_restart_are_noticed() {
+    let mut server = Server::start(&[]);
+    let queue = Redis::connect(&server.url()).await.unwrap();
+    assert!(queue.lost().await.unwrap());
+    server.cli(&["FLUSHALL"]);
+    assert!(queue.lost().await.unwrap());
+    assert!(!queue.lost().await.unwrap());
+    server.restart();
+    let mut answers = Vec::new();
+    for _ in 0..100 {
+        answers.extend(queue.lost().await.ok());
+        if answers.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(answers, [true, false]);
+}
+
+#[tokio::test]
+async fn another_process_does_not_take_a_queue_for_lost_twice() {
+    let server = Server::start(&[]);
+    let first = Redis::connect(&server.url()).await.unwrap();
+    assert!(first.lost().await.unwrap());
+    let second = Redis::connect(&server.url()).await.unwrap();
+    assert!(second.lost().await.unwrap());
+    assert!(!first.lost().await.unwrap() && !second.lost().await.unwrap());
+}
+
+#[tokio::test]
+async fn an_entry_that_is_no_shard_is_dropped() {
+    let server = Server::start(&[]);
+    let queue: Queue = Arc::new(Redis::connect(&server.url()).await.unwrap());
+    for garbage in [
+        "",
+        "x",
+        "../../etc/passwd",
+        "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P",
+        "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P/-1",
+    ] {
+        server.cli(&["ZADD", "{ajar}:due", "0", garbage]);
+    }
+    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    assert_eq!(drain(&queue).await, [shard(1, 0)]);
+    assert_eq!(
+        queue.depth().await.unwrap(),
+        Depth {
+            waiting: 0,
+            taken: 1
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_would_drop_shards_is_refused() {
+    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
+    let refused = Redis::connect(&server.url()).await.err().unwrap();
+    assert!(matches!(refused, Error::Evicting { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn no_message_holds_the_password() {
+    let server = Server::start(&["--requirepass", "hunter2"]);
+    let with = |password: &str| {
+        server
+            .url()
+            .replace("redis://", &format!("redis://:{password}@"))
+    };
+    Redis::connect(&with("hunter2")).await.unwrap();
+    let refused = Redis::connect(&with("wrong-password"))
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(!refused.contains("wrong-password"), "{refused}");
+    let malformed = ajar_queue::open("mysql://user:hunter2@host")
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(!malformed.contains("hunter2"), "{malformed}");
+}
