@@ -81,21 +81,69 @@ pub fn nonce_in(text: &str) -> Option<Nonce> {
         .and_then(|run| run.parse().ok())
 }
 
-/// The end of a message in what was received after DATA: the number of bytes before its final line, and behind it. Only
-/// CRLF "." CRLF ends a message (RFC 5321 section 4.1.1.4); a bare LF is data.
-pub fn end_of_data(bytes: &[u8]) -> Option<(usize, usize)> {
+/// What comes after DATA, up to the end of the message. Only CRLF "." CRLF ends it (RFC 5321 section 4.1.1.4); a bare LF
+/// is data. The dot that a sender put before a line that begins with one is taken away (section 4.5.2).
+#[derive(Debug)]
+pub struct Message {
+    start: Vec<u8>,
+    keep: usize,
+    size: usize,
+    /// How many bytes of the end were just seen. The CRLF of the DATA command counts as the end's first line break.
+    matched: usize,
+}
+
+impl Message {
     const END: &[u8] = b"\r\n.\r\n";
-    if bytes.starts_with(&END[2..]) {
-        return Some((0, END.len() - 2));
+
+    /// Keeps the first `keep` bytes, and counts the rest.
+    pub fn new(keep: usize) -> Self {
+        Self {
+            start: Vec::new(),
+            keep,
+            size: 0,
+            matched: 2,
+        }
     }
-    bytes
-        .windows(END.len())
-        .position(|window| window == END)
-        .map(|at| (at + 2, at + END.len()))
+
+    /// Takes what belongs to the message from the front of `bytes`: how many those are, and whether its end was one of them.
+    pub fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
+        for (at, &byte) in bytes.iter().enumerate() {
+            let was = self.matched;
+            self.matched = match byte {
+                byte if byte == Self::END[was] => was + 1,
+                b'\r' => 1,
+                _ => 0,
+            };
+            if self.matched == Self::END.len() {
+                // The CR of the final line.
+                let _ = (self.size <= self.keep).then(|| self.start.pop());
+                self.size -= 1;
+                return (at + 1, true);
+            }
+            if self.matched == 3 {
+                continue;
+            }
+            self.size += 1;
+            if self.start.len() < self.keep {
+                self.start.push(byte);
+            }
+        }
+        (bytes.len(), false)
+    }
+
+    /// Bytes received, those that were not kept included.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The message's header: everything before its first empty line, as far as it was kept.
+    pub fn header(&self) -> &[u8] {
+        header(&self.start)
+    }
 }
 
 /// A message's header: everything before its first empty line.
-pub fn header(message: &[u8]) -> &[u8] {
+fn header(message: &[u8]) -> &[u8] {
     let end = message.windows(4).position(|window| window == b"\r\n\r\n");
     &message[..end.map_or(message.len(), |at| at + 2)]
 }
@@ -152,12 +200,52 @@ mod tests {
         assert!(!is_for("canary.test", "canary.test"));
     }
 
-    #[test]
-    fn only_crlf_dot_crlf_ends_a_message() {
-        assert_eq!(end_of_data(b"a\r\n.\r\nQUIT"), Some((3, 6)));
-        assert_eq!(end_of_data(b".\r\n"), Some((0, 3)));
-        for smuggled in [&b"a\n.\nMAIL"[..], b"a\n.\r\n", b"a\r\n.\n", b"a\r.\r"] {
-            assert_eq!(end_of_data(smuggled), None, "{smuggled:?}");
+    /// The size of the message that ends in `bytes`, its header, and what is behind it; none where it does not end.
+    fn read(bytes: &[u8], chunk: usize) -> Option<(usize, Vec<u8>, Vec<u8>)> {
+        let mut message = Message::new(64);
+        let mut read = 0;
+        for part in bytes.chunks(chunk) {
+            let (taken, ended) = message.take(part);
+            read += taken;
+            if ended {
+                let header = message.header().to_vec();
+                return Some((message.size(), header, bytes[read..].to_vec()));
+            }
         }
+        None
+    }
+
+    #[test]
+    fn only_crlf_dot_crlf_ends_a_message_however_it_is_cut() {
+        let check = |bytes: &[u8], expect: Option<(usize, &[u8], &[u8])>| {
+            for chunk in 1..=bytes.len() {
+                let found = read(bytes, chunk);
+                let found = found
+                    .as_ref()
+                    .map(|(size, header, behind)| (*size, &header[..], &behind[..]));
+                assert_eq!(found, expect, "{bytes:?} by {chunk}");
+            }
+        };
+        check(b"a\r\n.\r\nQUIT", Some((3, b"a\r\n", b"QUIT")));
+        check(b".\r\n", Some((0, b"", b"")));
+        check(b"\r\n.\r\n", Some((2, b"", b"")));
+        check(b"A: b\r\n\r\nx\r\r\n.\r\n", Some((12, b"A: b\r\n", b"")));
+        check(b"..a\r\n...\r\n.\r\n", Some((8, b".a\r\n..\r\n", b"")));
+        for smuggled in [
+            &b"a\n.\nMAIL"[..],
+            b"a\n.\r\n",
+            b"a\r\n.\n",
+            b"a\r.\r",
+            b"a\r\n.\r.\r\n",
+        ] {
+            check(smuggled, None);
+        }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_counted() {
+        let long = [&[b'a'; 1000][..], b"\r\n.\r\n"].concat();
+        let (size, header, _) = read(&long, 7).unwrap();
+        assert_eq!((size, header.len()), (1002, 64));
     }
 }

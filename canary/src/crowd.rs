@@ -26,11 +26,11 @@ impl Crowd {
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
         let mut crowd = self.0.lock().expect("no holder panics");
         let all: usize = crowd.values().sum();
-        let of_peer = crowd.entry(peer).or_default();
-        if all >= MOST || *of_peer >= MOST_OF_ONE {
+        let of_peer = crowd.get(&peer).copied().unwrap_or_default();
+        if all >= MOST || of_peer >= MOST_OF_ONE {
             return None;
         }
-        *of_peer += 1;
+        crowd.insert(peer, of_peer + 1);
         Some(Place {
             crowd: self.clone(),
             peer,
@@ -47,5 +47,27 @@ impl Drop for Place {
                 crowd.remove(&self.peer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_cannot_take_every_place_and_who_was_refused_leaves_no_trace() {
+        let crowd = Crowd::default();
+        let one = IpAddr::from([192, 0, 2, 1]);
+        let places: Vec<Place> = (0..MOST_OF_ONE)
+            .map(|_| crowd.enter(one).unwrap())
+            .collect();
+        assert!(crowd.enter(one).is_none());
+        assert!(crowd.enter([192, 0, 2, 2].into()).is_some());
+        let all: Vec<Place> = (0..)
+            .map_while(|i: u32| crowd.enter(IpAddr::from(i.to_be_bytes())))
+            .collect();
+        assert_eq!(places.len() + all.len(), MOST);
+        drop((places, all));
+        assert!(crowd.0.lock().unwrap().is_empty());
     }
 }

@@ -8,13 +8,17 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use ajar_model::{Canary, Sighting, Timestamp, nonce::Nonce, proof::Answer, proof::CanaryKey};
 use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub mod codec;
 mod crowd;
@@ -80,6 +84,7 @@ pub struct Handle {
     canary: Canary,
     notes: Vec<String>,
     services: JoinSet<()>,
+    recordings: TaskTracker,
 }
 
 impl Handle {
@@ -93,9 +98,11 @@ impl Handle {
         &self.notes
     }
 
-    /// Waits until it was shut down.
+    /// Waits until it was shut down, and what it had received is recorded.
     pub async fn join(mut self) {
         while self.services.join_next().await.is_some() {}
+        self.recordings.close();
+        self.recordings.wait().await;
     }
 }
 
@@ -107,6 +114,7 @@ struct Shared {
     key: SigningKey,
     recorder: Arc<dyn Recorder>,
     tls: tokio_rustls::TlsAcceptor,
+    recordings: TaskTracker,
     crowd: crowd::Crowd,
 }
 
@@ -143,47 +151,61 @@ pub async fn serve(
         address: reached_at,
         key: options.key,
         recorder,
+        recordings: TaskTracker::new(),
         crowd: crowd::Crowd::default(),
     });
+    let recordings = shared.recordings.clone();
     let mut services = JoinSet::new();
-    services.spawn(accept(
-        bound.smtp,
-        Arc::clone(&shared),
-        shutdown.clone(),
-        smtp::serve,
-    ));
-    services.spawn(accept(
-        bound.http,
-        Arc::clone(&shared),
-        shutdown.clone(),
-        judge::serve,
-    ));
-    services.spawn(accept(
-        bound.https,
-        Arc::clone(&shared),
-        shutdown.clone(),
-        judge::serve_tls,
-    ));
-    services.spawn(accept(bound.raw, shared, shutdown, raw::serve));
+    let mut spawn = |listener, terms, service: Service| {
+        let accepting = accept(listener, terms, service, shared.clone(), shutdown.clone());
+        services.spawn(accepting);
+    };
+    spawn(bound.smtp, MAIL, |s, p, c| Box::pin(smtp::serve(s, p, c)));
+    spawn(bound.http, WEB, |s, p, c| Box::pin(judge::serve(s, p, c)));
+    spawn(bound.https, WEB, |s, p, c| {
+        Box::pin(judge::serve_tls(s, p, c))
+    });
+    spawn(bound.raw, RAW, |s, p, c| Box::pin(raw::serve(s, p, c)));
     Ok(Handle {
         canary,
         notes,
         services,
+        recordings,
     })
 }
 
+/// One connection's conversation.
+type Service = fn(TcpStream, IpAddr, Arc<Shared>) -> BoxFuture<'static, io::Result<()>>;
+
+/// On what terms a service takes connections.
+struct Terms {
+    /// The longest that anybody may stay.
+    stay: Duration,
+    /// What is said where there is no place.
+    full: &'static [u8],
+}
+
+const MAIL: Terms = Terms {
+    stay: Duration::from_secs(300),
+    full: b"421 4.7.0 too many connections, come back later\r\n",
+};
+const WEB: Terms = Terms {
+    stay: Duration::from_secs(60),
+    full: b"",
+};
+const RAW: Terms = Terms {
+    stay: Duration::from_secs(30),
+    full: b"",
+};
+
 /// Takes connections until `shutdown`, each to its end or to its deadline.
-async fn accept<S, F>(
+async fn accept(
     listener: TcpListener,
+    terms: Terms,
+    service: Service,
     shared: Arc<Shared>,
     shutdown: CancellationToken,
-    service: S,
-) where
-    S: Fn(tokio::net::TcpStream, IpAddr, Arc<Shared>) -> F,
-    F: Future<Output = io::Result<()>> + Send + 'static,
-{
-    /// The longest that anybody may stay.
-    const SESSION: std::time::Duration = std::time::Duration::from_secs(300);
+) {
     let mut sessions = JoinSet::new();
     loop {
         while sessions.try_join_next().is_some() {}
@@ -193,15 +215,17 @@ async fn accept<S, F>(
         };
         let Ok((stream, peer)) = accepted else {
             // Out of descriptors, or the peer is gone: the next one may fare better.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let Some(place) = shared.crowd.enter(peer.ip()) else {
+        let peer = peer.ip().to_canonical();
+        let Some(place) = shared.crowd.enter(peer) else {
+            let _ = stream.try_write(terms.full);
             continue;
         };
-        let session = service(stream, peer.ip().to_canonical(), Arc::clone(&shared));
+        let session = service(stream, peer, Arc::clone(&shared));
         sessions.spawn(async move {
-            let ended = tokio::time::timeout(SESSION, session).await;
+            let ended = tokio::time::timeout(terms.stay, session).await;
             if let Ok(Err(error)) = ended {
                 tracing::debug!(%error, "a session broke");
             }

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     Shared,
-    codec::{self, Command},
+    codec::{self, Command, Message},
 };
 
 const LINE: usize = 2048;
@@ -22,7 +22,7 @@ const RECIPIENTS: usize = 100;
 const HEADER: usize = 16 * 1024;
 const TEXT: usize = 512;
 /// How long a receipt may take to become durable.
-const RECORD: Duration = Duration::from_secs(10);
+pub(crate) const RECORD: Duration = Duration::from_secs(10);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
@@ -151,58 +151,64 @@ impl Session {
             return self.say("503 5.5.1 recipients first").await;
         }
         self.say("354 end with <CRLF>.<CRLF>").await?;
-        let Some(message) = self.message().await? else {
-            return self.say("552 5.3.4 message too big").await;
-        };
+        let message = self.message().await?;
         let envelope = std::mem::take(&mut self.envelope);
-        match timeout(RECORD, self.record(&envelope, &message)).await {
-            Ok(Ok(())) => self.say("250 2.0.0 received").await,
-            Ok(Err(cause)) => {
+        if message.size() > MESSAGE {
+            return self.say("552 5.3.4 message too big").await;
+        }
+        match self.record(envelope, &message).await {
+            Ok(()) => self.say("250 2.0.0 received").await,
+            Err(cause) => {
                 tracing::warn!(
                     cause,
                     "a mail could not be recorded; its relay will try again"
                 );
                 self.say("451 4.3.0 try again later").await
             }
-            Err(_) => self.say("451 4.3.0 try again later").await,
         }
     }
 
-    async fn record(&self, envelope: &Envelope, message: &[u8]) -> Result<(), String> {
+    /// Makes the receipts durable, even where the sender hangs up or the canary is stopped meanwhile.
+    async fn record(&self, envelope: Envelope, message: &Message) -> Result<(), String> {
         let text = |text: &str| Untrusted::from_bytes(text.as_bytes(), TEXT);
+        let mut sightings = Vec::new();
         for (path, nonce) in &envelope.to {
             let Some(nonce) = *nonce else {
                 tracing::info!("a mail for a person was dropped; the contact is in probing.txt");
                 continue;
             };
-            let sighting = Sighting {
+            sightings.push(Sighting {
                 nonce,
                 egress_ip: self.peer,
                 received_at: Timestamp::now(),
                 helo: text(&self.helo),
                 mail_from: text(envelope.from.as_deref().unwrap_or_default()),
                 rcpt_to: text(path),
-                header: Untrusted::from_bytes(codec::header(message), HEADER),
-            };
-            self.shared.recorder.record(sighting).await?;
+                header: Untrusted::from_bytes(message.header(), HEADER),
+            });
         }
-        Ok(())
+        let recorder = Arc::clone(&self.shared.recorder);
+        let recording = self.shared.recordings.spawn(timeout(RECORD, async move {
+            for sighting in sightings {
+                recorder.record(sighting).await?;
+            }
+            Ok(())
+        }));
+        match recording.await {
+            Ok(Ok(recorded)) => recorded,
+            Ok(Err(_)) => Err(format!("not recorded within {} s", RECORD.as_secs())),
+            Err(_) => Err("the recorder failed".to_owned()),
+        }
     }
 
-    /// The message after DATA; none where it was too big, after its end was read.
-    async fn message(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut too_big = false;
+    /// The message after DATA.
+    async fn message(&mut self) -> io::Result<Message> {
+        let mut message = Message::new(HEADER);
         loop {
-            if let Some((end, next)) = codec::end_of_data(&self.received) {
-                let mut message = self.received.split_to(next);
-                message.truncate(end);
-                return Ok((!too_big).then(|| message.to_vec()));
-            }
-            if self.received.len() > MESSAGE {
-                too_big = true;
-                // The end may straddle what is dropped.
-                let keep = self.received.len() - 4;
-                let _ = self.received.split_to(keep);
+            let (taken, ended) = message.take(&self.received);
+            let _ = self.received.split_to(taken);
+            if ended {
+                return Ok(message);
             }
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

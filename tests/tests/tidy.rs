@@ -64,7 +64,7 @@ fn every_codec_has_a_fuzz_target() {
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
         .collect();
     assert!(codecs.len() >= 4, "{codecs:?}");
-    codecs.push("examine".to_owned());
+    codecs.extend(["examine", "canary"].map(str::to_owned));
     for codec in codecs {
         let target = root().join(format!("fuzz/fuzz_targets/{codec}.rs"));
         assert!(
