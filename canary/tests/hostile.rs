@@ -100,6 +100,7 @@ struct Peer {
 }
 
 impl Peer {
+    #[expect(clippy::disallowed_methods, reason = "a test calls on its own canary")]
     async fn connect(port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {

@@ -86,7 +86,7 @@ pub struct Scan {
 pub struct Request {
     #[command(flatten)]
     pub targets: Targets,
-    /// Probes, by name.
+    /// Probes, by name; all is every one that the authorization allows.
     #[arg(
         long,
         value_name = "LIST",
@@ -99,9 +99,9 @@ pub struct Request {
     /// How open ports are found.
     #[arg(long, value_enum, default_value_t = SweepMethod::Auto)]
     pub sweep: SweepMethod,
-    /// How far probes may go.
-    #[arg(long, value_enum, default_value_t = Tier::Deliver)]
-    pub tier: Tier,
+    /// How far probes may go; to deliver, or as far as the authorization goes, where not given.
+    #[arg(long, value_enum)]
+    pub tier: Option<Tier>,
     #[command(flatten)]
     pub authorization: Authorization,
     /// The address that the canary binds, and that probes aim at; for loopback targets 127.0.0.1.
@@ -140,12 +140,13 @@ pub struct Targets {
 /// How fast.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Rates {
-    /// New connections a second, whole campaign.
-    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(1..))]
-    pub rate: u32,
-    /// New connections a second to each /24 (IPv4) or /64 (IPv6).
-    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
-    pub prefix_rate: u32,
+    /// New connections a second, whole campaign; 500, or the authorization's cap if that is lower, where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// New connections a second to each /24 (IPv4) or /64 (IPv6); 20, or the authorization's cap if that is lower, where
+    /// not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub prefix_rate: Option<u32>,
 }
 
 /// Who allowed it.
@@ -245,7 +246,8 @@ pub struct Authorize {
     /// Addresses inside them that stay forbidden.
     #[arg(long, value_name = "TARGET", value_delimiter = ',')]
     pub exclude: Vec<String>,
-    /// The Ed25519 SSH key to sign with; ~/.ssh/id_ed25519 where not given.
+    /// The Ed25519 SSH key to sign with; ~/.ssh/id_ed25519 where not given. With a passphrase, or in an agent (name its
+    /// .pub file), ssh-keygen is asked to sign.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Whom an owner can write to.

@@ -1,10 +1,14 @@
 //! `ajar authorize`: writes an authorization and signs it.
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use ajar_model::{Authorization, Target, Timestamp};
 use anyhow::Context;
-use ssh_key::PrivateKey;
+use ssh_key::{Algorithm, PrivateKey, PublicKey};
 use ulid::Ulid;
 
 use crate::{
@@ -18,13 +22,27 @@ const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 /// Runs it.
 pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
     let key_path = key_path(&options)?;
-    let key = read_key(&key_path)?;
+    let key = Key::read(&key_path)?;
     let authorization = authorization(&options)?;
     let text = authorization.to_toml();
-    let signed = ajar_model::authorization::sign(&text, &key).or_refuse()?;
     let signature = request::signature_path(&options.output);
-    write_new(&options.output, &signed.text)?;
-    write_new(&signature, &signed.signature)?;
+    if signature.exists() {
+        return refuse(format_args!("{} exists already", signature.display()));
+    }
+    match &key {
+        Key::Open(key) => {
+            let signed = ajar_model::authorization::sign(&text, key).or_refuse()?;
+            write_new(&options.output, &signed.text)?;
+            write_new(&signature, &signed.signature)?;
+        }
+        Key::Locked(_) => {
+            write_new(&options.output, &text)?;
+            if let Err(error) = ask_ssh_keygen(&key_path, &options.output) {
+                std::fs::remove_file(&options.output)?;
+                return Err(error);
+            }
+        }
+    }
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -33,7 +51,7 @@ pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
         signature.display(),
         authorization.not_after
     )?;
-    let public = key.public_key().to_openssh()?;
+    let public = key.public()?;
     let signers = request::config_directory()
         .map_or_else(|| "allowed_signers".into(), |d| d.join("allowed_signers"));
     let line = format!(
@@ -53,8 +71,76 @@ pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
     Ok(Ended::Finished)
 }
 
+/// A key to sign with.
+enum Key {
+    /// A private key that can be used as it is.
+    Open(Box<PrivateKey>),
+    /// One that needs a passphrase, or an agent.
+    Locked(PublicKey),
+}
+
+impl Key {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("{name} cannot be read: {error}; make a key with `ssh-keygen -t ed25519`, or name one with --key"))
+            .or_refuse()?;
+        let key = match PublicKey::from_openssh(&text) {
+            Ok(public) => Self::Locked(public),
+            Err(_) => {
+                let key = PrivateKey::from_openssh(&text)
+                    .map_err(|error| format!("{name} is not an SSH key: {error}"))
+                    .or_refuse()?;
+                match key.is_encrypted() {
+                    true => Self::Locked(key.public_key().clone()),
+                    false => Self::Open(Box::new(key)),
+                }
+            }
+        };
+        match &key {
+            Self::Locked(public) if public.algorithm() != Algorithm::Ed25519 => {
+                refuse(format_args!(
+                    "{name} is an {} key: use an Ed25519 key",
+                    public.algorithm()
+                ))
+            }
+            _ => Ok(key),
+        }
+    }
+
+    fn public(&self) -> anyhow::Result<String> {
+        Ok(match self {
+            Self::Open(key) => key.public_key().to_openssh()?,
+            Self::Locked(public) => public.to_openssh()?,
+        })
+    }
+}
+
+/// Has ssh-keygen sign a file: it asks for the passphrase, or the agent.
+fn ask_ssh_keygen(key: &Path, file: &Path) -> anyhow::Result<()> {
+    let status = Command::new("ssh-keygen")
+        .args([
+            "-Y",
+            "sign",
+            "-n",
+            ajar_model::authorization::NAMESPACE,
+            "-f",
+        ])
+        .args([key, file])
+        .status()
+        .map_err(|error| format!("{} has a passphrase, and ssh-keygen, which would ask for it, cannot be run: {error}", key.display()))
+        .or_refuse()?;
+    match status.success() {
+        true => Ok(()),
+        false => refuse(format_args!(
+            "ssh-keygen did not sign with {}: nothing was written",
+            key.display()
+        )),
+    }
+}
+
 fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
-    let probes = request::probes(&options.probes)?;
+    let probes = request::probes(&options.probes, None)?;
     let ports = match &options.ports {
         Some(ports) => ports.clone(),
         None => request::default_ports(&probes, None)?,
@@ -77,8 +163,8 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
         ports,
         probes,
         tier: request::tier(options.tier),
-        rate: options.rates.rate,
-        prefix_rate: options.rates.prefix_rate,
+        rate: options.rates.rate.unwrap_or(request::RATE),
+        prefix_rate: options.rates.prefix_rate.unwrap_or(request::PREFIX_RATE),
         not_before: now,
         not_after: Timestamp::from_second(
             now.as_second() + i64::from(options.days) * SECONDS_A_DAY,
@@ -96,25 +182,8 @@ fn key_path(options: &args::Authorize) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn read_key(path: &std::path::Path) -> anyhow::Result<PrivateKey> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{name} cannot be read: {error}; make a key with `ssh-keygen -t ed25519`, or name one with --key"))
-        .or_refuse()?;
-    let key = PrivateKey::from_openssh(&text)
-        .map_err(|error| format!("{name} is not an SSH private key: {error}"))
-        .or_refuse()?;
-    if key.is_encrypted() {
-        return refuse(format_args!(
-            "{name} has a passphrase: write the authorization with another key, or sign the file by `ssh-keygen -Y sign -n {} -f {name} FILE`",
-            ajar_model::authorization::NAMESPACE
-        ));
-    }
-    Ok(key)
-}
-
 /// Writes a file; an older one is never replaced, since somebody may rely on it.
-fn write_new(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     let created = std::fs::File::create_new(path);
     let mut file = created
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))

@@ -94,13 +94,16 @@ mod tests {
     use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
-    use crate::args::{Cli, Command as Sub};
+    use crate::{
+        args::{Cli, Command as Sub},
+        request,
+    };
 
     fn rate(file: &str, args: &[&str]) -> anyhow::Result<u32> {
         let command = with_file(Cli::command(), file, Path::new("ajar.toml"))?;
         let matches = command.try_get_matches_from(args)?;
         match Cli::from_arg_matches(&matches)?.command {
-            Sub::Scan(scan) => Ok(scan.request.rates.rate),
+            Sub::Scan(scan) => Ok(scan.request.rates.rate.unwrap_or(request::RATE)),
             _ => anyhow::bail!("not a scan"),
         }
     }

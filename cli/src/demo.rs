@@ -103,7 +103,7 @@ fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
         ports: ajar_model::Ports::new(
             lab.services().iter().map(|service| service.endpoint.port()),
         )?,
-        probes: request::probes(&["all".to_owned()])?,
+        probes: request::probes(&["all".to_owned()], None)?,
         rate: RATE,
         prefix_rate: RATE,
         tier: Tier::Deliver,

@@ -55,10 +55,18 @@ pub fn status(error: &anyhow::Error) -> ExitCode {
     })
 }
 
+/// True where a call failed on its way: a broken connection has a cause of its own, an answer has none.
+pub fn is_away(status: &tonic::Status) -> bool {
+    status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some()
+}
+
 /// What a coordinator's refusal or failure is for the person who reads it.
 pub fn from_status(status: tonic::Status) -> anyhow::Error {
     use tonic::Code;
     let text = status.message().to_owned();
+    if is_away(&status) {
+        return anyhow::anyhow!("the coordinator does not answer: {text}");
+    }
     match status.code() {
         Code::InvalidArgument
         | Code::PermissionDenied
@@ -66,7 +74,6 @@ pub fn from_status(status: tonic::Status) -> anyhow::Error {
         | Code::NotFound
         | Code::AlreadyExists
         | Code::FailedPrecondition => Refused(text).into(),
-        Code::Unavailable => anyhow::anyhow!("the coordinator does not answer: {text}"),
         _ => anyhow::anyhow!("the coordinator failed: {text}"),
     }
 }

@@ -17,6 +17,11 @@ use crate::{
     targets,
 };
 
+/// The polite rate, for whoever names none.
+pub const RATE: u32 = 500;
+/// The polite rate for each prefix.
+pub const PREFIX_RATE: u32 = 20;
+
 /// A specification that lacks only its canary.
 pub struct Request {
     /// Addresses.
@@ -27,8 +32,10 @@ pub struct Request {
     pub ports: Ports,
     /// Probes.
     pub probes: Vec<ProbeId>,
-    /// Rates.
-    pub rates: args::Rates,
+    /// New connections a second.
+    pub rate: u32,
+    /// New connections a second to each /24 or /64.
+    pub prefix_rate: u32,
     /// Tier.
     pub tier: Tier,
     /// Sweep.
@@ -42,12 +49,15 @@ pub struct Request {
 impl Request {
     /// Reads options and files; refuses what cannot be run. `signers` are those that this side accepts.
     pub async fn read(options: &args::Request, signers: &AllowedSigners) -> anyhow::Result<Self> {
-        let probes = probes(&options.probes)?;
-        let mut listed = targets::read(&options.targets).await?;
         let authorization = authorization(&options.authorization, signers)?;
+        let allowed = authorization
+            .as_ref()
+            .map(|(_, authorization)| authorization);
+        let probes = probes(&options.probes, allowed)?;
+        let mut listed = targets::read(&options.targets).await?;
         if !listed.named {
-            match &authorization {
-                Some((_, authorization)) => listed.include.clone_from(&authorization.networks),
+            match allowed {
+                Some(authorization) => listed.include.clone_from(&authorization.networks),
                 None => {
                     return refuse(
                         "no target was given: name one, or give --authorization FILE to audit all of it",
@@ -55,27 +65,34 @@ impl Request {
                 }
             }
         }
-        if let Some((_, authorization)) = &authorization {
+        if let Some(authorization) = allowed {
             // What the authorization leaves out is not asked for in the first place.
             listed.exclude.extend(&authorization.exclude);
         }
         TargetSpace::new(&listed.include, &listed.exclude).or_refuse()?;
         let ports = match &options.targets.ports {
             Some(ports) => ports.clone(),
-            None => default_ports(
-                &probes,
-                authorization
-                    .as_ref()
-                    .map(|(_, authorization)| authorization),
-            )?,
+            None => default_ports(&probes, allowed)?,
+        };
+        let most = |polite: u32, cap: fn(&Authorization) -> u32| {
+            allowed.map_or(polite, |authorization| polite.min(cap(authorization)))
+        };
+        let tier = match (options.tier, allowed) {
+            (Some(asked), _) => self::tier(asked),
+            (None, Some(authorization)) => authorization.tier,
+            (None, None) => Tier::Deliver,
         };
         Ok(Self {
             targets: listed.include,
             exclude: listed.exclude,
             ports,
             probes,
-            rates: options.rates,
-            tier: tier(options.tier),
+            rate: options.rates.rate.unwrap_or(most(RATE, |a| a.rate)),
+            prefix_rate: options
+                .rates
+                .prefix_rate
+                .unwrap_or(most(PREFIX_RATE, |a| a.prefix_rate)),
+            tier,
             sweep: sweep(options.sweep),
             settle: options.settle,
             authorization,
@@ -128,8 +145,8 @@ impl Request {
             exclude: self.exclude,
             ports: self.ports,
             probes: self.probes,
-            rate: self.rates.rate,
-            prefix_rate: self.rates.prefix_rate,
+            rate: self.rate,
+            prefix_rate: self.prefix_rate,
             tier: self.tier,
             sweep: self.sweep,
             settle_secs: self.settle,
@@ -140,17 +157,21 @@ impl Request {
     }
 }
 
-/// Probes by name; `all` is every one.
-pub fn probes(names: &[String]) -> anyhow::Result<Vec<ProbeId>> {
+/// Probes by name; `all` is every one that the authorization allows.
+pub fn probes(
+    names: &[String],
+    authorization: Option<&Authorization>,
+) -> anyhow::Result<Vec<ProbeId>> {
+    let is_allowed = |id: &ProbeId| authorization.is_none_or(|a| a.allows_probe(id));
     let mut chosen = Vec::new();
     for name in names {
         let known = PROBES
             .iter()
             .map(|probe| probe.id())
-            .filter(|id| name == "all" || id.as_str() == name);
+            .filter(|id| id.as_str() == name || (name == "all" && is_allowed(id)));
         let before = chosen.len();
         chosen.extend(known);
-        if chosen.len() == before {
+        if chosen.len() == before && name != "all" {
             return refuse(format_args!(
                 "{name:?} is not a probe: `ajar probes` lists them"
             ));
@@ -159,7 +180,9 @@ pub fn probes(names: &[String]) -> anyhow::Result<Vec<ProbeId>> {
     chosen.sort();
     chosen.dedup();
     if chosen.is_empty() {
-        return refuse("no probe was chosen: `ajar probes` lists them");
+        return refuse(
+            "no probe was chosen, or the authorization allows none of this version's: `ajar probes` lists them",
+        );
     }
     Ok(chosen)
 }

@@ -1,9 +1,14 @@
 //! `ajar scan`: one audit, in this process or on a cluster, from its request to its results.
 
-use std::{io::Write, net::SocketAddr, sync::Arc};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ajar_canary::Handle;
-use ajar_model::{CampaignId, Canary, Finding, Spec, Verdict};
+use ajar_model::{CampaignId, Canary, Finding, Spec, Verdict, campaign::State};
 use ajar_proto::{convert, dial, v1};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +23,11 @@ use crate::{
     progress::Display,
     request::{self, Request},
 };
+
+/// How long a coordinator that went away is waited for.
+const AWAY: Duration = Duration::from_secs(300);
+/// Between two attempts to reach it.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs it.
 pub async fn run(options: args::Scan) -> anyhow::Result<Ended> {
@@ -234,27 +244,63 @@ async fn pause(coordinator: &dial::Coordinator, id: CampaignId) -> anyhow::Resul
     }
 }
 
-/// Shows a campaign's progress until it is over, or `stop` is asked for.
+/// Shows a campaign's progress until it is over, or `stop` is asked for. A coordinator that goes away is waited for.
 pub async fn follow(
     coordinator: &dial::Coordinator,
     id: CampaignId,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let request = v1::WatchRequest { id: id.to_string() };
-    let mut watch = coordinator
-        .campaigns()
-        .watch(request)
-        .await
-        .map_err(from_status)?
-        .into_inner();
     let mut display: Option<Display> = None;
-    loop {
-        let seen = tokio::select! {
-            seen = watch.next() => seen,
-            () = stop.cancelled() => break,
+    let mut away: Option<Instant> = None;
+    let ended = loop {
+        let cause = tokio::select! {
+            watched = watch(coordinator, id, &mut display, &mut away) => match watched {
+                Ok(state) => break Ok(state),
+                Err(cause) => cause,
+            },
+            () = stop.cancelled() => break Ok(State::Paused),
         };
-        let Some(seen) = seen else { break };
-        let seen = seen.map_err(from_status)?;
+        if !exit::is_away(&cause) {
+            break Err(from_status(cause));
+        }
+        let since = *away.get_or_insert_with(|| {
+            tracing::warn!(
+                cause = cause.message(),
+                "the coordinator is away; waiting for it"
+            );
+            Instant::now()
+        });
+        if since.elapsed() > AWAY {
+            break Err(from_status(cause));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AGAIN) => {}
+            () = stop.cancelled() => break Ok(State::Paused),
+        }
+    };
+    if let Some(display) = display {
+        display.end();
+    }
+    match ended? {
+        State::Cancelled => Err(anyhow::anyhow!("campaign {id} was cancelled")),
+        _ => Ok(()),
+    }
+}
+
+/// Shows what one stream says; the state that a campaign ended in, or why the stream ended earlier.
+async fn watch(
+    coordinator: &dial::Coordinator,
+    id: CampaignId,
+    display: &mut Option<Display>,
+    away: &mut Option<Instant>,
+) -> Result<State, tonic::Status> {
+    let request = v1::WatchRequest { id: id.to_string() };
+    let mut stream = coordinator.campaigns().watch(request).await?.into_inner();
+    while let Some(seen) = stream.next().await {
+        let seen = seen?;
+        if away.take().is_some() {
+            tracing::info!("the coordinator is back");
+        }
         let targets = seen
             .progress
             .as_ref()
@@ -262,18 +308,12 @@ pub async fn follow(
         display
             .get_or_insert_with(|| Display::new(targets))
             .show(&seen);
-        match convert::state_in(seen.state)? {
-            ajar_model::campaign::State::Cancelled => {
-                return Err(anyhow::anyhow!("campaign {id} was cancelled"));
-            }
-            state if state.is_final() => break,
-            _ => {}
+        let state = convert::state_in(seen.state)?;
+        if state.is_final() {
+            return Ok(state);
         }
     }
-    if let Some(display) = display {
-        display.end();
-    }
-    Ok(())
+    Err(tonic::Status::unavailable("the stream ended"))
 }
 
 /// Writes a campaign's results, one line for each endpoint that answered.

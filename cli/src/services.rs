@@ -12,7 +12,7 @@ use crate::{
     args,
     cluster::{self, Reporting},
     connect,
-    exit::{Ended, OrRefuse, from_status},
+    exit::{Ended, OrRefuse, from_status, is_away},
     request, scan,
 };
 
@@ -120,7 +120,7 @@ async fn register(
         };
         match coordinator.canary().register(request).await {
             Ok(_) => return Ok(()),
-            Err(status) if status.code() == tonic::Code::Unavailable => {
+            Err(status) if is_away(&status) => {
                 tracing::warn!(
                     cause = status.message(),
                     "the coordinator does not answer yet"

@@ -70,7 +70,7 @@ fn as_request(options: args::Sweep) -> args::Request {
         probes: vec!["all".to_owned()],
         rates: options.rates,
         sweep: options.sweep,
-        tier: args::Tier::Connect,
+        tier: Some(args::Tier::Connect),
         authorization: options.authorization,
         canary: None,
         canary_domain: None,

@@ -10,15 +10,21 @@ use crate::{Coordinator, error};
 
 /// How often.
 const TICK: Duration = Duration::from_millis(250);
+/// How often where the store or the queue is away.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// Tends the campaigns until `shutdown`.
 pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
-        if let Err(status) = coordinator.tend().await {
-            tracing::warn!(cause = status.message(), "campaigns could not be tended");
-        }
+        let pause = match coordinator.tend().await {
+            Ok(()) => TICK,
+            Err(status) => {
+                tracing::warn!(cause = status.message(), "campaigns could not be tended");
+                AWAY
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => {}
         }
     }

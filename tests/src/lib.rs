@@ -4,13 +4,15 @@
 //! in a temporary directory of its own, and stopped when it is dropped. Nothing else is ever stopped.
 
 mod ajar;
+mod cluster;
 mod postfix;
 mod proxies;
 mod server;
 mod stores;
 
 pub use ajar::{Ajar, Finished};
+pub use cluster::{Cluster, DOMAIN, await_line};
 pub use postfix::Postfix;
 pub use proxies::{Dante, Squid};
-pub use server::{Access, free_port};
+pub use server::{Access, Signal, free_port, signal};
 pub use stores::{Postgres, Redis};

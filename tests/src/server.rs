@@ -10,6 +10,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rustix::process::Pid;
+pub use rustix::process::Signal;
 
 /// How long a server may take to answer after its start.
 const START: Duration = Duration::from_secs(30);
@@ -80,4 +82,12 @@ pub(crate) fn await_listener(address: SocketAddr, log: &Path) -> anyhow::Result<
 )]
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     TcpStream::connect(address)
+}
+
+/// Sends a signal to a process that the test started.
+pub fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
+    Ok(rustix::process::kill_process(
+        Pid::from_child(child),
+        signal,
+    )?)
 }

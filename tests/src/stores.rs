@@ -11,12 +11,12 @@ use std::{
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
-use crate::server::{Process, await_listener, free_port};
+use crate::server::{Process, Signal, await_listener, free_port, signal};
 
-/// A running Redis that keeps nothing.
+/// A Redis that keeps nothing.
 #[derive(Debug)]
 pub struct Redis {
-    _process: Process,
+    process: Option<Process>,
     directory: TempDir,
     port: u16,
 }
@@ -24,92 +24,97 @@ pub struct Redis {
 impl Redis {
     /// Starts one on a free port.
     pub fn start() -> anyhow::Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let port = free_port()?;
-        let mut command = Command::new("redis-server");
-        command
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-            ])
-            .arg(directory.path());
-        let log = directory.path().join("redis.log");
-        let process = Process::start(&mut command, &log)?;
-        await_listener(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), &log)?;
+        let mut redis = Self::down()?;
+        redis.up()?;
+        Ok(redis)
+    }
+
+    /// One that is not started yet.
+    pub fn down() -> anyhow::Result<Self> {
         Ok(Self {
-            _process: process,
-            directory,
-            port,
+            process: None,
+            directory: tempfile::tempdir()?,
+            port: free_port()?,
         })
+    }
+
+    /// Starts it, empty.
+    pub fn up(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--save", "", "--appendonly", "no", "--dir"]);
+        command.arg(self.directory.path());
+        let log = self.directory.path().join("redis.log");
+        self.process = Some(Process::start(&mut command, &log)?);
+        await_listener(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port), &log)
+    }
+
+    /// Kills it; what it held is lost.
+    pub fn stop(&mut self) {
+        self.process = None;
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
-
-    /// Where its log is.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
 }
 
-/// A running PostgreSQL with one empty database.
+/// A PostgreSQL with one empty database.
 #[derive(Debug)]
 pub struct Postgres {
-    _process: Process,
-    _directory: TempDir,
+    process: Option<Process>,
+    directory: TempDir,
     port: u16,
 }
 
 impl Postgres {
     /// Makes a cluster and starts it on a free port.
     pub fn start() -> anyhow::Result<Self> {
+        let mut postgres = Self::down()?;
+        postgres.up()?;
+        Ok(postgres)
+    }
+
+    /// Makes a cluster that is not started yet.
+    pub fn down() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let path = directory.path();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-        let binaries = binaries()?;
-        let data = path.join("data");
-        let initdb = as_postgres(&binaries.join("initdb"))
-            .args([
-                "--auth=trust",
-                "--username=ajar",
-                "--no-sync",
-                "--encoding=UTF8",
-                "--pgdata",
-            ])
-            .arg(&data)
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))?;
+        let initdb = as_postgres(&binaries()?.join("initdb"))
+            .args(["--auth=trust", "--username=ajar", "--encoding=UTF8"])
+            .args(["--no-sync", "--pgdata"])
+            .arg(directory.path().join("data"))
             .output()?;
         ensure!(
             initdb.status.success(),
             "initdb failed: {}",
             String::from_utf8_lossy(&initdb.stderr)
         );
-        let port = free_port()?;
-        let mut command = as_postgres(&binaries.join("postgres"));
-        command.arg("-D").arg(&data).arg("-k").arg(path).args([
-            "-p",
-            &port.to_string(),
-            "-h",
-            "127.0.0.1",
-            "-c",
-            "fsync=off",
-        ]);
-        let log = path.join("postgres.log");
-        let process = Process::start(&mut command, &log)?;
-        await_listener(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), &log)?;
         Ok(Self {
-            _process: process,
-            _directory: directory,
-            port,
+            process: None,
+            directory,
+            port: free_port()?,
         })
+    }
+
+    /// Starts it, with what it held.
+    pub fn up(&mut self) -> anyhow::Result<()> {
+        let path = self.directory.path();
+        let mut command = as_postgres(&binaries()?.join("postgres"));
+        command.arg("-D").arg(path.join("data")).arg("-k").arg(path);
+        command.args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
+        let log = path.join("postgres.log");
+        self.process = Some(Process::start(&mut command, &log)?);
+        await_listener(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port), &log)
+    }
+
+    /// Stops it as a machine does that goes down: its clients are cut off.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            signal(&process.0, Signal::INT)?;
+            process.0.wait()?;
+        }
+        Ok(())
     }
 
     /// The URL of its empty database.

@@ -1,21 +1,11 @@
 //! A cluster in processes of its own finds what a local run finds, row by row.
 
-use std::{net::SocketAddr, process::Child, thread, time::Duration};
+use std::net::SocketAddr;
 
 use ajar_model::{Finding, Verdict};
-use ajar_tests::{Access, Ajar, Dante, Postfix, Postgres, Redis, Squid, free_port};
-
-const DOMAIN: &str = "canary.test";
-
-/// A service that is killed when dropped.
-struct Service(Child);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use ajar_tests::{
+    Access, Ajar, Cluster, DOMAIN, Dante, Postfix, Postgres, Redis, Squid, free_port,
+};
 
 /// Endpoint, verdict, probe, variants, egress.
 type Row = (SocketAddr, Verdict, String, Vec<String>, Option<String>);
@@ -106,44 +96,8 @@ fn two_workers_find_what_a_local_run_finds() {
     );
 
     let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
-    let listen = format!("127.0.0.1:{}", free_port().unwrap());
-    let url = format!("http://{listen}");
-    let start = |arguments: &[&str], log: &str| Service(ajar.spawn(arguments, log).unwrap());
-    let _services = [
-        start(
-            &[
-                "coordinator",
-                "--listen",
-                &listen,
-                "--redis",
-                &redis.url(),
-                "--store",
-                &postgres.url(),
-            ],
-            "coordinator",
-        ),
-        start(
-            &[
-                "canary",
-                "--domain",
-                DOMAIN,
-                "--canary-ports",
-                &ports,
-                "--coordinator",
-                &url,
-            ],
-            "canary",
-        ),
-        start(
-            &["worker", "--coordinator", &url, "--vantage", "local"],
-            "worker-1",
-        ),
-        start(
-            &["worker", "--coordinator", &url, "--vantage", "local"],
-            "worker-2",
-        ),
-    ];
-    await_canary(&ajar);
+    let cluster = Cluster::start(&ajar, &redis.url(), &postgres.url(), &ports, 2, &[]).unwrap();
+    let url = cluster.url();
     let submitted = run(&["campaign", "submit"], &["--coordinator", &url]);
     assert_eq!(submitted.status, 0, "{}", submitted.stderr);
     let id = submitted.stdout.trim();
@@ -173,21 +127,4 @@ fn two_workers_find_what_a_local_run_finds() {
         ])
         .unwrap();
     assert_eq!(rows(exported.findings().unwrap()), local);
-}
-
-/// Waits until the coordinator knows the canary.
-fn await_canary(ajar: &Ajar) {
-    for _ in 0..300 {
-        let log = std::fs::read_to_string(ajar.path().join("coordinator")).unwrap_or_default();
-        if log.contains("a canary is ready") {
-            return;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    let log = |name: &str| std::fs::read_to_string(ajar.path().join(name)).unwrap_or_default();
-    panic!(
-        "no canary was registered:\n{}\n{}",
-        log("coordinator"),
-        log("canary")
-    );
 }

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use ajar_model::{Verdict, proof::Kind};
-use ajar_tests::{Access, Ajar, Dante, Postfix, Squid, free_port};
-
-const DOMAIN: &str = "canary.test";
+use ajar_tests::{Access, Ajar, DOMAIN, Dante, Postfix, Squid, free_port};
 
 #[test]
 fn real_relays_and_proxies_are_judged_as_what_they_are() {

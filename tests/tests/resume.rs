@@ -2,15 +2,12 @@
 
 use std::{
     net::SocketAddr,
-    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
 use ajar_model::{Finding, Verdict};
-use ajar_tests::{Access, Ajar, Postfix, Squid, free_port};
-
-const DOMAIN: &str = "canary.test";
+use ajar_tests::{Access, Ajar, DOMAIN, Postfix, Signal, Squid, free_port, signal};
 
 /// Endpoint, verdict, probe, variants, visits.
 type Row = (SocketAddr, Verdict, String, Vec<String>, u32);
@@ -46,15 +43,6 @@ fn announced(ajar: &Ajar, log: &str) -> String {
         thread::sleep(Duration::from_millis(50));
     }
     panic!("the scan announced nothing");
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    let sent = std::process::Command::new("kill")
-        .args(["-s", name, &pid])
-        .status()
-        .unwrap();
-    assert!(sent.success());
 }
 
 #[test]
@@ -101,7 +89,7 @@ fn a_killed_and_an_interrupted_scan_end_with_the_rows_of_an_undisturbed_one() {
     let open = expected.iter().filter(|row| row.1 == Verdict::Open).count();
     assert_eq!((expected.len(), open), (4, 2), "{expected:?}");
 
-    for (store, name) in [("killed.db", "KILL"), ("stopped.db", "INT")] {
+    for (store, sent) in [("killed.db", Signal::KILL), ("stopped.db", Signal::INT)] {
         let arguments = strs(&scan(store));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut child = ajar
@@ -109,9 +97,9 @@ fn a_killed_and_an_interrupted_scan_end_with_the_rows_of_an_undisturbed_one() {
             .unwrap();
         let id = announced(&ajar, store.trim_end_matches(".db"));
         thread::sleep(Duration::from_millis(1200));
-        signal(&child, name);
+        signal(&child, sent).unwrap();
         let status = child.wait().unwrap();
-        if name == "INT" {
+        if sent == Signal::INT {
             assert_eq!(status.code(), Some(130));
             let said = std::fs::read_to_string(ajar.path().join("stopped")).unwrap();
             assert!(
@@ -127,7 +115,7 @@ fn a_killed_and_an_interrupted_scan_end_with_the_rows_of_an_undisturbed_one() {
         assert_eq!(
             rows(&resumed.findings().unwrap()),
             expected,
-            "after {name}: {}",
+            "after {sent:?}: {}",
             resumed.stderr
         );
         let again = ajar

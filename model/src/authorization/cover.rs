@@ -91,15 +91,17 @@ impl Authorization {
         if let Some(port) = spec.ports.first_missing_from(&self.ports) {
             return Err(Refusal::Port(port));
         }
-        let all = self.probes.iter().any(|probe| probe.as_str() == "*");
-        if let Some(probe) = spec
-            .probes
-            .iter()
-            .find(|probe| !all && !self.probes.contains(probe))
-        {
+        if let Some(probe) = spec.probes.iter().find(|probe| !self.allows_probe(probe)) {
             return Err(Refusal::Probe(probe.clone()));
         }
         self.covers_intensity(spec)
+    }
+
+    /// Whether a probe may run.
+    pub fn allows_probe(&self, probe: &ProbeId) -> bool {
+        self.probes
+            .iter()
+            .any(|allowed| allowed == probe || allowed.as_str() == "*")
     }
 
     fn covers_intensity(&self, spec: &Spec) -> Result<(), Refusal> {
