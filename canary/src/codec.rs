@@ -144,6 +144,9 @@ impl Message {
 
 /// A message's header: everything before its first empty line.
 fn header(message: &[u8]) -> &[u8] {
+    if message.starts_with(b"\r\n") {
+        return &[];
+    }
     let end = message.windows(4).position(|window| window == b"\r\n\r\n");
     &message[..end.map_or(message.len(), |at| at + 2)]
 }

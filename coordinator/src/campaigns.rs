@@ -23,7 +23,6 @@ type Reply<T> = Result<Response<T>, Status>;
 impl CampaignService for Coordinator {
     #[tracing::instrument(name = "campaign.submit", skip_all)]
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Reply<v1::SubmitResponse> {
-        trace::adopt(&request);
         let request = request.into_inner();
         let id = convert::campaign_id(&request.id)?;
         let mut spec = convert::spec_in(request.spec)?;

@@ -1,19 +1,17 @@
 //! What canaries report: that they are there, and which mail arrived.
 
 use ajar_model::Sighting;
-use ajar_proto::{convert, trace, v1, v1::canary_service_server::CanaryService};
+use ajar_proto::{convert, v1, v1::canary_service_server::CanaryService};
 use tonic::{Request, Response, Status};
 
 use crate::{Coordinator, error};
 
 #[tonic::async_trait]
 impl CanaryService for Coordinator {
-    #[tracing::instrument(name = "canary.register", skip_all)]
     async fn register(
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
-        trace::adopt(&request);
         let canary = convert::canary_in(request.into_inner().canary)?;
         self.options
             .store
@@ -24,12 +22,10 @@ impl CanaryService for Coordinator {
         Ok(Response::new(v1::RegisterResponse {}))
     }
 
-    #[tracing::instrument(name = "canary.record", skip_all)]
     async fn record(
         &self,
         request: Request<v1::RecordRequest>,
     ) -> Result<Response<v1::RecordResponse>, Status> {
-        trace::adopt(&request);
         let sighting = request.into_inner().sighting;
         let sighting =
             sighting.ok_or_else(|| Status::invalid_argument("field sighting: is missing"))?;

@@ -3,7 +3,7 @@
 use ajar_model::{
     Campaign, Observation, ShardId, TargetSpace, Timestamp, lease::Work, shard::ShardSpace,
 };
-use ajar_proto::{convert, trace, v1};
+use ajar_proto::{convert, v1};
 use ajar_store::{Advance, Batch};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Status, Streaming};
@@ -18,7 +18,6 @@ impl Coordinator {
         request: Request<Streaming<v1::ReportRequest>>,
     ) -> BoxStream<'static, Result<v1::ReportResponse, Status>> {
         let span = tracing::info_span!("ingest");
-        span.in_scope(|| trace::adopt(&request));
         let coordinator = self.clone();
         let batches = futures::stream::unfold(Some(request.into_inner()), move |stream| {
             let coordinator = coordinator.clone();

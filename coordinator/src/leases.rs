@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ajar_model::{
     Campaign, Lease, ShardId, TargetSpace, Timestamp, lease::Work, shard::ShardSpace, space,
 };
-use ajar_proto::{convert, trace, v1, v1::work_service_server::WorkService};
+use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
 use ajar_store::{Grant, GrantRequest, Renewal, Renewed};
 use futures::stream::BoxStream;
 use ipnet::IpNet;
@@ -28,12 +28,10 @@ const LEASES_PER_WORKER: u64 = 4;
 
 #[tonic::async_trait]
 impl WorkService for Coordinator {
-    #[tracing::instrument(name = "lease", skip_all)]
     async fn lease(
         &self,
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
-        trace::adopt(&request);
         let request = request.into_inner();
         self.note_worker(&request.worker);
         let now = Timestamp::now();
@@ -65,7 +63,6 @@ impl WorkService for Coordinator {
         Ok(Response::new(v1::LeaseResponse { lease: None }))
     }
 
-    #[tracing::instrument(name = "renew", level = "debug", skip_all)]
     async fn renew(
         &self,
         request: Request<v1::RenewRequest>,
@@ -105,12 +102,10 @@ impl WorkService for Coordinator {
         }))
     }
 
-    #[tracing::instrument(name = "release", skip_all)]
     async fn release(
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
-        trace::adopt(&request);
         let request = request.into_inner();
         let shard = convert::shard_in(request.shard)?;
         self.options
@@ -124,7 +119,6 @@ impl WorkService for Coordinator {
         Ok(Response::new(v1::ReleaseResponse {}))
     }
 
-    #[tracing::instrument(name = "describe", skip_all)]
     async fn describe(
         &self,
         request: Request<v1::DescribeRequest>,

@@ -14,7 +14,7 @@ use std::{
 
 use ajar_model::{Campaign, CampaignId, signers::AllowedSigners};
 use ajar_proto::{
-    DESCRIPTORS, MAX_MESSAGE,
+    DESCRIPTORS, MAX_MESSAGE, trace,
     v1::{
         campaign_service_server::CampaignServiceServer, canary_service_server::CanaryServiceServer,
         finding_service_server::FindingServiceServer, work_service_server::WorkServiceServer,
@@ -92,6 +92,7 @@ where
         .build_v1()
         .expect("the descriptors were generated with the services");
     let mut server = Server::builder()
+        .trace_fn(trace::serving)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .max_concurrent_streams(256)

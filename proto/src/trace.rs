@@ -26,12 +26,19 @@ pub fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     Ok(request)
 }
 
-/// Makes the caller's span the parent of the current one.
-pub fn adopt<T>(request: &Request<T>) {
+/// The span of a call that is served: a child of the caller's, and none where the caller has none, since workers ask all
+/// the time.
+pub fn serving(request: &http::Request<()>) -> Span {
     let parent = global::get_text_map_propagator(|propagator| {
-        propagator.extract(&Incoming(request.metadata()))
+        propagator.extract(&Incoming(request.headers()))
     });
-    set_parent(&Span::current(), parent);
+    if !parent.has_active_span() {
+        return Span::none();
+    }
+    let method = request.uri().path().trim_start_matches('/');
+    let span = tracing::info_span!("call", otel.name = method, otel.kind = "server");
+    set_parent(&span, parent);
+    span
 }
 
 /// The current span as the text of a `traceparent` field; none where it is not traced.
@@ -44,7 +51,7 @@ pub fn current() -> Option<String> {
     carrier.remove(TRACEPARENT)
 }
 
-/// Makes the span of a `traceparent` text the parent of `span`.
+/// Makes the span of a `traceparent` text the parent of `span`, which must not have been entered yet.
 pub fn follow(span: &Span, traceparent: &str) {
     let carrier =
         std::collections::HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
@@ -74,7 +81,7 @@ impl Injector for Outgoing<'_> {
     }
 }
 
-struct Incoming<'a>(&'a MetadataMap);
+struct Incoming<'a>(&'a http::HeaderMap);
 
 impl Extractor for Incoming<'_> {
     fn get(&self, key: &str) -> Option<&str> {

@@ -7,6 +7,7 @@ use ajar_proto::{dial::Coordinator, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::progress::Run;
 
@@ -46,18 +47,18 @@ impl Reporter {
     ) -> Self {
         let (batches, queue) = mpsc::channel(CREDIT);
         let coordinator = coordinator.clone();
-        let delivery = tokio::spawn(async move {
+        let delivery = async move {
             tokio::select! {
                 delivery = deliver(coordinator, queue) => delivery,
                 () = give_up.cancelled() => Delivery::Lost,
             }
-        });
+        };
         Self {
             batches,
             shard,
             token,
             sequence: 0,
-            delivery,
+            delivery: tokio::spawn(delivery.in_current_span()),
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     progress::Progress,
@@ -97,11 +98,12 @@ pub async fn run(
             }
             (turn, place) = places, if may_start => {
                 let (visitor, number, endpoint) = (Arc::clone(&visitor), next, targets.get(next));
-                visits.spawn(async move {
+                let visit = async move {
                     let visited = visitor.visit(endpoint, turn).await;
                     drop(place);
                     (number, visited)
-                });
+                };
+                visits.spawn(visit.in_current_span());
                 next += 1;
             }
         }

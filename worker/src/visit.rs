@@ -88,6 +88,7 @@ impl Visitor {
         }
     }
 
+    #[tracing::instrument(name = "probe", skip_all, fields(endpoint = %endpoint))]
     async fn converse(&self, endpoint: SocketAddr, stream: BoxStream) -> Vec<(ProbeId, Evidence)> {
         if self.spec.tier == Tier::Connect {
             return vec![(DISCOVERED, Evidence::default())];
