@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Timestamp,
     nonce::Nonce,
     proof::{Answer, Kind},
     text::Untrusted,
@@ -85,6 +86,8 @@ pub struct Attempt {
     pub reply: Reply,
     /// The canary's answer, where one came back. Not verified here.
     pub answer: Option<Answer>,
+    /// When it was over.
+    pub at: Timestamp,
 }
 
 /// Who said a line of a transcript.

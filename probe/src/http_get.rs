@@ -1,7 +1,7 @@
 //! HTTP proxies that fetch: GET with an absolute URI (RFC 9112 section 3.2.2).
 
 use ajar_model::{
-    Attempt, Evidence, Nonce, ProbeId, Reply, Tier,
+    Attempt, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp,
     evidence::{Broken, Service},
     nonce::Role,
     proof::{Answer, Kind},
@@ -68,6 +68,7 @@ async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
             nonce,
             reply,
             answer,
+            at: Timestamp::now(),
         });
         if reply
             == (Reply::Broken {

@@ -207,6 +207,7 @@ impl<'r, 'v> Relay<'r, 'v> {
             nonce: self.nonce(variant, Role::Destination),
             reply,
             answer: None,
+            at: Timestamp::now(),
         }
     }
 

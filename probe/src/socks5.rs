@@ -1,7 +1,7 @@
 //! SOCKS 5 proxies that want no authentication. Credentials are never sent.
 
 use ajar_model::{
-    Attempt, Canary, Evidence, ProbeId, Reply, Tier,
+    Attempt, Canary, Evidence, ProbeId, Reply, Tier, Timestamp,
     evidence::{Broken, Service},
     nonce::Role,
     proof::Kind,
@@ -66,6 +66,7 @@ fn greeted(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
             nonce,
             reply,
             answer: None,
+            at: Timestamp::now(),
         }
     });
     Evidence {

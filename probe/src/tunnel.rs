@@ -1,7 +1,7 @@
 //! From a proxy's yes to a proof: what is said through a tunnel, whichever protocol opened it.
 
 use ajar_model::{
-    Attempt, Canary, Evidence, Nonce, ProbeId, Reply,
+    Attempt, Canary, Evidence, Nonce, ProbeId, Reply, Timestamp,
     evidence::{Broken, Service},
     nonce::Role,
     proof::{Answer, Kind},
@@ -68,6 +68,7 @@ pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidenc
             nonce,
             reply,
             answer,
+            at: Timestamp::now(),
         });
         if hopeless || visit.is_over() {
             break;

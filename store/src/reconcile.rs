@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use ajar_model::{
-    Finding, Nonce, Observation, Reply, Sighting, Verdict, evidence::Evidence, judge::judge,
+    Finding, Nonce, Observation, Reply, Sighting, Timestamp, Verdict,
+    evidence::{Attempt, Evidence},
+    judge::judge,
     proof::Kind,
 };
 
@@ -20,7 +22,12 @@ pub(crate) fn absorb(
             place.insert(incoming);
             Ok(true)
         }
-        Entry::Occupied(place) => replace(place.into_mut(), incoming),
+        Entry::Occupied(mut place) => {
+            let folded = fold(place.get(), incoming)?;
+            let changed = *place.get() != folded;
+            place.insert(folded);
+            Ok(changed)
+        }
     }
 }
 
@@ -55,15 +62,43 @@ pub(crate) fn conclude(
     Some((finding, awaits))
 }
 
-fn replace(stored: &mut Observation, incoming: Observation) -> Result<bool, Error> {
+/// Two observations as one: the later one, with the attempts of both. A visit that broke early forgets nothing of the
+/// visits before it, whose mail may still arrive.
+fn fold(stored: &Observation, incoming: Observation) -> Result<Observation, Error> {
     let started_at = stored.started_at.min(incoming.started_at);
-    let wins = outranks(&incoming, stored)?;
-    let changed = wins || started_at != stored.started_at;
-    if wins {
-        *stored = incoming;
+    let attempts = [stored, &incoming].map(|o| o.evidence.attempts.clone());
+    let mut latest = match outranks(&incoming, stored)? {
+        true => incoming,
+        false => stored.clone(),
+    };
+    latest.started_at = started_at;
+    latest.evidence.attempts = last_of_each(attempts.concat())?;
+    Ok(latest)
+}
+
+/// The last attempt of each variant, or the one that was answered, in the order in which they ended.
+fn last_of_each(attempts: Vec<Attempt>) -> Result<Vec<Attempt>, Error> {
+    let mut last: BTreeMap<(String, Nonce), (bool, Timestamp, String, Attempt)> = BTreeMap::new();
+    for attempt in attempts {
+        let variant = (attempt.variant.clone(), attempt.nonce);
+        let text = stored::to_json("an attempt", &attempt)?;
+        let ranked = (attempt.answer.is_some(), attempt.at, text, attempt);
+        match last.entry(variant) {
+            Entry::Vacant(place) => {
+                place.insert(ranked);
+            }
+            Entry::Occupied(mut place) => {
+                let (known, new) = (place.get(), &ranked);
+                if (new.0, new.1, &new.2) > (known.0, known.1, &known.2) {
+                    place.insert(ranked);
+                }
+            }
+        }
     }
-    stored.started_at = started_at;
-    Ok(changed)
+    let mut attempts: Vec<Attempt> = last.into_values().map(|ranked| ranked.3).collect();
+    // Equal times keep the order of variants.
+    attempts.sort_by_key(|attempt| attempt.at);
+    Ok(attempts)
 }
 
 fn was_mail_accepted(observation: &Observation) -> bool {
@@ -72,12 +107,19 @@ fn was_mail_accepted(observation: &Observation) -> bool {
     })
 }
 
-/// A total order but for `started_at`, so that the winner among many is the same in whatever order they come.
+/// A total order but for `started_at` and the attempts, so that the winner among many is the same in whatever order they
+/// come.
 fn outranks(incoming: &Observation, stored: &Observation) -> Result<bool, Error> {
     let when = |o: &Observation| (o.finished_at, o.visit);
     if when(incoming) != when(stored) {
         return Ok(when(incoming) > when(stored));
     }
-    let text = |o: &Observation| stored::to_json("evidence", &o.evidence);
+    let text = |o: &Observation| {
+        let frame = Evidence {
+            attempts: Vec::new(),
+            ..o.evidence.clone()
+        };
+        stored::to_json("evidence", &frame)
+    };
     Ok(text(incoming)? > text(stored)?)
 }

@@ -39,6 +39,7 @@ mod conformance {
                     ingest::a_shard_closes_only_when_its_outcomes_add_up,
                     ingest::a_lost_answer_is_no_lost_lease,
                     ingest::an_earlier_observation_never_replaces_a_later_one,
+                    ingest::a_visit_that_breaks_early_forgets_nothing,
                     ingest::vantage_points_are_merged,
                     ingest::concurrent_vantage_points_are_merged,
                     ingest::overlapping_batches_do_not_deadlock,

@@ -171,6 +171,32 @@ pub async fn an_earlier_observation_never_replaces_a_later_one(place: &Place) {
     assert_eq!(report(&third).await, (Verdict::Unproven, merged));
 }
 
+pub async fn a_visit_that_breaks_early_forgets_nothing(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let token = token(&**store, shard, at(0)).await;
+    let first = seen(1, "10.0.0.1:25", "local", 10, ACCEPTED);
+    let mut second = seen(1, "10.0.0.1:25", "local", 20, REFUSED);
+    second.visit = 2;
+    second.evidence.attempts.clear();
+    second.evidence.broken = Some(ajar_model::evidence::Broken::Closed);
+    for observation in [&first, &second] {
+        let batch = batch(shard, token, vec![observation.clone()]);
+        store.ingest(&batch).await.unwrap();
+    }
+    let (finding, observations) = table(&**store).await.pop().unwrap();
+    assert_eq!(
+        (finding.verdict, finding.attempts),
+        (Verdict::Unproven, second.visit)
+    );
+    assert_eq!(
+        observations[0].evidence.attempts, first.evidence.attempts,
+        "the first visit's mail is still waited for"
+    );
+    let proven = store.record_sighting(&sighting(&first, 30)).await.unwrap();
+    assert_eq!(proven.unwrap().verdict, Verdict::Open);
+}
+
 pub async fn vantage_points_are_merged(place: &Place) {
     let store = &place.store;
     let shard = submit(&**store, 1, 1).await;

@@ -212,6 +212,7 @@ pub fn seen(
                 nonce,
                 reply,
                 answer: None,
+                at: at(finished - 1),
             }],
             ..Evidence::default()
         },
