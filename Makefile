@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint deny
+.PHONY: demo test packages lint bench fuzz deny
 
 demo:
 	cargo run --release -- demo
@@ -15,6 +15,18 @@ packages:
 lint:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Whole runs against a bare loop on loopback; takes about two minutes after the build.
+bench:
+	cargo build --release --locked -p ajar-cli -p ajar-benches
+	"$${CARGO_TARGET_DIR:-target}/release/scan-benchmark"
+
+# Each fuzz target for FUZZ_SECONDS (60); needs `cargo install cargo-fuzz` and a nightly toolchain.
+FUZZ_SECONDS ?= 60
+fuzz:
+	for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 # Licences, sources and banned crates; needs `cargo install cargo-deny`.
 deny:

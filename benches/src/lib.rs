@@ -1,1 +1,0 @@
-//! Benchmarks over whole processes; see the folder's own commands.
