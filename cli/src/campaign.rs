@@ -138,10 +138,19 @@ async fn stop_all(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
         .stop_all(v1::StopAllRequest {})
         .await
         .map_err(from_status)?;
-    for id in stopped.into_inner().ids {
+    let stopped = stopped.into_inner();
+    for id in &stopped.ids {
         writeln!(std::io::stdout(), "{id}")?;
     }
-    Ok(Ended::Finished)
+    if stopped.failed.is_empty() {
+        return Ok(Ended::Finished);
+    }
+    let failed = stopped
+        .failed
+        .iter()
+        .map(|failed| format!("{} ({})", failed.id, failed.cause));
+    let failed: Vec<String> = failed.collect();
+    anyhow::bail!("still running: {}", failed.join(", "))
 }
 
 fn line(campaign: &v1::Campaign) -> anyhow::Result<String> {

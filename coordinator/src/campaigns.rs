@@ -98,20 +98,23 @@ impl CampaignService for Coordinator {
     }
 
     async fn stop_all(&self, _: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
-        let mut ids = Vec::new();
-        for campaign in self.options.store.campaigns().await.map_err(error::store)? {
-            if campaign.state == State::Running {
-                self.steer(
-                    campaign.id,
-                    &[State::Running],
-                    State::Paused,
-                    "campaign.stop-all",
-                )
-                .await?;
-                ids.push(campaign.id.to_string());
+        let campaigns = self.options.store.campaigns().await.map_err(error::store)?;
+        let running = campaigns
+            .iter()
+            .filter(|campaign| campaign.state == State::Running);
+        let mut response = v1::StopAllResponse::default();
+        for campaign in running {
+            let id = campaign.id;
+            let paused = self.steer(id, &[State::Running], State::Paused, "campaign.stop-all");
+            match paused.await {
+                Ok(()) => response.ids.push(id.to_string()),
+                Err(status) => response.failed.push(v1::NotStopped {
+                    id: id.to_string(),
+                    cause: status.message().to_owned(),
+                }),
             }
         }
-        Ok(Response::new(v1::StopAllResponse { ids }))
+        Ok(Response::new(response))
     }
 
     async fn list_canaries(

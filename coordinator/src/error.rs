@@ -14,6 +14,7 @@ pub(crate) fn store(error: ajar_store::Error) -> Status {
         Error::Conflict { .. } => Status::already_exists(error.to_string()),
         Error::Fenced { .. } => Status::permission_denied(error.to_string()),
         Error::Incomplete { .. } => Status::failed_precondition(error.to_string()),
+        Error::Invalid { .. } => Status::invalid_argument(error.to_string()),
         _ => {
             tracing::error!(%error, "the store failed");
             Status::internal(error.to_string())

@@ -177,11 +177,13 @@ impl Coordinator {
                 rate,
                 attempt,
             })),
-            Grant::BlocksBusy | Grant::NoRate | Grant::Leased => {
+            Grant::BlocksBusy | Grant::NoRate => {
                 let queue = &self.options.queue;
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;
                 Ok(None)
             }
+            // It was proposed twice, and comes back by itself if its lease ends.
+            Grant::Leased => Ok(None),
             Grant::NotOpen => {
                 self.options.queue.done(shard).await.map_err(error::queue)?;
                 Ok(None)

@@ -32,9 +32,9 @@ mod campaigns;
 mod canaries;
 mod error;
 mod findings;
+mod housekeeping;
 mod ingest;
 mod leases;
-mod tend;
 
 /// What a coordinator is told at its start.
 pub struct Options {
@@ -82,7 +82,7 @@ where
         workers: Arc::default(),
         campaigns: Arc::default(),
     };
-    let tending = tokio::spawn(tend::run(coordinator.clone(), shutdown.clone()));
+    let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<WorkServiceServer<Coordinator>>()
@@ -123,7 +123,7 @@ where
         // Watchers may hold their streams for hours.
         () = grace(shutdown) => Ok(()),
     };
-    tending.abort();
+    housekeeping.abort();
     result
 }
 

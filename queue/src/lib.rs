@@ -35,7 +35,7 @@ pub trait ShardQueue: Send + Sync + 'static {
     /// Keeps a taken shard away for another `visibility` from now.
     async fn hold(&self, shard: ShardId, visibility: Duration) -> Result<(), Error>;
 
-    /// Removes a shard, taken or not.
+    /// Forgets a taken shard. One that was offered again meanwhile stays on offer.
     async fn done(&self, shard: ShardId) -> Result<(), Error>;
 
     /// Removes every shard of a campaign.
@@ -45,7 +45,7 @@ pub trait ShardQueue: Send + Sync + 'static {
     async fn depth(&self) -> Result<Depth, Error>;
 
     /// True exactly once after the queue's content was lost, or may be older than it was: at first use, after
-    /// a flush, a restart or a failover. The caller then offers every unfinished shard again.
+    /// a flush, a restart or a failover. What is missing should then be offered again without delay.
     async fn lost(&self) -> Result<bool, Error>;
 }
 

@@ -61,8 +61,8 @@ impl Offers {
 
     /// See [`ShardQueue::done`].
     pub fn done(&mut self, shard: ShardId) {
-        if let Some(entry) = self.entries.remove(&shard) {
-            self.order.remove(&(entry.due, shard));
+        if self.entries.get(&shard).is_some_and(|entry| entry.taken) {
+            self.remove(shard);
         }
     }
 
@@ -85,8 +85,14 @@ impl Offers {
         }
     }
 
+    fn remove(&mut self, shard: ShardId) {
+        if let Some(entry) = self.entries.remove(&shard) {
+            self.order.remove(&(entry.due, shard));
+        }
+    }
+
     fn put(&mut self, shard: ShardId, entry: Entry) {
-        self.done(shard);
+        self.remove(shard);
         self.entries.insert(shard, entry);
         self.order.insert((entry.due, shard));
     }

@@ -48,7 +48,6 @@ return true
 ";
 
 const DONE: &str = r"
-redis.call('ZREM', due, ARGV[1])
 redis.call('ZREM', taken, ARGV[1])
 return true
 ";

@@ -45,7 +45,7 @@ impl Postgres {
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(QUEUE)
-            .after_connect(|connection, _| Box::pin(setup::durable(connection)))
+            .after_connect(|connection, _| Box::pin(setup::session(connection)))
             .connect_lazy_with(connect);
         Ok(Self { pool })
     }

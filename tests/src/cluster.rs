@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
-use crate::{Ajar, free_port, server::Process};
+use crate::{
+    Ajar, free_port,
+    server::{Process, Signal, signal},
+};
 
 /// The mail domain of its canary.
 pub const DOMAIN: &str = "canary.test";
@@ -70,6 +73,13 @@ impl Cluster {
     /// Kills the process of this name.
     pub fn kill(&mut self, name: &str) {
         self.processes.retain(|(running, _)| running != name);
+    }
+
+    /// Sends a signal to the process of this name.
+    pub fn signal(&self, name: &str, sent: Signal) -> anyhow::Result<()> {
+        let mut named = self.processes.iter().filter(|(running, _)| running == name);
+        let (_, process) = named.next().context("no such process")?;
+        signal(&process.0, sent)
     }
 
     fn spawn(&mut self, ajar: &Ajar, name: &str, arguments: &[&str]) -> anyhow::Result<()> {

@@ -49,6 +49,14 @@ impl Redis {
         await_listener(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port), &log)
     }
 
+    /// Sends a command past everybody who uses it.
+    pub fn cli(&self, command: &[&str]) -> anyhow::Result<()> {
+        let mut cli = Command::new("redis-cli");
+        let status = cli.args(["-p", &self.port.to_string()]).args(command);
+        ensure!(status.output()?.status.success(), "{command:?} failed");
+        Ok(())
+    }
+
     /// Kills it; what it held is lost.
     pub fn stop(&mut self) {
         self.process = None;

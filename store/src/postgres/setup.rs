@@ -38,11 +38,19 @@ pub(super) async fn prepare(url: &str, wait: Duration) -> Result<PgConnectOption
     Ok(options)
 }
 
-/// An acknowledged write must outlast the server's crash: overrides only the setting that would not let it.
-pub(super) async fn durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// Settings of every session. An acknowledged write must outlast the server's crash: overrides only the setting that would
+/// not let it. And a coordinator that is frozen in a transaction must not hold its locks for ever: the others would wait.
+pub(super) async fn session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT set_config('synchronous_commit', 'on', false) \
          WHERE current_setting('synchronous_commit') = 'off'",
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "SELECT set_config('lock_timeout', '5s', false), \
+         set_config('statement_timeout', '60s', false), \
+         set_config('idle_in_transaction_session_timeout', '10s', false)",
     )
     .execute(connection)
     .await?;

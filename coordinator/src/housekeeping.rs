@@ -1,6 +1,6 @@
-//! What has to happen without anybody asking: refilling a queue that was lost, and ending campaigns.
+//! What has to happen without anybody asking: offering shards that nobody works on, and ending campaigns.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ajar_model::{Campaign, Timestamp, campaign::State};
 use tokio_util::sync::CancellationToken;
@@ -8,21 +8,28 @@ use tonic::Status;
 
 use crate::{Coordinator, error};
 
-/// How often.
+/// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
-/// How often where the store or the queue is away.
+/// How often every open shard without a lease is offered. The queue may forget any of them at any time: it was flushed,
+/// failed over to an older state, or was away when they were offered first.
+const OFFER: Duration = Duration::from_secs(5);
+/// Pause after the store or the queue was away.
 const AWAY: Duration = Duration::from_secs(2);
 
-/// Tends the campaigns until `shutdown`.
+/// Runs until `shutdown`.
 pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
+    let mut offer_at = Instant::now();
     while !shutdown.is_cancelled() {
-        let pause = match coordinator.tend().await {
-            Ok(()) => TICK,
-            Err(status) => {
-                tracing::warn!(cause = status.message(), "campaigns could not be tended");
-                AWAY
-            }
-        };
+        let offered = coordinator.offer_if_due(&mut offer_at).await;
+        let concluded = coordinator.conclude_campaigns().await;
+        let mut pause = TICK;
+        for status in [offered, concluded].into_iter().filter_map(Result::err) {
+            tracing::warn!(
+                cause = status.message(),
+                "housekeeping failed; it is tried again"
+            );
+            pause = AWAY;
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => {}
@@ -31,20 +38,28 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
 }
 
 impl Coordinator {
-    async fn tend(&self) -> Result<(), Status> {
-        if self.options.queue.lost().await.map_err(error::queue)? {
-            tracing::info!("the queue is new or was lost: offering every unfinished shard");
-            self.offer_unleased(None).await?;
+    async fn offer_if_due(&self, due: &mut Instant) -> Result<(), Status> {
+        let lost = self.options.queue.lost().await.map_err(error::queue)?;
+        if lost {
+            tracing::info!("the queue is new or was lost: offering every open shard");
         }
+        if lost || Instant::now() >= *due {
+            self.offer_unleased(None).await?;
+            *due = Instant::now() + OFFER;
+        }
+        Ok(())
+    }
+
+    async fn conclude_campaigns(&self) -> Result<(), Status> {
         for campaign in self.options.store.campaigns().await.map_err(error::store)? {
             if matches!(campaign.state, State::Running | State::Settling) {
-                self.tend_campaign(&campaign).await?;
+                self.conclude(&campaign).await?;
             }
         }
         Ok(())
     }
 
-    async fn tend_campaign(&self, campaign: &Campaign) -> Result<(), Status> {
+    async fn conclude(&self, campaign: &Campaign) -> Result<(), Status> {
         let store = &self.options.store;
         let now = Timestamp::now();
         let progress = store
