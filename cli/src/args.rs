@@ -66,8 +66,8 @@ pub struct Demo {
 pub struct Scan {
     #[command(flatten)]
     pub request: Request,
-    /// Go on with an interrupted campaign.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["target", "targets", "authorization"])]
+    /// Go on with an interrupted campaign, under another authorization if one is given.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["target", "targets"])]
     pub resume: Option<String>,
     /// The store: a SQLite file or a postgres:// URL.
     #[arg(long, value_name = "URL", default_value = "ajar.db")]
@@ -335,7 +335,10 @@ pub struct Coordinator {
     /// The store: postgres:// or a SQLite file.
     #[arg(long, value_name = "URL", default_value = "ajar.db")]
     pub store: String,
-    /// Whose signatures are accepted.
+    /// Most new connections a second over all campaigns; no limit where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub site_rate: Option<u32>,
+    /// Whose signatures are accepted. Read again every second.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
     #[command(flatten)]
@@ -392,8 +395,8 @@ pub enum Campaign {
     Watch(OneCampaign),
     /// Stop handing out its work.
     Pause(OneCampaign),
-    /// Go on with it.
-    Resume(OneCampaign),
+    /// Go on with it, under another authorization if one is given.
+    Resume(Resume),
     /// End it.
     Cancel(OneCampaign),
     /// Pause every running campaign.
@@ -417,6 +420,15 @@ pub struct OneCampaign {
     pub id: String,
     #[command(flatten)]
     pub cluster: Cluster,
+}
+
+/// `ajar campaign resume`.
+#[derive(Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    pub campaign: OneCampaign,
+    #[command(flatten)]
+    pub authorization: Authorization,
 }
 
 /// `ajar findings`.

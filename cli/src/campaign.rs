@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use ajar_model::campaign::State;
 use ajar_proto::{convert, dial, v1};
 
 use crate::{
     args, connect,
     exit::{self, Ended, from_status},
-    scan,
+    progress, resume, scan,
 };
 
 /// Runs it.
@@ -26,13 +27,13 @@ pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
                 .map_err(from_status)?;
             Ok(Ended::Finished)
         }
-        args::Campaign::Resume(one) => {
-            let request = v1::ResumeRequest { id: one.id };
-            at(&one.cluster)?
-                .campaigns()
-                .resume(request)
-                .await
-                .map_err(from_status)?;
+        args::Campaign::Resume(options) => {
+            let args::Resume {
+                campaign,
+                authorization,
+            } = options;
+            let id = exit::campaign_id(&campaign.id)?;
+            resume::ask(&at(&campaign.cluster)?, id, &authorization).await?;
             Ok(Ended::Finished)
         }
         args::Campaign::Cancel(one) => {
@@ -103,8 +104,8 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     )?;
     writeln!(
         out,
-        "shards    {} of {} closed, {} leased",
-        progress.closed, progress.shards, progress.leased
+        "shards    {} of {} closed, {} leased, {} given up",
+        progress.closed, progress.shards, progress.leased, progress.quarantined
     )?;
     writeln!(
         out,
@@ -120,15 +121,26 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     for count in &progress.verdicts {
         writeln!(out, "          {} {}", count.count, count.verdict)?;
     }
+    if !progress.cause.is_empty() {
+        writeln!(out, "cause     {}", progress.cause)?;
+    }
+    for trouble in &progress.troubles {
+        writeln!(out, "trouble   {}", progress::trouble(trouble))?;
+    }
     Ok(Ended::Finished)
 }
 
 async fn watch(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
     let stop = scan::stop_on_signal();
-    scan::follow(coordinator, exit::campaign_id(id)?, &stop).await?;
-    match stop.is_cancelled() {
-        true => Ok(Ended::Interrupted),
-        false => show(coordinator, id).await,
+    let state = scan::follow(coordinator, exit::campaign_id(id)?, &stop).await?;
+    if stop.is_cancelled() {
+        return Ok(Ended::Interrupted);
+    }
+    show(coordinator, id).await?;
+    match state {
+        State::Incomplete => anyhow::bail!("campaign {id} is incomplete"),
+        State::Cancelled => anyhow::bail!("campaign {id} was cancelled"),
+        _ => Ok(Ended::Finished),
     }
 }
 
@@ -156,17 +168,13 @@ async fn stop_all(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
 fn line(campaign: &v1::Campaign) -> anyhow::Result<String> {
     let state = convert::state_in(campaign.state)?;
     let progress = campaign.progress.clone().unwrap_or_default();
-    let done = ajar_model::Tally::from(progress.tally.unwrap_or_default()).total();
-    let open = progress
-        .verdicts
-        .iter()
-        .find(|count| count.verdict == "open")
-        .map_or(0, |count| count.count);
     Ok(format!(
-        "{}  {:<10}  {done}/{} targets  {open} open",
+        "{}  {:<10}  {}/{} targets  {} open",
         campaign.id,
         state.as_str(),
-        progress.targets
+        progress.finished,
+        progress.targets,
+        progress.open_endpoints
     ))
 }
 

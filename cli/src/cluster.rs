@@ -1,21 +1,24 @@
 //! A whole cluster in this process: SQLite or PostgreSQL, the memory queue, a coordinator, a worker and a canary,
 //! over the same services as between machines.
 
-use std::{fs::File, net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use ajar_canary::Recorder;
-use ajar_model::{CampaignId, Sighting, campaign::State, signers::AllowedSigners};
+use ajar_coordinator::Drives;
+use ajar_model::{CampaignId, Sighting, signers::AllowedSigners};
 use ajar_probe::PROBES;
 use ajar_proto::{dial, local, v1};
 use ajar_store::Store;
 use anyhow::Context;
 use futures::future::{BoxFuture, FutureExt};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     args, connect,
     exit::{OrRefuse, refuse},
+    owner::{Owner, file_of},
+    signers,
 };
 
 /// Coordinator, queue and store in this process.
@@ -27,38 +30,39 @@ pub struct Cluster {
     drain: CancellationToken,
     serving: JoinHandle<()>,
     working: Option<JoinHandle<()>>,
-    /// Held as long as the store is ours alone.
-    _lock: Option<File>,
+    _owner: Option<Owner>,
 }
 
 impl Cluster {
-    /// Makes the store ours alone, if it is one file, and starts a coordinator. No campaign but `only` goes on by that.
+    /// Makes the store ours alone, if it is one file, and starts a coordinator that drives the campaign `id` and no other.
     pub async fn start(
         store_url: &str,
-        signers: AllowedSigners,
-        only: Option<CampaignId>,
+        signers: watch::Receiver<AllowedSigners>,
+        id: CampaignId,
     ) -> anyhow::Result<Self> {
-        let lock = lock(store_url)?;
+        let owner = Owner::of(store_url)?;
         let store = ajar_store::open(store_url, &ajar_store::Options::default())
             .await
             .or_refuse()?;
-        if lock.is_some() {
-            // Whoever held these leases died with the lock.
-            store.end_all_leases().await?;
+        if owner.is_some() {
+            // The workers of an earlier run died with its process.
+            store.end_local_leases().await?;
         }
-        pause_others(store.as_ref(), only).await?;
-        Self::serve(store, signers, lock).await
+        Self::serve(store, signers, Drives::One(id), owner).await
     }
 
     async fn serve(
         store: Arc<dyn Store>,
-        signers: AllowedSigners,
-        lock: Option<File>,
+        signers: watch::Receiver<AllowedSigners>,
+        drives: Drives,
+        owner: Option<Owner>,
     ) -> anyhow::Result<Self> {
         let options = ajar_coordinator::Options {
             store: Arc::clone(&store),
             queue: ajar_queue::open("memory:").await?,
             signers,
+            drives,
+            site_rate: None,
             allow_loopback: true,
             probes: PROBES.iter().map(|probe| probe.id()).collect(),
         };
@@ -77,12 +81,16 @@ impl Cluster {
             drain: CancellationToken::new(),
             serving,
             working: None,
-            _lock: lock,
+            _owner: owner,
         })
     }
 
     /// Starts a worker.
-    pub fn work(&mut self, signers: AllowedSigners, control_plane: Vec<SocketAddr>) {
+    pub fn work(
+        &mut self,
+        signers: watch::Receiver<AllowedSigners>,
+        control_plane: Vec<SocketAddr>,
+    ) {
         let options = ajar_worker::Options {
             coordinator: self.coordinator.clone(),
             name: worker_name(),
@@ -107,7 +115,8 @@ impl Cluster {
             working.await.context("the worker failed")?;
         }
         self.shutdown.cancel();
-        self.serving.await.context("the coordinator failed")
+        self.serving.await.context("the coordinator failed")?;
+        Ok(self.store.close().await?)
     }
 }
 
@@ -119,7 +128,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens what the options name. A store is not created by that.
+    /// Opens what the options name. Nothing in a store changes, and none is created.
     pub async fn open(source: &args::Source) -> anyhow::Result<Self> {
         if let Some(url) = &source.cluster.coordinator {
             let coordinator = connect::dial(url, &source.cluster.tls)?;
@@ -133,10 +142,14 @@ impl Reader {
                 "there is no store {path}: `ajar scan` makes one, and --store names another"
             ));
         }
-        let store = ajar_store::open(&source.store, &ajar_store::Options::default())
+        let reading = ajar_store::Options {
+            access: ajar_store::Access::Read,
+            ..ajar_store::Options::default()
+        };
+        let store = ajar_store::open(&source.store, &reading)
             .await
             .or_refuse()?;
-        let here = Cluster::serve(store, AllowedSigners::default(), None).await?;
+        let here = Cluster::serve(store, signers::none(), Drives::Nothing, None).await?;
         Ok(Self {
             coordinator: here.coordinator.clone(),
             here: Some(here),
@@ -181,51 +194,5 @@ impl Recorder for Reporting {
                 .map_err(|status| status.message().to_owned())
         }
         .boxed()
-    }
-}
-
-/// Campaigns that an earlier process left running are not taken up unasked.
-async fn pause_others(store: &dyn Store, only: Option<CampaignId>) -> anyhow::Result<()> {
-    for campaign in store.campaigns().await? {
-        if campaign.state == State::Running && Some(campaign.id) != only {
-            store
-                .transition(campaign.id, &[State::Running], State::Paused)
-                .await?;
-            tracing::info!(campaign = %campaign.id, "an interrupted campaign stays paused; `ajar scan --resume` goes on with it");
-        }
-    }
-    Ok(())
-}
-
-/// Makes a SQLite store ours alone; other stores are shared, and their leases end by time.
-fn lock(store_url: &str) -> anyhow::Result<Option<File>> {
-    let Some(path) = file_of(store_url) else {
-        return Ok(None);
-    };
-    let lock_path = format!("{path}.lock");
-    let opened = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock_path);
-    let file = opened
-        .map_err(|error| format!("the store {path} cannot be used: {lock_path}: {error}"))
-        .or_refuse()?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => refuse(format_args!(
-            "another ajar runs on {path}: wait for it, or give another file with --store"
-        )),
-        Err(std::fs::TryLockError::Error(error)) => {
-            refuse(format_args!("{lock_path} cannot be locked: {error}"))
-        }
-    }
-}
-
-/// The file of a SQLite store.
-fn file_of(store_url: &str) -> Option<&str> {
-    match store_url.strip_prefix("sqlite:") {
-        Some(path) => Some(path),
-        None => (!store_url.contains("://")).then_some(store_url),
     }
 }

@@ -3,7 +3,6 @@
 use std::{io::Write, net::Ipv4Addr, sync::Arc};
 
 use ajar_canary::Ports;
-use ajar_model::signers::AllowedSigners;
 use ajar_model::{CampaignId, Canary, Finding, Spec, Target, Tier, Verdict, campaign::Sweep};
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
@@ -14,7 +13,7 @@ use crate::{
     exit::Ended,
     lab::{Lab, Service},
     output::Sink,
-    request, scan,
+    request, scan, signers,
 };
 
 /// Fast enough for loopback, where nobody else is disturbed.
@@ -36,7 +35,8 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
             .into_owned(),
     };
     let stop = scan::stop_on_signal();
-    let mut cluster = Cluster::start(&store, AllowedSigners::default(), None).await?;
+    let id = CampaignId(Ulid::new());
+    let mut cluster = Cluster::start(&store, signers::none(), id).await?;
     let shutdown = CancellationToken::new();
     let canary_options = ajar_canary::Options {
         address: Ipv4Addr::LOCALHOST.into(),
@@ -52,12 +52,8 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
     introduce(lab.services())?;
 
     let spec = spec(&lab, canary.canary().clone())?;
-    let id = CampaignId(Ulid::new());
     scan::submit(&cluster.coordinator, id, &spec).await?;
-    cluster.work(
-        AllowedSigners::default(),
-        canary.canary().destinations().to_vec(),
-    );
+    cluster.work(signers::none(), canary.canary().destinations().to_vec());
     scan::follow(&cluster.coordinator, id, &stop).await?;
     if stop.is_cancelled() {
         cluster.stop().await?;

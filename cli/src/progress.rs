@@ -1,6 +1,7 @@
 //! How far a campaign is: a bar on a terminal, a line every few seconds elsewhere.
 
 use std::{
+    collections::{HashSet, VecDeque},
     io::{IsTerminal, Write},
     time::{Duration, Instant},
 };
@@ -11,13 +12,18 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Between two lines where there is no terminal.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// The span that the shown rate is of.
+const WINDOW: Duration = Duration::from_secs(15);
+
 /// Shows progress on standard error.
 pub struct Display {
     bar: ProgressBar,
     on_terminal: bool,
     said: Instant,
-    started: Instant,
-    first: Option<u64>,
+    /// How many targets were finished, and when, within the last [`WINDOW`].
+    seen: VecDeque<(Instant, u64)>,
+    /// Troubles that were shown.
+    troubles: HashSet<String>,
 }
 
 impl Display {
@@ -40,8 +46,8 @@ impl Display {
             bar,
             on_terminal,
             said: Instant::now(),
-            started: Instant::now(),
-            first: None,
+            seen: VecDeque::new(),
+            troubles: HashSet::new(),
         }
     }
 
@@ -50,11 +56,12 @@ impl Display {
         let Some(progress) = &seen.progress else {
             return;
         };
-        let done = done(progress);
-        let first = *self.first.get_or_insert(done);
-        let seconds = self.started.elapsed().as_secs_f64().max(0.001);
-        let rate = (done - first.min(done)) as f64 / seconds;
-        let text = describe(seen.state(), progress, done, rate);
+        for trouble in progress.troubles.iter().map(trouble) {
+            self.tell(trouble);
+        }
+        let done = progress.finished;
+        let rate = self.rate(done);
+        let text = describe(seen.state(), progress, rate);
         self.bar.set_position(done);
         self.bar.set_message(text.clone());
         if !self.on_terminal && self.said.elapsed() >= EVERY {
@@ -67,35 +74,56 @@ impl Display {
         }
     }
 
+    /// A line of its own, the first time that it is said.
+    fn tell(&mut self, line: String) {
+        if self.troubles.insert(line.clone()) {
+            self.bar.suspend(|| {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            });
+        }
+    }
+
+    /// Targets a second, lately.
+    fn rate(&mut self, done: u64) -> f64 {
+        let now = Instant::now();
+        self.seen.push_back((now, done));
+        while self.seen.len() > 2 && now - self.seen[1].0 > WINDOW {
+            self.seen.pop_front();
+        }
+        let (since, before) = self.seen[0];
+        let seconds = (now - since).as_secs_f64();
+        match seconds > 0.0 {
+            true => done.saturating_sub(before) as f64 / seconds,
+            false => 0.0,
+        }
+    }
+
     /// Removes the bar.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// Targets that have their outcome.
-fn done(progress: &v1::Progress) -> u64 {
-    let tally = progress.tally.unwrap_or_default();
-    ajar_model::Tally::from(tally).total()
+/// Why a worker gave a lease back.
+pub fn trouble(trouble: &v1::Trouble) -> String {
+    format!(
+        "{} at {}: {}",
+        trouble.worker, trouble.vantage, trouble.cause
+    )
 }
 
-fn describe(state: v1::CampaignState, progress: &v1::Progress, done: u64, rate: f64) -> String {
-    let count = |verdict: &str| {
-        let found = progress
-            .verdicts
-            .iter()
-            .find(|count| count.verdict == verdict);
-        found.map_or(0, |count| count.count)
-    };
+fn describe(state: v1::CampaignState, progress: &v1::Progress, rate: f64) -> String {
     let answered = progress.tally.unwrap_or_default().answered;
-    let found = format!("{answered} answered, {} open", count("open"));
+    let found = format!("{answered} answered, {} open", progress.open_endpoints);
     if state == v1::CampaignState::Settling {
         return format!("{found}, waiting for mail of {}", progress.awaiting_mail);
     }
-    let left = progress.targets.saturating_sub(done) as f64;
-    let eta = match rate > 0.0 {
-        true => format!(", {} left", clock(left / rate)),
-        false => String::new(),
+    let left = progress.targets.saturating_sub(progress.finished);
+    let eta = match (left, rate) {
+        (0, _) => String::new(),
+        // Nothing was finished lately: when it goes on is not known.
+        (_, rate) if rate < 0.01 => format!(", waiting for {left}"),
+        _ => format!(", {} left", clock(left as f64 / rate)),
     };
     format!("{rate:.0}/s, {found}{eta}")
 }

@@ -202,21 +202,6 @@ pub fn default_ports(
     Ports::new(ports).or_refuse()
 }
 
-/// The signers that are accepted: of the file that is named, or of the usual one where it exists.
-pub fn signers(named: Option<&Path>) -> anyhow::Result<AllowedSigners> {
-    let usual = config_directory().map(|directory| directory.join("allowed_signers"));
-    let path = match (named, usual) {
-        (Some(named), _) => named.to_owned(),
-        (None, Some(usual)) if usual.exists() => usual,
-        (None, _) => return Ok(AllowedSigners::default()),
-    };
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("{name} cannot be read: {error}"))
-        .or_refuse()?;
-    AllowedSigners::parse(&text, &name).or_refuse()
-}
-
 /// `~/.config/ajar`, or what XDG says.
 pub fn config_directory() -> Option<PathBuf> {
     xdg("XDG_CONFIG_HOME", ".config")
@@ -235,7 +220,8 @@ fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
     Some(base.join("ajar"))
 }
 
-fn authorization(
+/// The authorization that is named, verified.
+pub fn authorization(
     options: &args::Authorization,
     signers: &AllowedSigners,
 ) -> anyhow::Result<Option<(SignedAuthorization, Authorization)>> {

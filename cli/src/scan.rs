@@ -21,7 +21,8 @@ use crate::{
     exit::{self, Ended, OrRefuse, from_status, refuse},
     output::Sink,
     progress::Display,
-    request::{self, Request},
+    request::Request,
+    resume, signers,
 };
 
 /// How long a coordinator that went away is waited for.
@@ -42,19 +43,19 @@ pub async fn run(options: args::Scan) -> anyhow::Result<Ended> {
 }
 
 async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
-    let signers = request::signers(options.request.authorization.allowed_signers.as_deref())?;
+    let signers = signers::follow(options.request.authorization.allowed_signers.as_deref())?;
     let stop = stop_on_signal();
     match &options.resume {
         Some(id) => {
             let id = exit::campaign_id(id)?;
-            let mut cluster = Cluster::start(&options.store, signers.clone(), Some(id)).await?;
+            let mut cluster = Cluster::start(&options.store, signers.clone(), id).await?;
             let campaign = cluster.store().campaign(id).await?;
             let Some(campaign) = campaign else {
                 return refuse(format_args!("{} has no campaign {id}", options.store));
             };
             // It serves for as long as it is held.
             let mut canary = None;
-            if !campaign.state.is_final() {
+            if !matches!(campaign.state, State::Finished | State::Cancelled) {
                 let started = start_canary(
                     &options.request.canary_service,
                     Some(&campaign.spec.canary),
@@ -63,7 +64,12 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
                     &cluster,
                 )
                 .await?;
-                resume(&cluster.coordinator, id).await?;
+                if campaign.local && campaign.state == State::Running {
+                    // The process that ran it died without a word.
+                    pause(&cluster.coordinator, id).await?;
+                }
+                let authorization = &options.request.authorization;
+                resume::ask(&cluster.coordinator, id, authorization).await?;
                 cluster.work(signers, own_addresses(started.canary()));
                 canary = Some(started);
             }
@@ -72,10 +78,12 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
             ended
         }
         None => {
-            let request = Request::read(&options.request, &signers).await?;
+            let accepted = signers.borrow().clone();
+            let request = Request::read(&options.request, &accepted).await?;
             let address = request.canary_address(options.request.canary)?;
             let domain = request.canary_domain(options.request.canary_domain.as_deref());
-            let mut cluster = Cluster::start(&options.store, signers.clone(), None).await?;
+            let id = CampaignId(Ulid::new());
+            let mut cluster = Cluster::start(&options.store, signers.clone(), id).await?;
             let canary = start_canary(
                 &options.request.canary_service,
                 None,
@@ -85,7 +93,6 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
             )
             .await?;
             let spec = request.with_canary(canary.canary().clone());
-            let id = CampaignId(Ulid::new());
             let targets = submit(&cluster.coordinator, id, &spec).await?;
             announce(id, targets, &spec);
             cluster.work(signers, own_addresses(canary.canary()));
@@ -102,17 +109,9 @@ async fn finish(
     sink: Sink,
     stop: CancellationToken,
 ) -> anyhow::Result<Ended> {
-    let ended = follow(&cluster.coordinator, id, &stop).await;
-    if stop.is_cancelled() {
-        pause(&cluster.coordinator, id).await?;
-        cluster.stop().await?;
-        say_how_to_resume(id, options);
-        return Ok(Ended::Interrupted);
-    }
-    ended?;
-    let ended = write_findings(&cluster.coordinator, id, sink, &options.fail_on).await?;
+    let ended = follow_and_write(&cluster.coordinator, id, options, sink, &stop).await;
     cluster.stop().await?;
-    Ok(ended)
+    ended
 }
 
 async fn on_cluster(
@@ -124,7 +123,7 @@ async fn on_cluster(
     let id = match &options.resume {
         Some(id) => {
             let id = exit::campaign_id(id)?;
-            resume(&coordinator, id).await?;
+            resume::ask(&coordinator, id, &options.request.authorization).await?;
             id
         }
         None => {
@@ -133,14 +132,52 @@ async fn on_cluster(
             id
         }
     };
-    let ended = follow(&coordinator, id, &stop).await;
+    follow_and_write(&coordinator, id, options, sink, &stop).await
+}
+
+async fn follow_and_write(
+    coordinator: &dial::Coordinator,
+    id: CampaignId,
+    options: &args::Scan,
+    sink: Sink,
+    stop: &CancellationToken,
+) -> anyhow::Result<Ended> {
+    let state = follow(coordinator, id, stop).await;
     if stop.is_cancelled() {
-        pause(&coordinator, id).await?;
-        say_how_to_resume(id, options);
+        pause(coordinator, id).await?;
+        let _ = writeln!(
+            std::io::stderr(),
+            "interrupted; everything so far is kept. go on with:\n  {}",
+            resume::command(id, options)
+        );
         return Ok(Ended::Interrupted);
     }
-    ended?;
-    write_findings(&coordinator, id, sink, &options.fail_on).await
+    let state = state?;
+    if state == State::Cancelled {
+        anyhow::bail!("campaign {id} was cancelled");
+    }
+    let ended = write_findings(coordinator, id, sink, &options.fail_on).await?;
+    if state == State::Incomplete {
+        let progress = progress_of(coordinator, id).await?;
+        anyhow::bail!(
+            "campaign {id} is incomplete, {} of {} targets were visited: {}; go on with\n  {}",
+            progress.finished,
+            progress.targets,
+            progress.cause,
+            resume::command(id, options)
+        );
+    }
+    Ok(ended)
+}
+
+async fn progress_of(
+    coordinator: &dial::Coordinator,
+    id: CampaignId,
+) -> anyhow::Result<v1::Progress> {
+    let request = v1::GetRequest { id: id.to_string() };
+    let got = coordinator.campaigns().get(request).await;
+    let campaign = got.map_err(from_status)?.into_inner().campaign;
+    Ok(campaign.unwrap_or_default().progress.unwrap_or_default())
 }
 
 /// Submits a request to a cluster, whose canary it uses.
@@ -148,8 +185,9 @@ pub async fn submit_to(
     coordinator: &dial::Coordinator,
     options: &args::Request,
 ) -> anyhow::Result<(CampaignId, u64, Spec)> {
-    let signers = request::signers(options.authorization.allowed_signers.as_deref())?;
-    let request = Request::read(options, &signers).await?;
+    let signers = signers::follow(options.authorization.allowed_signers.as_deref())?;
+    let accepted = signers.borrow().clone();
+    let request = Request::read(options, &accepted).await?;
     let canary = registered_canary(coordinator, options).await?;
     let spec = request.with_canary(canary);
     let id = CampaignId(Ulid::new());
@@ -226,16 +264,6 @@ pub async fn submit(
     Ok(submitted.map_err(from_status)?.into_inner().targets)
 }
 
-async fn resume(coordinator: &dial::Coordinator, id: CampaignId) -> anyhow::Result<()> {
-    let request = v1::ResumeRequest { id: id.to_string() };
-    coordinator
-        .campaigns()
-        .resume(request)
-        .await
-        .map_err(from_status)?;
-    Ok(())
-}
-
 async fn pause(coordinator: &dial::Coordinator, id: CampaignId) -> anyhow::Result<()> {
     let request = v1::PauseRequest { id: id.to_string() };
     match coordinator.campaigns().pause(request).await {
@@ -244,12 +272,13 @@ async fn pause(coordinator: &dial::Coordinator, id: CampaignId) -> anyhow::Resul
     }
 }
 
-/// Shows a campaign's progress until it is over, or `stop` is asked for. A coordinator that goes away is waited for.
+/// Shows a campaign's progress until it is over, or `stop` is asked for, and says the state that it has then. A coordinator
+/// that goes away is waited for.
 pub async fn follow(
     coordinator: &dial::Coordinator,
     id: CampaignId,
     stop: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<State> {
     let mut display: Option<Display> = None;
     let mut away: Option<Instant> = None;
     let ended = loop {
@@ -281,10 +310,7 @@ pub async fn follow(
     if let Some(display) = display {
         display.end();
     }
-    match ended? {
-        State::Cancelled => Err(anyhow::anyhow!("campaign {id} was cancelled")),
-        _ => Ok(()),
-    }
+    ended
 }
 
 /// Shows what one stream says; the state that a campaign ended in, or why the stream ended earlier.
@@ -390,17 +416,6 @@ fn announce(id: CampaignId, targets: u64, spec: &Spec) {
         spec.prefix_rate,
         spec.canary.address,
         spec.canary.domain,
-    );
-}
-
-fn say_how_to_resume(id: CampaignId, options: &args::Scan) {
-    let place = match &options.cluster.coordinator {
-        Some(url) => format!("--coordinator {url}"),
-        None => format!("--store {}", options.store),
-    };
-    let _ = writeln!(
-        std::io::stderr(),
-        "interrupted; everything so far is kept. go on with:\n  ajar scan --resume {id} {place}"
     );
 }
 

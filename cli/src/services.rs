@@ -12,8 +12,9 @@ use crate::{
     args,
     cluster::{self, Reporting},
     connect,
-    exit::{Ended, OrRefuse, from_status, is_away},
-    request, scan,
+    exit::{self, Ended, OrRefuse, from_status, is_away},
+    owner::Owner,
+    scan, signers,
 };
 
 /// Between two attempts to announce a canary.
@@ -22,11 +23,14 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Serves campaigns, leases and results until a signal.
 pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
     let tls = connect::server_tls(options.listen.ip(), &options.tls)?;
-    let signers = request::signers(options.allowed_signers.as_deref())?;
+    let signers = signers::follow(options.allowed_signers.as_deref())?;
     let stop = scan::stop_on_signal();
+    let _owner = Owner::of(&options.store)?;
     let opening = async {
-        let store = ajar_store::open(&options.store, &ajar_store::Options::default()).await?;
-        let queue = ajar_queue::open(&options.redis).await?;
+        let store = ajar_store::open(&options.store, &ajar_store::Options::default()).await;
+        let store = store.map_err(|error| unusable(error.is_transient(), error))?;
+        let queue = ajar_queue::open(&options.redis).await;
+        let queue = queue.map_err(|error| unusable(error.is_transient(), error))?;
         anyhow::Ok((store, queue))
     };
     let (store, queue) = tokio::select! {
@@ -39,20 +43,31 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
         .or_refuse()?;
     tracing::info!(listen = %listener.local_addr()?, tls = tls.is_some(), "the coordinator is ready");
     let options = ajar_coordinator::Options {
-        store,
+        store: Arc::clone(&store),
         queue,
         signers,
+        drives: ajar_coordinator::Drives::Shared,
+        site_rate: options.site_rate,
         allow_loopback: options.listen.ip().is_loopback(),
         probes: PROBES.iter().map(|probe| probe.id()).collect(),
     };
     ajar_coordinator::serve(options, TcpListenerStream::new(listener), tls, stop).await?;
+    store.close().await?;
     Ok(Ended::Finished)
+}
+
+/// What is away may come back, and what is of the wrong kind was a mistake of the command.
+fn unusable(is_away: bool, error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+    match is_away {
+        true => error.into(),
+        false => exit::Refused(error.to_string()).into(),
+    }
 }
 
 /// Runs shards until a signal.
 pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
     let coordinator = connect::dial(&options.cluster.coordinator, &options.cluster.tls)?;
-    let signers = request::signers(options.allowed_signers.as_deref())?;
+    let signers = signers::follow(options.allowed_signers.as_deref())?;
     let stop = scan::stop_on_signal();
     let capacity = match options.capacity {
         Some(capacity) => capacity as usize,

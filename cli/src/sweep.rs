@@ -10,14 +10,7 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 use ulid::Ulid;
 
-use crate::{
-    args,
-    cluster::Cluster,
-    exit::Ended,
-    output,
-    request::{self, Request},
-    scan,
-};
+use crate::{args, cluster::Cluster, exit::Ended, output, request::Request, scan, signers};
 
 /// One result line.
 #[derive(Serialize)]
@@ -29,13 +22,14 @@ struct Pair {
 /// Runs it.
 pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     let file = output::open(&options.output)?;
-    let signers = request::signers(options.authorization.allowed_signers.as_deref())?;
-    let request = Request::read(&as_request(options), &signers).await?;
+    let signers = signers::follow(options.authorization.allowed_signers.as_deref())?;
+    let accepted = signers.borrow().clone();
+    let request = Request::read(&as_request(options), &accepted).await?;
     let directory = tempfile::tempdir()?;
     let store = directory.path().join("sweep.db");
-    let mut cluster = Cluster::start(&store.to_string_lossy(), signers.clone(), None).await?;
-    let spec = request.with_canary(no_canary());
     let id = CampaignId(Ulid::new());
+    let mut cluster = Cluster::start(&store.to_string_lossy(), signers.clone(), id).await?;
+    let spec = request.with_canary(no_canary());
     scan::submit(&cluster.coordinator, id, &spec).await?;
     cluster.work(signers, Vec::new());
     let stop = scan::stop_on_signal();

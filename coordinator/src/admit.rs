@@ -6,9 +6,9 @@ use ajar_model::{
     Campaign, CampaignId, Spec, TargetSpace, Timestamp,
     authorization::{self, Verified},
     campaign::{State, Sweep},
-    shard,
+    shard::{self, Pace},
 };
-use ajar_store::AuditEntry;
+use ajar_store::{Admission, AuditEntry, Registered};
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
@@ -20,37 +20,36 @@ impl Coordinator {
         let space = self.check_shape(&spec)?;
         let verified = self.check_authorization(&spec)?;
         let pairs = space.addresses() * spec.ports.as_slice().len() as u64;
-        let shards = shard::plan(space.blocks());
+        let pace = Pace {
+            rate: spec.rate,
+            prefix_rate: spec.prefix_rate,
+            targets: pairs,
+        };
+        let shards = shard::plan(space.blocks(), pace);
         let campaign = Campaign {
             id,
             spec,
             key: campaigns::nonce_key()?,
             created_at: Timestamp::now(),
             state: State::Running,
+            local: self.options.drives.only() == Some(id),
         };
-        let store = &self.options.store;
-        if let Some((verified, signed)) =
-            verified.as_ref().zip(campaign.spec.authorization.as_ref())
-        {
-            let digest = Sha256::digest(signed.text.as_bytes()).into();
-            store
-                .register_authorization(&verified.authorization.id, digest)
-                .await
-                .map_err(error::store)?;
-        }
-        let audit = submission(&campaign, verified.as_ref(), pairs);
-        store.audit(&audit).await.map_err(error::store)?;
-        store
-            .create_campaign(&campaign, &shards)
-            .await
-            .map_err(error::store)?;
+        let registered = registered(&campaign.spec, verified.as_ref());
+        let admission = Admission {
+            campaign: &campaign,
+            shards: &shards,
+            authorization: registered.as_ref(),
+            audit: &submission(&campaign, verified.as_ref(), pairs),
+        };
+        let created = self.options.store.create_campaign(&admission).await;
+        created.map_err(error::store)?;
         let ids: Vec<_> = (0..shards.len() as u64)
             .map(|number| ajar_model::ShardId {
                 campaign: id,
                 number,
             })
             .collect();
-        // A queue that is away is filled later, from the store.
+        // Housekeeping offers them again once the queue is back.
         if let Err(error) = self.options.queue.offer(&ids, Duration::ZERO).await {
             tracing::warn!(%error, "the shards will be offered when the queue is back");
         }
@@ -83,13 +82,14 @@ impl Coordinator {
             .map_err(|e| Status::invalid_argument(e.to_string()))
     }
 
-    fn check_authorization(&self, spec: &Spec) -> Result<Option<Verified>, Status> {
+    /// Whether a campaign of this specification may run now.
+    pub(crate) fn check_authorization(&self, spec: &Spec) -> Result<Option<Verified>, Status> {
         let Some(signed) = &spec.authorization else {
             return self.check_unsigned(spec).map(|()| None);
         };
         let denied = |cause: String| Status::permission_denied(cause);
         let verified = signed
-            .verify(&self.options.signers, Timestamp::now())
+            .verify(&self.options.signers.borrow(), Timestamp::now())
             .map_err(|cause| denied(cause.to_string()))?;
         verified
             .authorization
@@ -107,6 +107,15 @@ impl Coordinator {
         authorization::check_unsigned(spec)
             .map_err(|cause| Status::permission_denied(cause.to_string()))
     }
+}
+
+/// The authorization of a specification, as the store keeps it.
+pub(crate) fn registered(spec: &Spec, verified: Option<&Verified>) -> Option<Registered> {
+    let (verified, signed) = verified.zip(spec.authorization.as_ref())?;
+    Some(Registered {
+        id: verified.authorization.id.clone(),
+        digest: Sha256::digest(signed.text.as_bytes()).into(),
+    })
 }
 
 fn submission(campaign: &Campaign, verified: Option<&Verified>, pairs: u64) -> AuditEntry {

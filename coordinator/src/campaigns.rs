@@ -1,21 +1,19 @@
 //! What operators ask: submit, look, watch, pause, resume, cancel.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use ajar_model::{
-    Campaign, CampaignId, NonceKey, ShardId, TargetSpace, Timestamp, campaign::State,
+    Campaign, CampaignId, NonceKey, ShardId, SignedAuthorization, Spec, Timestamp, campaign::State,
 };
 use ajar_proto::{convert, trace, v1, v1::campaign_service_server::CampaignService};
-use ajar_store::{AuditEntry, Progress};
+use ajar_store::{AuditEntry, Progress, Resumption, Transition};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, Drives, admit, error};
 
 /// How often a watched campaign is looked at.
 const WATCH: Duration = Duration::from_millis(250);
-/// Campaigns whose specification is kept at hand.
-const REMEMBERED: usize = 64;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -49,7 +47,7 @@ impl CampaignService for Coordinator {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
         let id = convert::campaign_id(&request.into_inner().id)?;
-        self.find_campaign(id).await?;
+        self.plan(id).await?;
         let coordinator = self.clone();
         let looks = futures::stream::unfold(Some(coordinator), move |coordinator| async move {
             let coordinator = coordinator?;
@@ -75,25 +73,27 @@ impl CampaignService for Coordinator {
     }
 
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Reply<v1::ResumeResponse> {
-        let id = convert::campaign_id(&request.into_inner().id)?;
-        let from = [State::Running, State::Paused, State::Settling];
-        self.steer(id, &from, State::Running, "campaign.resume")
+        let request = request.into_inner();
+        let id = convert::campaign_id(&request.id)?;
+        self.go_on(id, request.authorization.map(Into::into))
             .await?;
-        self.repeat_unproven(id).await?;
-        self.offer_unleased(Some(id)).await?;
         Ok(Response::new(v1::ResumeResponse {}))
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Reply<v1::CancelResponse> {
         let id = convert::campaign_id(&request.into_inner().id)?;
-        let from = [State::Running, State::Paused, State::Settling];
+        let from = [
+            State::Running,
+            State::Paused,
+            State::Settling,
+            State::Incomplete,
+        ];
         self.steer(id, &from, State::Cancelled, "campaign.cancel")
             .await?;
-        self.options
-            .queue
-            .withdraw(id)
-            .await
-            .map_err(error::queue)?;
+        // What stays in the queue is dropped when it is proposed.
+        if let Err(error) = self.options.queue.withdraw(id).await {
+            tracing::debug!(%error, "a cancelled campaign's shards stay in the queue for a while");
+        }
         Ok(Response::new(v1::CancelResponse {}))
     }
 
@@ -128,26 +128,10 @@ impl CampaignService for Coordinator {
 }
 
 impl Coordinator {
-    /// A campaign's specification and key, which never change; its state may be out of date.
-    pub(crate) async fn find_campaign(&self, id: CampaignId) -> Result<Arc<Campaign>, Status> {
-        if let Some(campaign) = self.campaigns.lock().expect("no holder panics").get(&id) {
-            return Ok(Arc::clone(campaign));
-        }
-        let campaign = Arc::new(self.stored(id).await?);
-        let mut campaigns = self.campaigns.lock().expect("no holder panics");
-        if campaigns.len() >= REMEMBERED {
-            campaigns.clear();
-        }
-        campaigns.insert(id, Arc::clone(&campaign));
-        Ok(campaign)
-    }
-
-    /// Offers shards that nobody works on, of one campaign or of all.
+    /// Offers the shards that it drives and nobody works on, of one campaign or of all.
     pub(crate) async fn offer_unleased(&self, only: Option<CampaignId>) -> Result<(), Status> {
-        let unleased = self
-            .options
-            .store
-            .unleased_shards(Timestamp::now(), crate::MARGIN);
+        let (store, drives) = (&self.options.store, self.options.drives);
+        let unleased = store.unleased_shards(drives.only(), Timestamp::now(), crate::MARGIN);
         let mut shards: Vec<ShardId> = unleased.await.map_err(error::store)?;
         shards.retain(|shard| only.is_none_or(|id| shard.campaign == id));
         self.options
@@ -157,17 +141,60 @@ impl Coordinator {
             .map_err(error::queue)
     }
 
-    /// Endpoints whose mail may have been lost with the process that waited for it are visited again.
-    async fn repeat_unproven(&self, id: CampaignId) -> Result<(), Status> {
-        let store = &self.options.store;
-        let endpoints = store.unproven_endpoints(id).await.map_err(error::store)?;
-        if !endpoints.is_empty() {
-            store
-                .add_revisit(id, &endpoints, 1)
-                .await
-                .map_err(error::store)?;
+    /// Lets a campaign go on, under a new authorization if there is one.
+    async fn go_on(
+        &self,
+        id: CampaignId,
+        authorization: Option<SignedAuthorization>,
+    ) -> Result<(), Status> {
+        let campaign = self.stored(id).await?;
+        self.check_drives(&campaign)?;
+        let spec = Spec {
+            authorization: authorization.or(campaign.spec.authorization),
+            ..campaign.spec
+        };
+        let verified = self.check_authorization(&spec)?;
+        let registered = admit::registered(&spec, verified.as_ref());
+        let resumption = Resumption {
+            id,
+            authorization: spec.authorization.as_ref().zip(registered.as_ref()),
+            audit: &AuditEntry {
+                at: Timestamp::now(),
+                actor: spec.tenant.clone(),
+                action: "campaign.resume".to_owned(),
+                authorization: registered.as_ref().map(|registered| registered.id.clone()),
+                campaign: Some(id),
+                detail: format!("from {}", campaign.state.as_str()),
+            },
+        };
+        let before = self.options.store.resume(&resumption).await;
+        self.plans.lock().expect("no holder panics").remove(&id);
+        match before.map_err(error::store)? {
+            Some(state @ (State::Finished | State::Cancelled)) => {
+                let cause = format!("campaign {id} is {}", state.as_str());
+                Err(Status::failed_precondition(cause))
+            }
+            // The queue may be away: housekeeping offers them again.
+            Some(_) => self.offer_unleased(Some(id)).await.or(Ok(())),
+            None => Err(error::no_campaign(id)),
         }
-        Ok(())
+    }
+
+    /// A campaign that somebody else drives would go on for nobody.
+    fn check_drives(&self, campaign: &Campaign) -> Result<(), Status> {
+        let id = campaign.id;
+        let cause = match (self.options.drives, campaign.local) {
+            (Drives::Shared, true) => {
+                format!(
+                    "campaign {id} belongs to a local run: go on with `ajar scan --resume {id}`"
+                )
+            }
+            (Drives::One(_) | Drives::Nothing, false) => format!(
+                "campaign {id} belongs to a cluster: go on with `ajar campaign resume {id} --coordinator URL`"
+            ),
+            _ => return Ok(()),
+        };
+        Err(Status::failed_precondition(cause))
     }
 
     async fn steer(
@@ -179,23 +206,29 @@ impl Coordinator {
     ) -> Result<(), Status> {
         let store = &self.options.store;
         let campaign = self.stored(id).await?;
-        if !store.transition(id, from, to).await.map_err(error::store)? {
-            let state = self.stored(id).await?.state;
-            if state == to {
-                return Ok(());
-            }
-            let cause = format!("campaign {id} is {}", state.as_str());
-            return Err(Status::failed_precondition(cause));
-        }
-        let entry = AuditEntry {
-            at: Timestamp::now(),
-            actor: campaign.spec.tenant,
-            action: action.to_owned(),
-            authorization: None,
-            campaign: Some(id),
-            detail: format!("from {} to {}", campaign.state.as_str(), to.as_str()),
+        let transition = Transition {
+            id,
+            from,
+            to,
+            cause: None,
+            audit: &AuditEntry {
+                at: Timestamp::now(),
+                actor: campaign.spec.tenant,
+                action: action.to_owned(),
+                authorization: None,
+                campaign: Some(id),
+                detail: format!("from {} to {}", campaign.state.as_str(), to.as_str()),
+            },
         };
-        store.audit(&entry).await.map_err(error::store)
+        if store.transition(&transition).await.map_err(error::store)? {
+            return Ok(());
+        }
+        let state = self.stored(id).await?.state;
+        if state == to {
+            return Ok(());
+        }
+        let cause = format!("campaign {id} is {}", state.as_str());
+        Err(Status::failed_precondition(cause))
     }
 
     async fn stored(&self, id: CampaignId) -> Result<Campaign, Status> {
@@ -221,9 +254,7 @@ impl Coordinator {
     async fn described(&self, campaign: &Campaign) -> Result<v1::Campaign, Status> {
         let progress = self.options.store.progress(campaign.id, Timestamp::now());
         let progress = progress.await.map_err(error::store)?;
-        let space = TargetSpace::new(&campaign.spec.targets, &campaign.spec.exclude);
-        let addresses = space.map(|space| space.addresses()).unwrap_or_default();
-        let targets = addresses * campaign.spec.ports.as_slice().len() as u64;
+        let targets = self.plan(campaign.id).await?.pairs();
         Ok(v1::Campaign {
             progress: Some(progress_out(targets, progress)),
             ..campaign.into()
@@ -246,8 +277,20 @@ fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
             verdict: verdict.as_str().to_owned(),
             count,
         });
+    let troubles = progress.troubles.into_iter().map(|trouble| v1::Trouble {
+        worker: trouble.worker,
+        vantage: trouble.vantage,
+        cause: trouble.cause,
+        at: Some(convert::time_out(trouble.at)),
+    });
     v1::Progress {
         targets,
+        quarantined: progress.quarantined,
+        finished: progress.tally.total() + progress.ahead,
+        open_endpoints: progress.open_endpoints,
+        cause: progress.cause.unwrap_or_default(),
+        troubles: troubles.collect(),
+        last_report_at: progress.last_report_at.map(convert::time_out),
         shards: progress.shards,
         closed: progress.closed,
         leased: progress.leased,

@@ -1,6 +1,6 @@
 //! What a client is told when the store or the queue fails.
 
-use ajar_model::{CampaignId, ShardId};
+use ajar_model::CampaignId;
 use tonic::Status;
 
 /// A failure of the store as the status of a call: transient ones may be tried again.
@@ -33,9 +33,4 @@ pub(crate) fn no_campaign(id: CampaignId) -> Status {
     Status::not_found(format!(
         "there is no campaign {id}; `ajar campaign list` shows those that exist"
     ))
-}
-
-/// No shard of this id.
-pub(crate) fn no_shard(shard: ShardId) -> Status {
-    Status::not_found(format!("there is no shard {shard}"))
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use ajar_model::{Campaign, Timestamp, campaign::State};
+use ajar_model::{CampaignId, Timestamp, authorization, campaign::State};
+use ajar_store::{AuditEntry, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, Drives, error};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -18,6 +19,9 @@ const AWAY: Duration = Duration::from_secs(2);
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
+    if coordinator.options.drives == Drives::Nothing {
+        return;
+    }
     let mut offer_at = Instant::now();
     while !shutdown.is_cancelled() {
         let offered = coordinator.offer_if_due(&mut offer_at).await;
@@ -51,39 +55,60 @@ impl Coordinator {
     }
 
     async fn conclude_campaigns(&self) -> Result<(), Status> {
-        for campaign in self.options.store.campaigns().await.map_err(error::store)? {
-            if matches!(campaign.state, State::Running | State::Settling) {
-                self.conclude(&campaign).await?;
-            }
+        let store = &self.options.store;
+        for finding in store.judge_sightings().await.map_err(error::store)? {
+            tracing::info!(
+                finding = finding.id,
+                "a mail that was overlooked changed a finding"
+            );
+        }
+        let active = store.active_campaigns(self.options.drives.only()).await;
+        for id in active.map_err(error::store)? {
+            self.conclude(id).await?;
         }
         Ok(())
     }
 
-    async fn conclude(&self, campaign: &Campaign) -> Result<(), Status> {
+    /// Ends a campaign that is done, or may not go on.
+    async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
         let store = &self.options.store;
-        let now = Timestamp::now();
-        let progress = store
-            .progress(campaign.id, now)
-            .await
-            .map_err(error::store)?;
-        if progress.closed < progress.shards {
-            return Ok(());
+        let plan = self.plan(id).await?;
+        let settle = Duration::from_secs(plan.campaign.spec.settle_secs.into());
+        let state = store.conclude(id, settle, Timestamp::now()).await;
+        match state.map_err(error::store)? {
+            Some(State::Running) => self.end_unless_permitted(id).await,
+            Some(state) if state.is_final() => {
+                tracing::info!(campaign = %id, state = state.as_str(), "a campaign ended");
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        store
-            .rejudge_sighted(campaign.id)
-            .await
-            .map_err(error::store)?;
-        let settle = Duration::from_secs(campaign.spec.settle_secs.into());
-        let last = progress.last_report_at.unwrap_or(campaign.created_at);
-        let waited =
-            now.duration_since(last) >= settle.try_into().unwrap_or(jiff::SignedDuration::MAX);
-        let to = match progress.awaiting_mail > 0 && !waited {
-            true => State::Settling,
-            false => State::Finished,
+    }
+
+    /// Leases end at their next renewal. What was not visited stays so, and a new authorization lets it go on.
+    async fn end_unless_permitted(&self, id: CampaignId) -> Result<(), Status> {
+        let cause = match self.permitted_plan(id).await? {
+            // A clock that went back is waited for.
+            Ok(_) | Err(authorization::Error::NotYetValid(_)) => return Ok(()),
+            Err(cause) => cause.to_string(),
         };
-        let moved = store.transition(campaign.id, &[State::Running, State::Settling], to);
-        if moved.await.map_err(error::store)? && to == State::Finished {
-            tracing::info!(campaign = %campaign.id, "finished");
+        let transition = Transition {
+            id,
+            from: &[State::Running],
+            to: State::Incomplete,
+            cause: Some(&cause),
+            audit: &AuditEntry {
+                at: Timestamp::now(),
+                actor: "coordinator".to_owned(),
+                action: "campaign.end".to_owned(),
+                authorization: None,
+                campaign: Some(id),
+                detail: cause.clone(),
+            },
+        };
+        let moved = self.options.store.transition(&transition).await;
+        if moved.map_err(error::store)? {
+            tracing::error!(campaign = %id, cause, "a campaign ended before its time");
         }
         Ok(())
     }

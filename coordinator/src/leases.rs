@@ -2,13 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ajar_model::{
-    Campaign, Lease, ShardId, TargetSpace, Timestamp, lease::Work, shard::ShardSpace, space,
-};
+use ajar_model::{Lease, ShardId, Timestamp, Untrusted};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
-use ajar_store::{Grant, GrantRequest, Renewal, Renewed};
+use ajar_store::{Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
-use ipnet::IpNet;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{Coordinator, MARGIN, TTL, error};
@@ -23,8 +20,6 @@ const TRIES: u32 = 8;
 const LATER: Duration = Duration::from_secs(1);
 /// A worker that has not asked for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
-/// Leases that a worker runs side by side, and the rate is divided for.
-const LEASES_PER_WORKER: u64 = 4;
 
 #[tonic::async_trait]
 impl WorkService for Coordinator {
@@ -69,36 +64,40 @@ impl WorkService for Coordinator {
     ) -> Result<Response<v1::RenewResponse>, Status> {
         let request = request.into_inner();
         let shard = convert::shard_in(request.shard)?;
-        let campaign = self.find_campaign(shard.campaign).await?;
+        let refused = |cause: String| {
+            Ok(Response::new(v1::RenewResponse {
+                cause,
+                ..v1::RenewResponse::default()
+            }))
+        };
+        let plan = match self.permitted_plan(shard.campaign).await? {
+            Ok(plan) => plan,
+            Err(cause) => return refused(cause.to_string()),
+        };
         let renewal = Renewal {
             shard,
             token: request.token,
-            want_rate: self.share(&campaign).await?,
-            campaign_rate: campaign.spec.rate,
+            want_rate: request.want_rate,
+            caps: plan.caps(self.options.site_rate),
             now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,
         };
-        let renewed = self
-            .options
-            .store
-            .renew(&renewal)
-            .await
-            .map_err(error::store)?;
-        let rate = match renewed {
-            Renewed::Kept { rate } => Some(rate),
-            Renewed::Fenced | Renewed::Stopped => None,
+        let renewed = self.options.store.renew(&renewal).await;
+        let rate = match renewed.map_err(error::store)? {
+            Renewed::Kept { rate } => rate,
+            Renewed::Fenced => return refused("the shard is closed or another's".to_owned()),
+            Renewed::Stopped => return refused("the campaign is not running".to_owned()),
         };
-        if rate.is_some() {
-            // Only a hint: an entry that comes back too early is not granted.
-            if let Err(error) = self.options.queue.hold(shard, TTL + MARGIN).await {
-                tracing::debug!(%error, "a shard could not be held");
-            }
+        // Only a hint: an entry that comes back too early is not granted.
+        if let Err(error) = self.options.queue.hold(shard, TTL + MARGIN).await {
+            tracing::debug!(%error, "a shard could not be held");
         }
         Ok(Response::new(v1::RenewResponse {
-            kept: rate.is_some(),
+            kept: true,
             ttl: Some(convert::duration_out(TTL)),
-            rate: rate.unwrap_or_default(),
+            rate,
+            cause: String::new(),
         }))
     }
 
@@ -108,12 +107,28 @@ impl WorkService for Coordinator {
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
         let request = request.into_inner();
         let shard = convert::shard_in(request.shard)?;
-        self.options
-            .store
-            .release(shard, request.token)
+        let store = &self.options.store;
+        store
+            .release(shard, request.token, request.failed)
             .await
             .map_err(error::store)?;
-        if let Err(error) = self.options.queue.offer(&[shard], Duration::ZERO).await {
+        if !request.cause.is_empty() {
+            let trouble = Trouble {
+                campaign: shard.campaign,
+                worker: request.worker,
+                vantage: request.vantage,
+                cause: cleaned(&request.cause),
+                at: Timestamp::now(),
+            };
+            tracing::warn!(%shard, worker = trouble.worker, cause = trouble.cause, "a worker gave a lease back");
+            store.note_trouble(&trouble).await.map_err(error::store)?;
+        }
+        // Whoever could not run it asks again soon: others come first.
+        let delay = match request.cause.is_empty() {
+            true => Duration::ZERO,
+            false => LATER,
+        };
+        if let Err(error) = self.options.queue.offer(&[shard], delay).await {
             tracing::debug!(%error, "a released shard comes back later");
         }
         Ok(Response::new(v1::ReleaseResponse {}))
@@ -124,10 +139,11 @@ impl WorkService for Coordinator {
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeResponse>, Status> {
         let id = convert::campaign_id(&request.into_inner().campaign)?;
-        let campaign = self.find_campaign(id).await?;
+        let plan = self.permitted_plan(id).await?;
+        let plan = plan.map_err(|cause| Status::permission_denied(cause.to_string()))?;
         Ok(Response::new(v1::DescribeResponse {
-            spec: Some((&campaign.spec).into()),
-            nonce_key: campaign.key.0.to_vec(),
+            spec: Some((&plan.campaign.spec).into()),
+            nonce_key: plan.campaign.key.0.to_vec(),
         }))
     }
 
@@ -148,24 +164,32 @@ impl Coordinator {
             self.options.queue.done(shard).await.map_err(error::queue)?;
             return Ok(None);
         };
-        let campaign = self.find_campaign(shard.campaign).await?;
-        let blocks = prefixes(&campaign, &work)?;
-        let most = (blocks.len() as u64).saturating_mul(campaign.spec.prefix_rate.into());
-        let share = self.share(&campaign).await?;
+        let Ok(plan) = self.permitted_plan(shard.campaign).await? else {
+            // Housekeeping ends the campaign; until then the shard stays away.
+            return Ok(None);
+        };
+        let spec = &plan.campaign.spec;
+        let (targets, blocks) = plan.extent(&work);
+        let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
+        // A shard of a single network can use little; one of many leaves something to the other workers.
+        let fair = u64::from(spec.rate).div_ceil(self.workers());
         let request = GrantRequest {
             shard,
             owner: owner.to_owned(),
-            want_rate: share.min(u32::try_from(most).unwrap_or(u32::MAX)).max(1),
+            targets,
+            want_rate: u32::try_from(usable.min(fair)).unwrap_or(u32::MAX),
             blocks,
-            campaign_rate: campaign.spec.rate,
+            caps: plan.caps(self.options.site_rate),
             now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,
         };
+        let queue = &self.options.queue;
         match store.grant(&request).await.map_err(error::store)? {
             Grant::Granted {
                 token,
                 cursor,
+                end,
                 rate,
                 attempt,
             } => Ok(Some(Lease {
@@ -173,31 +197,27 @@ impl Coordinator {
                 token,
                 work,
                 cursor,
+                end,
                 ttl: TTL,
                 rate,
                 attempt,
             })),
             Grant::BlocksBusy | Grant::NoRate => {
-                let queue = &self.options.queue;
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;
                 Ok(None)
             }
             // It was proposed twice, and comes back by itself if its lease ends.
             Grant::Leased => Ok(None),
             Grant::NotOpen => {
-                self.options.queue.done(shard).await.map_err(error::queue)?;
+                queue.done(shard).await.map_err(error::queue)?;
+                Ok(None)
+            }
+            Grant::Quarantined => {
+                tracing::error!(%shard, "a shard never moved, however often it was granted, and was given up");
+                queue.done(shard).await.map_err(error::queue)?;
                 Ok(None)
             }
         }
-    }
-
-    /// The part of a campaign's rate that one more lease should have.
-    async fn share(&self, campaign: &Campaign) -> Result<u32, Status> {
-        let progress = self.options.store.progress(campaign.id, Timestamp::now());
-        let progress = progress.await.map_err(error::store)?;
-        let open = progress.shards.saturating_sub(progress.closed).max(1);
-        let leases = open.min(LEASES_PER_WORKER * self.workers());
-        Ok(u64::from(campaign.spec.rate).div_ceil(leases) as u32)
     }
 
     fn note_worker(&self, worker: &str) {
@@ -212,23 +232,12 @@ impl Coordinator {
     }
 }
 
-fn prefixes(campaign: &Campaign, work: &Work) -> Result<Vec<IpNet>, Status> {
-    let spec = &campaign.spec;
-    match work {
-        Work::Sweep(blocks) => {
-            let space = TargetSpace::new(&spec.targets, &spec.exclude)
-                .map_err(|cause| Status::internal(cause.to_string()))?;
-            let shard = ShardSpace::new(&space, &spec.ports, campaign.id, blocks.clone());
-            Ok(shard.prefixes())
-        }
-        Work::Revisit { endpoints, .. } => {
-            let mut prefixes: Vec<IpNet> = endpoints
-                .iter()
-                .map(|endpoint| space::prefix_of(endpoint.ip()))
-                .collect();
-            prefixes.sort();
-            prefixes.dedup();
-            Ok(prefixes)
-        }
-    }
+/// What a worker says is shown to operators.
+fn cleaned(cause: &str) -> String {
+    const MOST: usize = 300;
+    Untrusted::from(cause.to_owned())
+        .clean()
+        .chars()
+        .take(MOST)
+        .collect()
 }

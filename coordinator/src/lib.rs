@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_model::{Campaign, CampaignId, signers::AllowedSigners};
+use ajar_model::{CampaignId, signers::AllowedSigners};
 use ajar_proto::{
     DESCRIPTORS, MAX_MESSAGE, trace,
     v1::{
@@ -23,7 +23,10 @@ use ajar_proto::{
 use ajar_queue::ShardQueue;
 use ajar_store::Store;
 use futures::Stream;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, ServerTlsConfig, server::Connected};
 
@@ -35,6 +38,9 @@ mod findings;
 mod housekeeping;
 mod ingest;
 mod leases;
+mod plans;
+
+use plans::Plan;
 
 /// What a coordinator is told at its start.
 pub struct Options {
@@ -42,12 +48,37 @@ pub struct Options {
     pub store: Arc<dyn Store>,
     /// Shards on offer.
     pub queue: Arc<dyn ShardQueue>,
-    /// Whose authorizations are accepted.
-    pub signers: AllowedSigners,
+    /// Whose authorizations are accepted, from one moment to the next.
+    pub signers: watch::Receiver<AllowedSigners>,
+    /// Which campaigns it offers and ends.
+    pub drives: Drives,
+    /// Most new connections a second over all campaigns of the store; none where the site has no limit.
+    pub site_rate: Option<u32>,
     /// True where loopback may be audited without an authorization.
     pub allow_loopback: bool,
     /// The probes that exist, for refusing others.
     pub probes: Vec<ajar_model::ProbeId>,
+}
+
+/// Which of a store's campaigns a coordinator offers to workers, and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drives {
+    /// All that no single process drives. Several coordinators may do so.
+    Shared,
+    /// This one, which no other coordinator drives.
+    One(CampaignId),
+    /// None: it is there for readers, and changes nothing by itself.
+    Nothing,
+}
+
+impl Drives {
+    /// The campaign that it drives alone.
+    fn only(self) -> Option<CampaignId> {
+        match self {
+            Drives::One(id) => Some(id),
+            Drives::Shared | Drives::Nothing => None,
+        }
+    }
 }
 
 /// How long a lease is valid without a renewal.
@@ -62,8 +93,7 @@ struct Coordinator {
     /// When each worker asked last: how many there are decides how a campaign's rate is divided. Each replica counts
     /// those that ask it; the store keeps the sum of what is granted under the cap.
     workers: Arc<Mutex<HashMap<String, Instant>>>,
-    /// Specifications, which never change.
-    campaigns: Arc<Mutex<HashMap<CampaignId, Arc<Campaign>>>>,
+    plans: Arc<Mutex<HashMap<CampaignId, Arc<Plan>>>>,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled.
@@ -80,7 +110,7 @@ where
     let coordinator = Coordinator {
         options: Arc::new(options),
         workers: Arc::default(),
-        campaigns: Arc::default(),
+        plans: Arc::default(),
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -8,7 +8,7 @@ mod cover;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig, public::KeyData};
 use ulid::Ulid;
 
 use crate::{
@@ -89,6 +89,15 @@ pub struct Verified {
     pub signer: String,
 }
 
+/// An authorization that somebody signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authentic {
+    /// What it says.
+    pub authorization: Authorization,
+    /// The key that signed it.
+    key: KeyData,
+}
+
 /// Why an authorization is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -99,9 +108,14 @@ pub enum Error {
     Unsigned(String),
     /// A signature by somebody else.
     #[error(
-        "the authorization is signed by a key that is not allowed to: add {0} to the allowed signers, or have it signed by one of them"
+        "the authorization is signed by a key that is not allowed to sign: add {key} to {file}, or have it signed by somebody in there"
     )]
-    UnknownSigner(String),
+    UnknownSigner {
+        /// The key.
+        key: String,
+        /// The file of those who may sign.
+        file: String,
+    },
     /// A signature over other bytes.
     #[error("the authorization was altered after it was signed: have it signed again")]
     Altered,
@@ -134,8 +148,9 @@ pub fn sign(text: &str, key: &PrivateKey) -> Result<SignedAuthorization, Error> 
 }
 
 impl SignedAuthorization {
-    /// Checks signature, signer and window, in that order, and parses the text that was verified.
-    pub fn verify(&self, signers: &AllowedSigners, now: Timestamp) -> Result<Verified, Error> {
+    /// Checks the signature and parses the text that it is over. Whether its key may sign, and now, is asked by
+    /// [`Authentic::check`].
+    pub fn authenticate(&self) -> Result<Authentic, Error> {
         let unsigned = |cause: &dyn std::fmt::Display| Error::Unsigned(cause.to_string());
         let signature = SshSig::from_pem(&self.signature).map_err(|cause| unsigned(&cause))?;
         let key = signature.public_key();
@@ -146,26 +161,49 @@ impl SignedAuthorization {
             let cause = format!("its signature is for {:?}", signature.namespace());
             return Err(unsigned(&cause));
         }
-        let public = PublicKey::from(key.clone());
-        let Some(signer) = signers.principal(key, NAMESPACE, now) else {
-            return Err(Error::UnknownSigner(
-                public.to_openssh().unwrap_or_default(),
-            ));
-        };
-        public
+        PublicKey::from(key.clone())
             .verify(NAMESPACE, self.text.as_bytes(), &signature)
             .map_err(|_| Error::Altered)?;
-        let authorization = Authorization::parse(&self.text)?;
-        if now < authorization.not_before {
-            return Err(Error::NotYetValid(authorization.not_before));
-        }
-        if now >= authorization.not_after {
-            return Err(Error::Expired(authorization.not_after));
-        }
-        Ok(Verified {
-            authorization,
-            signer: signer.to_owned(),
+        Ok(Authentic {
+            authorization: Authorization::parse(&self.text)?,
+            key: key.clone(),
         })
+    }
+
+    /// Checks signature, signer and window.
+    pub fn verify(&self, signers: &AllowedSigners, now: Timestamp) -> Result<Verified, Error> {
+        let authentic = self.authenticate()?;
+        let signer = authentic.check(signers, now)?.to_owned();
+        Ok(Verified {
+            authorization: authentic.authorization,
+            signer,
+        })
+    }
+}
+
+impl Authentic {
+    /// Whether the key may sign and the window is open, at `now`: asked again and again while a campaign runs. Says
+    /// whose key it is.
+    pub fn check<'a>(&self, signers: &'a AllowedSigners, now: Timestamp) -> Result<&'a str, Error> {
+        let Some(signer) = signers.principal(&self.key, NAMESPACE, now) else {
+            let key = PublicKey::from(self.key.clone());
+            return Err(Error::UnknownSigner {
+                key: key.to_openssh().unwrap_or_default(),
+                file: signers.file().to_owned(),
+            });
+        };
+        let Authorization {
+            not_before,
+            not_after,
+            ..
+        } = self.authorization;
+        if now < not_before {
+            return Err(Error::NotYetValid(not_before));
+        }
+        if now >= not_after {
+            return Err(Error::Expired(not_after));
+        }
+        Ok(signer)
     }
 }
 
@@ -310,9 +348,9 @@ mod tests {
             text: TEXT.to_owned(),
             signature: SIGNATURE.to_owned(),
         };
-        let nobody = AllowedSigners::default();
+        let nobody = AllowedSigners::nobody("allowed_signers");
         let refused = signed.verify(&nobody, NOW.parse().unwrap());
-        assert!(matches!(refused, Err(Error::UnknownSigner(_))));
+        assert!(matches!(refused, Err(Error::UnknownSigner { .. })));
     }
 
     #[test]

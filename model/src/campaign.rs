@@ -148,4 +148,6 @@ pub struct Campaign {
     pub created_at: Timestamp,
     /// Where it stands.
     pub state: State,
+    /// True if it is driven by the process that started it, and by no other.
+    pub local: bool,
 }

@@ -27,12 +27,14 @@ pub struct Lease {
     pub token: u64,
     /// What to do.
     pub work: Work,
-    /// Slots before this one are done and accounted for.
+    /// Targets before this one are done and accounted for.
     pub cursor: u64,
+    /// One past the last target of the shard.
+    pub end: u64,
     /// How long the lease is valid after the request that brought or renewed it was sent.
     pub ttl: Duration,
     /// Part of the campaign's rate that this lease may use: new connections a second.
     pub rate: u32,
-    /// How often the shard was granted, this time included.
+    /// How often the shard was granted since it moved, this time included.
     pub attempt: u32,
 }

@@ -19,10 +19,33 @@ use crate::{
 const SHARDS: u64 = 256;
 /// Most blocks of one shard: what one lease holds, and what is lost in time when its worker dies.
 const MAX_BLOCKS: u64 = 4096;
+/// Shards that reach a campaign's rate together: each block adds no more than the rate of a prefix.
+const SIDE_BY_SIDE: u64 = 8;
+/// Targets that are worth a lease.
+const WORTHWHILE: u64 = 128;
 
-/// Cuts `blocks` blocks into shards of equal size, the last one smaller.
-pub fn plan(blocks: u64) -> Vec<Range<u64>> {
-    let size = blocks.div_ceil(SHARDS).clamp(1, MAX_BLOCKS);
+/// How fast a campaign may be, and how much there is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// New connections a second, whole campaign.
+    pub rate: u32,
+    /// New connections a second to each prefix.
+    pub prefix_rate: u32,
+    /// (address, port) pairs.
+    pub targets: u64,
+}
+
+/// Cuts `blocks` blocks into shards of equal size, the last one smaller. A shard has enough blocks to use its part of the
+/// rate, and enough targets to be worth a lease.
+pub fn plan(blocks: u64, pace: Pace) -> Vec<Range<u64>> {
+    let by_rate = u64::from(pace.rate).div_ceil(u64::from(pace.prefix_rate.max(1)) * SIDE_BY_SIDE);
+    let by_targets = (WORTHWHILE.saturating_mul(blocks)).div_ceil(pace.targets.max(1));
+    let size = blocks
+        .div_ceil(SHARDS)
+        .max(by_rate)
+        .max(by_targets)
+        .min(blocks)
+        .clamp(1, MAX_BLOCKS);
     (0..blocks.div_ceil(size))
         .map(|i| i * size..((i + 1) * size).min(blocks))
         .collect()
@@ -134,7 +157,12 @@ mod tests {
         let space = TargetSpace::new(&include, &[]).unwrap();
         let ports: Ports = ports.parse().unwrap();
         let campaign = "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P".parse().unwrap();
-        let shards = plan(space.blocks());
+        let pace = Pace {
+            rate: 500,
+            prefix_rate: 20,
+            targets: space.addresses() * 5,
+        };
+        let shards = plan(space.blocks(), pace);
         let targets = shards.into_iter().flat_map(|range| {
             let shard = ShardSpace::new(&space, &ports, campaign, range);
             (0..shard.targets())
@@ -163,16 +191,50 @@ mod tests {
     #[test]
     fn every_number_of_blocks_is_covered_by_its_shards() {
         for blocks in (1..=5000).chain([65_536, 1 << 24]) {
-            let shards = plan(blocks);
-            assert_eq!(shards.first().map(|s| s.start), Some(0));
-            assert_eq!(shards.last().map(|s| s.end), Some(blocks));
-            assert!(
-                shards
-                    .windows(2)
-                    .all(|pair| pair[0].end == pair[1].start && !pair[0].is_empty())
-            );
+            let pace = |rate, targets| Pace {
+                rate,
+                prefix_rate: 20,
+                targets,
+            };
+            let (slow, fast) = (pace(1, blocks << 8), pace(5000, blocks));
+            for shards in [plan(blocks, slow), plan(blocks, fast)] {
+                check(blocks, shards);
+            }
         }
-        assert_eq!(plan(1 << 24).len(), 4096);
+        let slow = Pace {
+            rate: 1,
+            prefix_rate: 1,
+            targets: 1 << 32,
+        };
+        assert_eq!(plan(1 << 24, slow).len(), 4096);
+    }
+
+    fn check(blocks: u64, shards: Vec<Range<u64>>) {
+        assert_eq!(shards.first().map(|s| s.start), Some(0));
+        assert_eq!(shards.last().map(|s| s.end), Some(blocks));
+        assert!(
+            shards
+                .windows(2)
+                .all(|pair| pair[0].end == pair[1].start && !pair[0].is_empty())
+        );
+    }
+
+    #[test]
+    fn a_shard_has_the_blocks_for_its_part_of_the_rate_and_the_targets_for_a_lease() {
+        let check = |blocks: u64, rate, prefix_rate, targets, size: u64| {
+            let pace = Pace {
+                rate,
+                prefix_rate,
+                targets,
+            };
+            assert_eq!(plan(blocks, pace)[0], 0..size);
+        };
+        check(256, 500, 20, 65_536, 4);
+        check(256, 20, 20, 65_536, 1);
+        check(256, 5000, 20, 65_536, 32);
+        check(255, 100_000, 50_000, 1297, 26);
+        check(1, 500, 20, 16, 1);
+        check(1 << 16, 500, 20, 1 << 24, 256);
     }
 
     #[test]

@@ -5,17 +5,21 @@ use ssh_key::{PublicKey, public::KeyData};
 use crate::Timestamp;
 
 /// Keys, and what each may sign. An empty list accepts nothing.
-#[derive(Debug, Clone, Default)]
-pub struct AllowedSigners(Vec<Signer>);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedSigners {
+    signers: Vec<Signer>,
+    /// Where they are listed, for errors.
+    file: String,
+}
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Signer {
     principals: String,
     limits: Limits,
     key: KeyData,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Limits {
     namespaces: Option<Vec<String>>,
     valid_after: Option<Timestamp>,
@@ -51,7 +55,23 @@ impl AllowedSigners {
             })
         });
         let signers: Vec<Option<Signer>> = signers.collect::<Result<_, _>>()?;
-        Ok(Self(signers.into_iter().flatten().collect()))
+        Ok(Self {
+            signers: signers.into_iter().flatten().collect(),
+            file: file.to_owned(),
+        })
+    }
+
+    /// Nobody; `file` is where somebody would be listed.
+    pub fn nobody(file: &str) -> Self {
+        Self {
+            signers: Vec::new(),
+            file: file.to_owned(),
+        }
+    }
+
+    /// Where they are listed.
+    pub fn file(&self) -> &str {
+        &self.file
     }
 
     /// The principals that `key` signs for in `namespace` at `now`; none where it is not allowed to. Both ends of its period
@@ -68,7 +88,7 @@ impl AllowedSigners {
                         .any(|pattern| matches(pattern.as_bytes(), namespace.as_bytes()))
                 })
         };
-        self.0
+        self.signers
             .iter()
             .find(allowed)
             .map(|signer| signer.principals.as_str())

@@ -207,13 +207,7 @@ impl From<&Spec> for v1::Spec {
             sweep: v1::Sweep::from(spec.sweep).into(),
             settle: Some(duration_out(Duration::from_secs(spec.settle_secs.into()))),
             canary: Some((&spec.canary).into()),
-            authorization: spec
-                .authorization
-                .as_ref()
-                .map(|signed| v1::SignedAuthorization {
-                    text: signed.text.clone(),
-                    signature: signed.signature.clone(),
-                }),
+            authorization: spec.authorization.as_ref().map(Into::into),
             traceparent: spec.traceparent.clone().unwrap_or_default(),
         }
     }
@@ -249,13 +243,28 @@ impl TryFrom<v1::Spec> for Spec {
             sweep,
             settle_secs: u32::try_from(settle).map_err(|cause| wrong("settle", cause))?,
             canary: canary_in(spec.canary)?,
-            authorization: spec.authorization.map(|signed| SignedAuthorization {
-                text: signed.text,
-                signature: signed.signature,
-            }),
+            authorization: spec.authorization.map(Into::into),
             traceparent: Some(spec.traceparent).filter(|parent| !parent.is_empty()),
             tenant: spec.tenant,
         })
+    }
+}
+
+impl From<&SignedAuthorization> for v1::SignedAuthorization {
+    fn from(signed: &SignedAuthorization) -> Self {
+        Self {
+            text: signed.text.clone(),
+            signature: signed.signature.clone(),
+        }
+    }
+}
+
+impl From<v1::SignedAuthorization> for SignedAuthorization {
+    fn from(signed: v1::SignedAuthorization) -> Self {
+        Self {
+            text: signed.text,
+            signature: signed.signature,
+        }
     }
 }
 
@@ -343,6 +352,7 @@ impl From<Lease> for v1::Lease {
             ttl: Some(duration_out(lease.ttl)),
             rate: lease.rate,
             attempt: lease.attempt,
+            end: lease.end,
         }
     }
 }
@@ -363,6 +373,7 @@ impl TryFrom<v1::Lease> for Lease {
             token: lease.token,
             work,
             cursor: lease.cursor,
+            end: lease.end,
             ttl: duration_in("ttl", lease.ttl)?,
             rate: lease.rate,
             attempt: lease.attempt,

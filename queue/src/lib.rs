@@ -86,3 +86,10 @@ pub enum Error {
         policy: String,
     },
 }
+
+impl Error {
+    /// True if trying again later may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::Unavailable { .. })
+    }
+}

@@ -11,8 +11,8 @@ use crate::{
 /// Stands before the first entry.
 const START: [u8; 32] = [0; 32];
 
-/// Appends an entry.
-pub(crate) async fn append(mut tx: Box<dyn Rows>, entry: &AuditEntry) -> Result<(), Error> {
+/// Appends an entry. No other one is appended until the transaction ends, so this comes last in it.
+pub(crate) async fn append(tx: &mut dyn Rows, entry: &AuditEntry) -> Result<(), Error> {
     let entry = AuditEntry {
         at: stored::to_micros(entry.at),
         ..entry.clone()
@@ -28,8 +28,7 @@ pub(crate) async fn append(mut tx: Box<dyn Rows>, entry: &AuditEntry) -> Result<
         entry,
         hash,
     })
-    .await?;
-    tx.commit().await
+    .await
 }
 
 /// The entries, if every one of them is as it was written and none in between is missing. That the last ones were

@@ -1,16 +1,17 @@
 //! The store's rules over whichever database.
 
-use std::{net::SocketAddr, ops::Range, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use ajar_model::{
-    Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting, Spec, Timestamp,
+    Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting, Timestamp,
     campaign::State, lease::Work,
 };
 use async_trait::async_trait;
 
 use crate::{
-    AuditEntry, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested, Progress, Renewal,
-    Renewed, SeenWorker, Store, audit, grant, ingest, rows::Backend, stored,
+    Admission, AuditEntry, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested, Progress,
+    Renewal, Renewed, Resumption, SeenWorker, Store, Transition, Trouble, audit, campaigns, grant,
+    ingest, rows::Backend, stored,
 };
 
 /// How long a worker that gives no sign of life is remembered.
@@ -21,24 +22,8 @@ pub(crate) struct Engine<B>(pub B);
 
 #[async_trait]
 impl<B: Backend> Store for Engine<B> {
-    async fn create_campaign(
-        &self,
-        campaign: &Campaign,
-        shards: &[Range<u64>],
-    ) -> Result<(), Error> {
-        stored::name("a tenant", &campaign.spec.tenant)?;
-        let mut tx = self.0.write().await?;
-        if tx.insert_campaign(campaign).await? {
-            tx.insert_shards(campaign.id, shards).await?;
-            return tx.commit().await;
-        }
-        let stored = tx.campaign(campaign.id).await?;
-        if stored.is_some_and(|stored| is_same(&stored.spec, &campaign.spec)) {
-            return Ok(());
-        }
-        Err(Error::Conflict {
-            what: format!("campaign {}", campaign.id),
-        })
+    async fn create_campaign(&self, admission: &Admission<'_>) -> Result<(), Error> {
+        campaigns::create(self.0.write().await?, admission).await
     }
 
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, Error> {
@@ -49,11 +34,25 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.campaigns().await
     }
 
-    async fn transition(&self, id: CampaignId, from: &[State], to: State) -> Result<bool, Error> {
-        let mut tx = self.0.write().await?;
-        let moved = tx.set_state(id, from, to).await?;
-        tx.commit().await?;
-        Ok(moved)
+    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {
+        self.0.read().await?.active(only).await
+    }
+
+    async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error> {
+        campaigns::transition(self.0.write().await?, transition).await
+    }
+
+    async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error> {
+        campaigns::resume(self.0.write().await?, resumption).await
+    }
+
+    async fn conclude(
+        &self,
+        id: CampaignId,
+        settle: Duration,
+        now: Timestamp,
+    ) -> Result<Option<State>, Error> {
+        campaigns::conclude(&self.0, id, settle, now).await
     }
 
     async fn progress(&self, id: CampaignId, now: Timestamp) -> Result<Progress, Error> {
@@ -62,11 +61,12 @@ impl<B: Backend> Store for Engine<B> {
 
     async fn unleased_shards(
         &self,
+        only: Option<CampaignId>,
         now: Timestamp,
         margin: Duration,
     ) -> Result<Vec<ShardId>, Error> {
         let cutoff = stored::cutoff(now, margin);
-        self.0.read().await?.unleased(cutoff).await
+        self.0.read().await?.unleased(only, cutoff).await
     }
 
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error> {
@@ -99,14 +99,28 @@ impl<B: Backend> Store for Engine<B> {
         grant::renew(self.0.write().await?, renewal).await
     }
 
-    async fn release(&self, shard: ShardId, token: u64) -> Result<(), Error> {
-        grant::release(self.0.write().await?, shard, token).await
+    async fn release(&self, shard: ShardId, token: u64, failed: bool) -> Result<(), Error> {
+        grant::release(self.0.write().await?, shard, token, failed).await
     }
 
-    async fn end_all_leases(&self) -> Result<(), Error> {
+    async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error> {
+        stored::name("a worker's identity", &trouble.worker)?;
+        stored::name("a vantage point", &trouble.vantage)?;
+        stored::plain("a cause", &trouble.cause)?;
+        let trouble = Trouble {
+            at: stored::to_micros(trouble.at),
+            ..trouble.clone()
+        };
+        let mut tx = self.0.write().await?;
+        let horizon = stored::cutoff(trouble.at, WORKER_MEMORY);
+        tx.put_trouble(&trouble, horizon).await?;
+        tx.commit().await
+    }
+
+    async fn end_local_leases(&self) -> Result<(), Error> {
         let mut tx = self.0.write().await?;
         tx.lock_site().await?;
-        tx.end_all_leases().await?;
+        tx.end_local_leases().await?;
         tx.commit().await
     }
 
@@ -118,13 +132,8 @@ impl<B: Backend> Store for Engine<B> {
         ingest::record_sighting(&self.0, sighting).await
     }
 
-    async fn rejudge_sighted(&self, campaign: CampaignId) -> Result<Vec<Finding>, Error> {
-        ingest::rejudge_sighted(&self.0, campaign).await
-    }
-
-    async fn unproven_endpoints(&self, campaign: CampaignId) -> Result<Vec<SocketAddr>, Error> {
-        let pairs = self.0.read().await?.unproven(campaign).await?;
-        Ok(pairs.into_iter().map(SocketAddr::from).collect())
+    async fn judge_sightings(&self) -> Result<Vec<Finding>, Error> {
+        ingest::judge_sightings(&self.0).await
     }
 
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error> {
@@ -139,21 +148,10 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.finding(id).await
     }
 
-    async fn register_authorization(&self, id: &str, digest: [u8; 32]) -> Result<(), Error> {
-        stored::name("an authorization's id", id)?;
-        let mut tx = self.0.write().await?;
-        let stored = tx.authorization(id, digest).await?;
-        tx.commit().await?;
-        if stored == digest {
-            return Ok(());
-        }
-        Err(Error::Conflict {
-            what: format!("authorization {id:?}"),
-        })
-    }
-
     async fn audit(&self, entry: &AuditEntry) -> Result<(), Error> {
-        audit::append(self.0.write().await?, entry).await
+        let mut tx = self.0.write().await?;
+        audit::append(tx.as_mut(), entry).await?;
+        tx.commit().await
     }
 
     async fn audit_log(&self) -> Result<Vec<AuditEntry>, Error> {
@@ -190,13 +188,8 @@ impl<B: Backend> Store for Engine<B> {
     async fn workers(&self, since: Timestamp) -> Result<Vec<SeenWorker>, Error> {
         self.0.read().await?.workers(since).await
     }
-}
 
-/// A submission that is sent once more is the same in all but its trace.
-fn is_same(stored: &Spec, wanted: &Spec) -> bool {
-    let wanted = Spec {
-        traceparent: stored.traceparent.clone(),
-        ..wanted.clone()
-    };
-    *stored == wanted
+    async fn close(&self) -> Result<(), Error> {
+        self.0.close().await
+    }
 }

@@ -6,8 +6,8 @@ use ajar_model::{ShardId, Timestamp, campaign::State};
 use ipnet::IpNet;
 
 use crate::{
-    Error, Grant, GrantRequest, Renewal, Renewed,
-    rows::{Rows, ShardRow},
+    ATOM, ATTEMPTS, Caps, Error, Grant, GrantRequest, Renewal, Renewed,
+    rows::{Rates, Rows, ShardRow},
     stored,
 };
 
@@ -26,12 +26,23 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     if row.is_live(cutoff) {
         return Ok(Grant::Leased);
     }
+    let mut end = row.to.unwrap_or(request.targets);
+    let mut attempt = row.attempt;
+    if attempt >= ATTEMPTS {
+        let left = end.saturating_sub(row.cursor);
+        if left <= ATOM {
+            return quarantine(tx, shard, row).await;
+        }
+        let middle = row.cursor + left / 2;
+        tx.insert_rest(shard, middle, end).await?;
+        (end, attempt) = (middle, 1);
+    }
     let blocks = distinct(&request.blocks);
     let Some(dead) = dead_holders(tx.as_mut(), shard, &blocks, cutoff).await? else {
         return Ok(Grant::BlocksBusy);
     };
-    let used = tx.live_rate(shard.campaign, cutoff).await?;
-    let rate = share(request.want_rate, request.campaign_rate, used);
+    let used = tx.live_rates(shard.campaign, cutoff).await?;
+    let rate = share(request.want_rate, &request.caps, &used);
     if rate == 0 {
         return Ok(Grant::NoRate);
     }
@@ -41,11 +52,13 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     tx.put_blocks(shard, &blocks).await?;
     let token = tx.issue_token(shard, &request.owner, request.now).await?;
     let granted = ShardRow {
+        to: Some(end),
+        ahead: 0,
         token: Some(token),
         owner: Some(request.owner.clone()),
-        attempt: row.attempt.saturating_add(1),
+        attempt: attempt.saturating_add(1),
         rate,
-        lease_until: Some(end(request.now, request.ttl)),
+        lease_until: Some(until(request.now, request.ttl)),
         ..row
     };
     tx.put_shard(shard, &granted).await?;
@@ -53,6 +66,7 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     Ok(Grant::Granted {
         token,
         cursor: granted.cursor,
+        end,
         rate,
         attempt: granted.attempt,
     })
@@ -62,7 +76,7 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
 pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Renewed, Error> {
     let shard = renewal.shard;
     let cutoff = stored::cutoff(renewal.now, renewal.margin);
-    let state = tx.lock_campaign(shard.campaign).await?;
+    let state = tx.share_campaign(shard.campaign).await?;
     let Some(row) = tx.lock_shard(shard).await? else {
         return Ok(Renewed::Fenced);
     };
@@ -72,12 +86,16 @@ pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Re
     if state != Some(State::Running) {
         return Ok(Renewed::Stopped);
     }
-    let others = tx
-        .live_rate(shard.campaign, cutoff)
-        .await?
-        .saturating_sub(u64::from(row.rate));
-    let rate = share(renewal.want_rate, renewal.campaign_rate, others).max(row.rate);
-    let until = end(renewal.now, renewal.ttl);
+    // A grant takes the site before its shards: whoever holds a shard may only try.
+    let rate = match renewal.want_rate > row.rate && tx.try_lock_site().await? {
+        true => {
+            let used = tx.live_rates(shard.campaign, cutoff).await?;
+            let others = used.without(row.rate);
+            share(renewal.want_rate, &renewal.caps, &others).max(row.rate)
+        }
+        false => renewal.want_rate.clamp(1, row.rate.max(1)),
+    };
+    let until = until(renewal.now, renewal.ttl);
     let renewed = ShardRow {
         rate,
         // A renewal that was delayed on its way never shortens what a later one gained.
@@ -94,14 +112,34 @@ pub(crate) async fn release(
     mut tx: Box<dyn Rows>,
     shard: ShardId,
     token: u64,
+    failed: bool,
 ) -> Result<(), Error> {
     let current = tx.lock_shard(shard).await?;
     let Some(row) = current.filter(|row| !row.closed && row.token == Some(token)) else {
         return Ok(());
     };
     tx.end_lease(shard).await?;
-    tx.put_shard(shard, &row.without_lease(None)).await?;
+    let released = ShardRow {
+        attempt: row.attempt.saturating_sub(u32::from(!failed)),
+        ahead: 0,
+        ..row.without_lease(None)
+    };
+    tx.put_shard(shard, &released).await?;
     tx.commit().await
+}
+
+/// Gives a shard up. Its campaign can end without it, and says so.
+async fn quarantine(mut tx: Box<dyn Rows>, shard: ShardId, row: ShardRow) -> Result<Grant, Error> {
+    tx.end_lease(shard).await?;
+    let quarantined = ShardRow {
+        closed: true,
+        quarantined: true,
+        ahead: 0,
+        ..row.without_lease(None)
+    };
+    tx.put_shard(shard, &quarantined).await?;
+    tx.commit().await?;
+    Ok(Grant::Quarantined)
 }
 
 impl ShardRow {
@@ -141,12 +179,31 @@ async fn dead_holders(
 }
 
 /// At least 1 is wanted, whatever was asked for.
-fn share(want: u32, cap: u32, used: u64) -> u32 {
-    let left = u64::from(cap).saturating_sub(used);
-    u64::from(want.max(1)).min(left) as u32
+fn share(want: u32, caps: &Caps, used: &Rates) -> u32 {
+    let limits = [
+        (Some(caps.campaign), used.campaign),
+        (caps.authorization, used.authorization),
+        (caps.site, used.site),
+    ];
+    limits
+        .into_iter()
+        .filter_map(|(cap, used)| Some(u64::from(cap?).saturating_sub(used)))
+        .fold(u64::from(want.max(1)), u64::min) as u32
 }
 
-fn end(now: Timestamp, ttl: std::time::Duration) -> Timestamp {
+impl Rates {
+    /// The sums without a lease of this rate, which is part of each.
+    fn without(self, rate: u32) -> Self {
+        let less = |sum: u64| sum.saturating_sub(u64::from(rate));
+        Self {
+            campaign: less(self.campaign),
+            authorization: less(self.authorization),
+            site: less(self.site),
+        }
+    }
+}
+
+fn until(now: Timestamp, ttl: std::time::Duration) -> Timestamp {
     stored::to_micros(now.saturating_add(ttl).unwrap_or(Timestamp::MAX))
 }
 

@@ -1,16 +1,19 @@
 //! Observations and sightings in, findings out.
 //!
-//! Locks are taken in one order: shard, then the keys of findings, sorted.
+//! Locks are taken in one order: shard, then the keys of findings, sorted, then open endpoints, then counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
 
-use ajar_model::{CampaignId, Finding, Nonce, Observation, Sighting, Timestamp};
+use ajar_model::{CampaignId, Finding, Nonce, Observation, Sighting, Timestamp, Verdict};
 
 use crate::{
     Advance, Batch, Error, Ingested,
     reconcile::{absorb, conclude, mail_nonces},
     rows::{Backend, FindingRow, Held, Key, Rows, ShardRow},
-    stored,
+    stored::{self, AWAITS_MAIL, OPEN_ENDPOINTS},
 };
 
 /// Keys judged in one transaction where no batch sets the number.
@@ -34,7 +37,8 @@ pub(crate) async fn ingest(backend: &dyn Backend, batch: &Batch) -> Result<Inges
         return Err(fenced);
     }
     let stale = report(tx.as_mut(), batch, row).await?;
-    let (mut findings, sightings) = judge(tx.as_mut(), campaign, by_key(batch)).await?;
+    let slot = slot(batch.shard.number);
+    let (mut findings, sightings) = judge(tx.as_mut(), campaign, slot, by_key(batch)).await?;
     tx.commit().await?;
     if backend.writes_overlap() {
         for late in judge_missed(backend, batch, &sightings).await? {
@@ -61,22 +65,34 @@ pub(crate) async fn record_sighting(
     let mut tx = backend.write().await?;
     tx.put_sighting(&sighting).await?;
     tx.commit().await?;
-    let keys = backend.read().await?.keys_of_nonce(sighting.nonce).await?;
-    let mut changed = None;
-    for (campaign, key) in keys {
-        let findings = judge_again(backend, campaign, &[key]).await?;
-        changed = changed.or(findings.into_iter().next());
+    let changed = judge_nonce(backend, sighting.nonce).await?;
+    Ok(changed.into_iter().next())
+}
+
+/// See [`crate::Store::judge_sightings`].
+pub(crate) async fn judge_sightings(backend: &dyn Backend) -> Result<Vec<Finding>, Error> {
+    let nonces = backend.read().await?.unjudged(KEYS_AT_ONCE as u32).await?;
+    let mut changed = Vec::new();
+    for nonce in nonces {
+        changed.extend(judge_nonce(backend, nonce).await?);
     }
     Ok(changed)
 }
 
-/// See [`crate::Store::rejudge_sighted`].
-pub(crate) async fn rejudge_sighted(
-    backend: &dyn Backend,
-    campaign: CampaignId,
-) -> Result<Vec<Finding>, Error> {
-    let keys = backend.read().await?.sighted_keys(campaign).await?;
-    judge_again(backend, campaign, &keys).await
+/// Judges the findings of a sighted nonce. A sighting that is of no finding yet stays unjudged.
+async fn judge_nonce(backend: &dyn Backend, nonce: Nonce) -> Result<Vec<Finding>, Error> {
+    let keys = backend.read().await?.keys_of_nonce(nonce).await?;
+    let mut changed = Vec::new();
+    let is_known = !keys.is_empty();
+    for (campaign, key) in keys {
+        changed.extend(judge_again(backend, campaign, &[key]).await?);
+    }
+    if is_known {
+        let mut tx = backend.write().await?;
+        tx.set_judged(nonce).await?;
+        tx.commit().await?;
+    }
+    Ok(changed)
 }
 
 /// Judges known keys, which are sorted, on what is stored.
@@ -89,7 +105,8 @@ async fn judge_again(
     for keys in keys.chunks(KEYS_AT_ONCE) {
         let known = keys.iter().map(|key| (key.clone(), Vec::new())).collect();
         let mut tx = backend.write().await?;
-        let (findings, _) = judge(tx.as_mut(), campaign, known).await?;
+        let slot = slot(u64::from(keys[0].port));
+        let (findings, _) = judge(tx.as_mut(), campaign, slot, known).await?;
         tx.commit().await?;
         changed.extend(findings);
     }
@@ -126,6 +143,7 @@ async fn judge_missed(
 async fn judge(
     tx: &mut dyn Rows,
     campaign: CampaignId,
+    slot: i64,
     mut incoming: BTreeMap<Key, Vec<Observation>>,
 ) -> Result<(Vec<Finding>, Sightings), Error> {
     if incoming.is_empty() {
@@ -147,21 +165,67 @@ async fn judge(
     }
     put_taken(tx, &held, &taken).await?;
     let sightings = sightings_of(tx, &held).await?;
-    let changed: Vec<FindingRow> = held
-        .iter()
-        .filter_map(|held| {
-            let (finding, awaits_mail) = conclude(&bench, &held.observations, &sightings)?;
-            let row = held.row;
-            (held.finding.as_ref() != Some(&finding)).then_some(FindingRow {
-                row,
-                finding,
-                awaits_mail,
-            })
-        })
-        .collect();
+    let mut changed: Vec<FindingRow> = Vec::new();
+    let mut counts = Counts::default();
+    for held in &held {
+        let Some((finding, awaits_mail)) = conclude(&bench, &held.observations, &sightings) else {
+            continue;
+        };
+        if held.finding.as_ref() == Some(&finding) {
+            continue;
+        }
+        counts.change(held, finding.verdict, awaits_mail);
+        changed.push(FindingRow {
+            row: held.row,
+            finding,
+            awaits_mail,
+        });
+    }
     tx.put_findings(&changed).await?;
+    counts.put(tx, campaign, slot).await?;
     let findings = changed.into_iter().map(|row| row.finding).collect();
     Ok((findings, sightings))
+}
+
+/// What a transaction changes in the counts of its campaign.
+#[derive(Debug, Default)]
+struct Counts {
+    by_kind: BTreeMap<&'static str, i64>,
+    /// Endpoints with a finding that became open.
+    opened: BTreeSet<(IpAddr, u16)>,
+}
+
+impl Counts {
+    fn change(&mut self, held: &Held, verdict: Verdict, awaits_mail: bool) {
+        let before = held.finding.as_ref().map(|finding| finding.verdict);
+        if let Some(before) = before {
+            *self.by_kind.entry(before.as_str()).or_default() -= 1;
+        }
+        *self.by_kind.entry(verdict.as_str()).or_default() += 1;
+        let awaited = i64::from(awaits_mail) - i64::from(held.awaits_mail);
+        *self.by_kind.entry(AWAITS_MAIL).or_default() += awaited;
+        if verdict == Verdict::Open {
+            self.opened.insert((held.key.ip, held.key.port));
+        }
+    }
+
+    async fn put(
+        mut self,
+        tx: &mut dyn Rows,
+        campaign: CampaignId,
+        slot: i64,
+    ) -> Result<(), Error> {
+        let opened: Vec<(IpAddr, u16)> = self.opened.into_iter().collect();
+        let new = tx.put_open_endpoints(campaign, &opened).await?;
+        self.by_kind.insert(OPEN_ENDPOINTS, new as i64);
+        self.by_kind.retain(|_, change| *change != 0);
+        tx.add_counts(campaign, slot, &self.by_kind).await
+    }
+}
+
+/// Spreads the counts of a campaign over rows, so that writers seldom meet.
+fn slot(number: u64) -> i64 {
+    (number % 16) as i64
 }
 
 async fn put_taken(
@@ -205,6 +269,9 @@ async fn report(tx: &mut dyn Rows, batch: &Batch, row: ShardRow) -> Result<bool,
         Some(progress) => advance(&mut row, batch, progress)?,
         None => true,
     };
+    if row.token == Some(batch.token) && !row.closed {
+        row.ahead = batch.ahead;
+    }
     if row.closed && !was_closed {
         tx.end_lease(batch.shard).await?;
     }
@@ -219,14 +286,27 @@ fn advance(row: &mut ShardRow, batch: &Batch, progress: &Advance) -> Result<bool
     }
     if row.closed || row.cursor != progress.from {
         // Whoever holds the token began at or before `from`: a cursor past `to` was moved there by this.
-        return Ok(row.cursor >= progress.to && (row.closed || progress.closes.is_none()));
+        return Ok(row.cursor >= progress.to && (row.closed || !progress.closes));
+    }
+    // Only a lease that an older version granted has no end.
+    let Some(end) = row.to else {
+        return Ok(false);
+    };
+    if progress.to > end {
+        return Err(Error::Invalid {
+            what: "a shard's progress",
+            cause: format!("it goes to {}, and the shard ends at {end}", progress.to),
+        });
+    }
+    if progress.to > row.cursor {
+        row.attempt = 0;
     }
     row.cursor = progress.to;
     row.tally += progress.tally;
-    let Some(expected) = progress.closes else {
+    if !progress.closes {
         return Ok(true);
-    };
-    let counted = row.tally.total();
+    }
+    let (counted, expected) = (row.tally.total(), end - row.from);
     if counted != expected {
         return Err(Error::Incomplete {
             shard: batch.shard,
@@ -237,6 +317,7 @@ fn advance(row: &mut ShardRow, batch: &Batch, progress: &Advance) -> Result<bool
     let token = row.token;
     *row = ShardRow {
         closed: true,
+        ahead: 0,
         ..std::mem::take(row).without_lease(token)
     };
     Ok(true)

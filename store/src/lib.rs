@@ -10,6 +10,7 @@
 //! the conformance suite can see.
 
 mod audit;
+mod campaigns;
 mod engine;
 mod error;
 mod grant;
@@ -25,28 +26,24 @@ mod stored;
 use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use ajar_model::{
-    Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting, Tally, Timestamp,
-    Verdict, campaign::State, lease::Work,
+    Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting, SignedAuthorization,
+    Tally, Timestamp, Verdict, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
 use ipnet::IpNet;
 
 pub use crate::{
     error::Error,
-    open::{Options, open},
+    open::{Access, Options, open},
 };
 
 /// Where everything durable lives.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Records a campaign in state `running` together with its shards, all or nothing. `shards` are ranges of
-    /// permuted block indices, numbered from 0. Repeating it with the same id and spec (but for the trace) changes nothing;
-    /// with another spec it fails with [`Error::Conflict`].
-    async fn create_campaign(
-        &self,
-        campaign: &Campaign,
-        shards: &[Range<u64>],
-    ) -> Result<(), Error>;
+    /// Records a campaign in state `running` together with its shards, its authorization and an audit entry, all or nothing.
+    /// Repeating it with the same id and spec (but for the trace) changes nothing; with another spec, or if the
+    /// authorization's id was used for another text, it fails with [`Error::Conflict`].
+    async fn create_campaign(&self, admission: &Admission<'_>) -> Result<(), Error>;
 
     /// A campaign, or none of that id.
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, Error>;
@@ -54,16 +51,37 @@ pub trait Store: Send + Sync + 'static {
     /// Every campaign, newest first.
     async fn campaigns(&self) -> Result<Vec<Campaign>, Error>;
 
-    /// Moves a campaign to state `to` if it is in one of `from`. False where it was not.
-    async fn transition(&self, id: CampaignId, from: &[State], to: State) -> Result<bool, Error>;
+    /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
+    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
+
+    /// Moves a campaign to another state and appends to the audit log, both or neither. False if it was in none of the
+    /// states to move from, or does not exist.
+    async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
+
+    /// Lets a campaign that is paused, settling or incomplete go on, in one transaction: quarantined shards are open again,
+    /// endpoints that are `unproven` are visited once more unless an open shard has them already, and a new
+    /// authorization takes the place of the old one. Changes nothing for a running, finished or cancelled one.
+    /// Returns the state that it was in, or none if there is no such campaign.
+    async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
+
+    /// Moves a running or settling campaign on if none of its shards is open: to `settling` while a late mail may still
+    /// prove something and `settle` has not passed since the last report, else to its end. Returns the state that it
+    /// has then, or none if there is no such campaign.
+    async fn conclude(
+        &self,
+        id: CampaignId,
+        settle: Duration,
+        now: Timestamp,
+    ) -> Result<Option<State>, Error>;
 
     /// How far a campaign is; all zero for one that does not exist.
     async fn progress(&self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
 
     /// The shards of running campaigns that are neither closed nor validly leased at `now` (a lease counts as
-    /// valid until `margin` after its end), for filling an empty queue.
+    /// valid until `margin` after its end): of the campaign that is named, or of all that no single process drives.
     async fn unleased_shards(
         &self,
+        only: Option<CampaignId>,
         now: Timestamp,
         margin: Duration,
     ) -> Result<Vec<ShardId>, Error>;
@@ -72,7 +90,7 @@ pub trait Store: Send + Sync + 'static {
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
 
     /// Adds a shard of endpoints that are to be visited once more, and says its number. Fails with
-    /// [`Error::Unknown`] where there is no such campaign.
+    /// [`Error::Unknown`] if there is no such campaign.
     async fn add_revisit(
         &self,
         campaign: CampaignId,
@@ -80,21 +98,27 @@ pub trait Store: Send + Sync + 'static {
         visit: u32,
     ) -> Result<ShardId, Error>;
 
-    /// Grants a shard in one transaction, or says why not. See [`GrantRequest`].
+    /// Grants a shard in one transaction, or says why not. See [`GrantRequest`]. A shard that was granted
+    /// [`ATTEMPTS`] times and never moved is cut in two, so that what stops it is found; one of at most [`ATOM`] targets
+    /// is quarantined.
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error>;
 
-    /// Extends a lease to `now + ttl` if `token` is the shard's current one and the campaign is running. Raises
-    /// its rate up to `want_rate`, as far as the campaign's cap has room; never lowers it. A lease that ended more
-    /// than `margin` ago cannot be renewed, though nobody took the shard over: its blocks and its rate may
-    /// be another's.
+    /// Extends a lease to `now + ttl` if `token` is the shard's current one and the campaign is running. Moves its
+    /// rate to `want_rate`: up as far as the caps have room, down at once, since its owner has slowed down before it asked. A
+    /// lease that ended more than `margin` ago cannot be renewed, though nobody took the shard over: its blocks
+    /// and its rate may be another's.
     async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error>;
 
-    /// Gives a lease back before its end; the cursor stays. Ignored where `token` is stale.
-    async fn release(&self, shard: ShardId, token: u64) -> Result<(), Error>;
+    /// Gives a lease back before its end; the cursor stays. `failed` says that the shard itself is to blame: otherwise the
+    /// grant does not count as an attempt. Ignored if `token` is stale.
+    async fn release(&self, shard: ShardId, token: u64, failed: bool) -> Result<(), Error>;
 
-    /// Ends every lease at once. Only for a store that one process owns, whose leases died with its
-    /// predecessor.
-    async fn end_all_leases(&self) -> Result<(), Error>;
+    /// Notes why a worker gave a lease back, in place of what it said before. Shown in [`Progress::troubles`].
+    async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
+
+    /// Ends the leases of every campaign that a single process drives. Only for a store that one process owns, whose
+    /// predecessor's workers died with it.
+    async fn end_local_leases(&self) -> Result<(), Error>;
 
     /// Stores a batch in one transaction: observations, findings judged from them, and the shard's progress.
     /// Progress moves only if the token is current and its `from` equals the stored cursor. Observations of a
@@ -110,22 +134,15 @@ pub trait Store: Send + Sync + 'static {
     /// is known. The earliest sighting of a nonce is kept. Returns the finding if it changed.
     async fn record_sighting(&self, sighting: &Sighting) -> Result<Option<Finding>, Error>;
 
-    /// Judges again every finding of the campaign that is not open although a sighting of one of its nonces is
-    /// recorded: a sighting and its observation may have been stored at the same moment.
-    async fn rejudge_sighted(&self, campaign: CampaignId) -> Result<Vec<Finding>, Error>;
-
-    /// The endpoints of the campaign's findings that are `unproven`, each once, sorted.
-    async fn unproven_endpoints(&self, campaign: CampaignId) -> Result<Vec<SocketAddr>, Error>;
+    /// Judges the findings of sightings that nobody judged: a process may die between storing the one and the other.
+    /// Returns the findings that changed.
+    async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
 
     /// Findings, sorted by (campaign, ip, port, probe), at most `query.limit` of them after `query.after`.
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
 
     /// A finding by its id, with the observations that it rests on.
     async fn finding(&self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
-
-    /// Records an authorization's id with the SHA-256 of its signed text. Fails with [`Error::Conflict`] where
-    /// the id was used for another text.
-    async fn register_authorization(&self, id: &str, digest: [u8; 32]) -> Result<(), Error>;
 
     /// Appends to the audit log, chained by hash to the entry before.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), Error>;
@@ -144,6 +161,88 @@ pub trait Store: Send + Sync + 'static {
 
     /// The workers that were seen at `since` or later, sorted by vantage and name.
     async fn workers(&self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;
+
+    /// Ends every connection. A SQLite store is then one file that can be copied. What is asked afterwards fails.
+    async fn close(&self) -> Result<(), Error>;
+}
+
+/// Grants of a shard that never moved, after which it is cut or quarantined.
+pub const ATTEMPTS: u32 = 3;
+/// Targets of a shard that is not cut any more: as many as a /24 has on one port.
+pub const ATOM: u64 = 256;
+
+/// A campaign to record.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission<'a> {
+    /// The campaign.
+    pub campaign: &'a Campaign,
+    /// Ranges of permuted block indices, numbered from 0.
+    pub shards: &'a [Range<u64>],
+    /// What it runs under; none on loopback.
+    pub authorization: Option<&'a Registered>,
+    /// Its entry in the audit log.
+    pub audit: &'a AuditEntry,
+}
+
+/// An authorization, by name and content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its id.
+    pub id: String,
+    /// The SHA-256 of its signed text.
+    pub digest: [u8; 32],
+}
+
+/// A change of a campaign's state.
+#[derive(Debug, Clone, Copy)]
+pub struct Transition<'a> {
+    /// The campaign.
+    pub id: CampaignId,
+    /// The states that it may be in.
+    pub from: &'a [State],
+    /// The state that it gets.
+    pub to: State,
+    /// Why, if it ends incomplete.
+    pub cause: Option<&'a str>,
+    /// The entry in the audit log.
+    pub audit: &'a AuditEntry,
+}
+
+/// A campaign that is to go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumption<'a> {
+    /// The campaign.
+    pub id: CampaignId,
+    /// An authorization in place of the one that it had, which covers its spec.
+    pub authorization: Option<(&'a SignedAuthorization, &'a Registered)>,
+    /// The entry in the audit log.
+    pub audit: &'a AuditEntry,
+}
+
+/// Why a worker gave a lease back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The campaign.
+    pub campaign: CampaignId,
+    /// The worker's identity.
+    pub worker: String,
+    /// Where it stands.
+    pub vantage: String,
+    /// What it said.
+    pub cause: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Most new connections a second that live leases may have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Of the campaign.
+    pub campaign: u32,
+    /// Of every campaign under the same authorization; none without one.
+    pub authorization: Option<u32>,
+    /// Of every campaign in the store; none where the site has no limit.
+    pub site: Option<u32>,
 }
 
 /// A sign of life of a worker.
@@ -167,10 +266,12 @@ pub struct GrantRequest {
     /// The /24 and /64 prefixes that the shard touches. None of them may be in another live lease, of whatever
     /// campaign.
     pub blocks: Vec<IpNet>,
+    /// How many targets its blocks or endpoints have.
+    pub targets: u64,
     /// The rate that the shard could use, per second.
     pub want_rate: u32,
-    /// The campaign's cap: the sum over its live leases never exceeds it.
-    pub campaign_rate: u32,
+    /// The sums over live leases never exceed them.
+    pub caps: Caps,
     /// The time.
     pub now: Timestamp,
     /// How long the lease is valid.
@@ -186,21 +287,25 @@ pub enum Grant {
     Granted {
         /// Fencing token: larger than every token that this store issued before.
         token: u64,
-        /// The slot to go on from.
+        /// The target to go on from.
         cursor: u64,
+        /// One past the last target.
+        end: u64,
         /// The rate, at least 1 and at most what was wanted.
         rate: u32,
-        /// How often this shard was granted, this time included.
+        /// How often this shard was granted since it moved, this time included.
         attempt: u32,
     },
     /// One of its blocks is in another live lease: try later.
     BlocksBusy,
-    /// The campaign's rate is used up by live leases: try later.
+    /// A cap is used up by live leases: try later.
     NoRate,
     /// Another live lease holds it.
     Leased,
     /// It is closed, unknown, or its campaign is not running.
     NotOpen,
+    /// It never moved, however often it was granted, and was given up.
+    Quarantined,
 }
 
 /// A request to keep a lease.
@@ -210,10 +315,10 @@ pub struct Renewal {
     pub shard: ShardId,
     /// Its token.
     pub token: u64,
-    /// The rate that the shard could use.
+    /// The rate that the shard can use from now on; at least 1 is kept.
     pub want_rate: u32,
-    /// The campaign's cap.
-    pub campaign_rate: u32,
+    /// See [`GrantRequest::caps`].
+    pub caps: Caps,
     /// The time.
     pub now: Timestamp,
     /// How long the lease is valid from now.
@@ -247,6 +352,8 @@ pub struct Batch {
     pub observations: Vec<Observation>,
     /// How far the shard is, where it moved.
     pub progress: Option<Advance>,
+    /// Finished targets beyond the cursor.
+    pub ahead: u64,
     /// The time.
     pub now: Timestamp,
 }
@@ -260,9 +367,9 @@ pub struct Advance {
     pub to: u64,
     /// The outcomes of the slots in between.
     pub tally: Tally,
-    /// The number of targets in the whole shard, where this closes it. The shard closes only if the outcomes then
-    /// add up to it; otherwise [`Error::Incomplete`], and nothing is stored.
-    pub closes: Option<u64>,
+    /// True if this is the end of the shard. It closes only if the outcomes then add up to its targets; otherwise
+    /// [`Error::Incomplete`], and nothing is stored.
+    pub closes: bool,
 }
 
 /// What became of a [`Batch`].
@@ -279,12 +386,18 @@ pub struct Ingested {
 pub struct Progress {
     /// All shards, revisits included.
     pub shards: u64,
-    /// Closed ones.
+    /// Closed ones, quarantined ones included.
     pub closed: u64,
+    /// Those that were given up.
+    pub quarantined: u64,
     /// Those in live leases.
     pub leased: u64,
-    /// Outcomes so far.
+    /// Outcomes of the targets before the cursors.
     pub tally: Tally,
+    /// Finished targets beyond the cursors.
+    pub ahead: u64,
+    /// Endpoints with an open finding.
+    pub open_endpoints: u64,
     /// Findings by verdict.
     pub verdicts: Vec<(Verdict, u64)>,
     /// Sum of the live leases' rates.
@@ -295,6 +408,10 @@ pub struct Progress {
     pub awaiting_mail: u64,
     /// When the last batch of the campaign was stored.
     pub last_report_at: Option<Timestamp>,
+    /// Why it is incomplete.
+    pub cause: Option<String>,
+    /// Why workers gave leases back during the last minute.
+    pub troubles: Vec<Trouble>,
 }
 
 /// Which findings are wanted.

@@ -11,6 +11,17 @@ pub struct Options {
     pub wait: Duration,
     /// Most connections to PostgreSQL at a time; at least 1.
     pub connections: u32,
+    /// What may be done with it.
+    pub access: Access,
+}
+
+/// What may be done with a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everything. It is created if it is missing, and its tables are brought up to date.
+    Write,
+    /// It is read as it is, and nothing in it changes.
+    Read,
 }
 
 impl Default for Options {
@@ -18,33 +29,35 @@ impl Default for Options {
         Self {
             wait: Duration::from_secs(10),
             connections: 10,
+            access: Access::Write,
         }
     }
 }
 
 /// Opens the store that `url` names: `postgres://` or `postgresql://` for a PostgreSQL database, where everything is kept
-/// in the schema `ajar`; `sqlite:PATH` or a bare path for an SQLite file, which is created where it is missing.
-/// Brings its tables up to date. No message holds a password.
+/// in the schema `ajar`; `sqlite:PATH` or a bare path for an SQLite file. No message holds a password.
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Store>, Error> {
     match url.split_once("://") {
         Some(("postgres" | "postgresql", _)) => {
             Ok(Arc::new(Engine(Postgres::open(url, options).await?)))
         }
-        Some(("sqlite", path)) => open_file(path).await,
+        Some(("sqlite", path)) => open_file(path, options.access).await,
         // What comes after may hold a password.
         Some((scheme, _)) => Err(Error::Url {
             url: format!("{scheme}://…"),
         }),
-        None => open_file(url.strip_prefix("sqlite:").unwrap_or(url)).await,
+        None => open_file(url.strip_prefix("sqlite:").unwrap_or(url), options.access).await,
     }
 }
 
-async fn open_file(path: &str) -> Result<Arc<dyn Store>, Error> {
+async fn open_file(path: &str, access: Access) -> Result<Arc<dyn Store>, Error> {
     // SQLite would take these for a database that dies with its connection.
     if path.is_empty() || path == ":memory:" {
         return Err(Error::Url {
             url: path.to_owned(),
         });
     }
-    Ok(Arc::new(Engine(Sqlite::open(Path::new(path)).await?)))
+    Ok(Arc::new(Engine(
+        Sqlite::open(Path::new(path), access).await?,
+    )))
 }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use sqlx::{PgPool, Transaction, postgres::PgPoolOptions};
 
 use crate::{
-    Error, Options,
+    Access, Error, Options,
     rows::{Backend, Rows},
 };
 
@@ -33,21 +33,25 @@ mod lock {
 /// A PostgreSQL database.
 pub(crate) struct Postgres {
     pool: PgPool,
+    access: Access,
 }
 
 /// A PostgreSQL transaction.
 pub(crate) struct PostgresRows(Transaction<'static, sqlx::Postgres>);
 
 impl Postgres {
-    /// Opens a database, whose tables are made or brought up to date.
+    /// Opens a database, whose tables are made or brought up to date if it may be written.
     pub(crate) async fn open(url: &str, options: &Options) -> Result<Self, Error> {
-        let connect = setup::prepare(url, options.wait).await?;
+        let connect = setup::prepare(url, options).await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(QUEUE)
             .after_connect(|connection, _| Box::pin(setup::session(connection)))
             .connect_lazy_with(connect);
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            access: options.access,
+        })
     }
 }
 
@@ -59,12 +63,20 @@ impl Backend for Postgres {
     }
 
     async fn write(&self) -> Result<Box<dyn Rows>, Error> {
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+        let begin = match self.access {
+            Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            Access::Read => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+        };
         Ok(Box::new(PostgresRows(self.pool.begin_with(begin).await?)))
     }
 
     fn writes_overlap(&self) -> bool {
         true
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.pool.close().await;
+        Ok(())
     }
 }
 

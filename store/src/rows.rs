@@ -6,13 +6,13 @@
 use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
 use ajar_model::{
-    Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, ShardId, Sighting, Tally,
+    Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, ShardId, Sighting, Spec, Tally,
     Timestamp, campaign::State, lease::Work, proof::CanaryKey,
 };
 use async_trait::async_trait;
 use ipnet::IpNet;
 
-use crate::{AuditEntry, Error, FindingQuery, Progress, SeenWorker};
+use crate::{Admission, AuditEntry, Error, FindingQuery, Progress, SeenWorker, Trouble};
 
 /// A database.
 #[async_trait]
@@ -25,6 +25,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// True where two writes may run at the same time.
     fn writes_overlap(&self) -> bool;
+
+    /// Ends every connection.
+    async fn close(&self) -> Result<(), Error>;
 }
 
 /// A transaction.
@@ -38,16 +41,31 @@ pub(crate) trait Rows: CampaignRows + LeaseRows + FindingRows + RecordRows {
 #[async_trait]
 pub(crate) trait CampaignRows: Send {
     /// False where the id is taken; then nothing is written.
-    async fn insert_campaign(&mut self, campaign: &Campaign) -> Result<bool, Error>;
+    async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error>;
     async fn insert_shards(&mut self, id: CampaignId, shards: &[Range<u64>]) -> Result<(), Error>;
     async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error>;
     /// Newest first.
     async fn campaigns(&mut self) -> Result<Vec<Campaign>, Error>;
-    /// False where it is in none of `from`.
-    async fn set_state(&mut self, id: CampaignId, from: &[State], to: State)
-    -> Result<bool, Error>;
-    /// Holds the campaign's row against every other transaction that locks it.
+    /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
+    async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
+    /// The campaign's row is locked.
+    async fn put_state(
+        &mut self,
+        id: CampaignId,
+        state: State,
+        cause: Option<&str>,
+    ) -> Result<(), Error>;
+    /// The campaign's row is locked.
+    async fn put_authorization(
+        &mut self,
+        id: CampaignId,
+        spec: &Spec,
+        authorization: &str,
+    ) -> Result<(), Error>;
+    /// Holds the campaign's row against every other transaction that locks or shares it.
     async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error>;
+    /// Holds the campaign's state, together with others that share it.
+    async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error>;
     /// What the findings of a campaign are judged by.
     async fn bench(&mut self, id: CampaignId) -> Result<Option<Bench>, Error>;
     /// Adds a shard under the next free number, and says it. The campaign's row is locked.
@@ -57,10 +75,32 @@ pub(crate) trait CampaignRows: Send {
         endpoints: &str,
         visit: u32,
     ) -> Result<u64, Error>;
+    /// Adds a shard of the same blocks or endpoints that has the targets `from..to`, under the next free number. It counts
+    /// as granted once. The campaign's row is locked.
+    async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error>;
+    /// The endpoints, as JSON, of the revisits that are not closed.
+    async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error>;
+    /// Quarantined shards are open again, as if never granted.
+    async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error>;
+    async fn has_open_shard(&mut self, id: CampaignId) -> Result<bool, Error>;
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error>;
+    /// Reads neither findings nor observations.
     async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
-    /// Open shards of running campaigns whose lease ended at `cutoff` or before.
-    async fn unleased(&mut self, cutoff: Timestamp) -> Result<Vec<ShardId>, Error>;
+    /// Open shards, whose lease ended at `cutoff` or before, of running campaigns: of the one that is named, or of all that
+    /// no single process drives.
+    async fn unleased(
+        &mut self,
+        only: Option<CampaignId>,
+        cutoff: Timestamp,
+    ) -> Result<Vec<ShardId>, Error>;
+    /// Adds to the counts of one slot, in the order of their kinds.
+    async fn add_counts(
+        &mut self,
+        id: CampaignId,
+        slot: i64,
+        counts: &BTreeMap<&'static str, i64>,
+    ) -> Result<(), Error>;
+    async fn put_trouble(&mut self, trouble: &Trouble, horizon: Timestamp) -> Result<(), Error>;
 }
 
 /// Leases, tokens and the blocks that they hold.
@@ -68,6 +108,8 @@ pub(crate) trait CampaignRows: Send {
 pub(crate) trait LeaseRows: Send {
     /// Holds every other transaction back that grants or ends leases of several shards.
     async fn lock_site(&mut self) -> Result<(), Error>;
+    /// The same without waiting; false if another one holds it.
+    async fn try_lock_site(&mut self) -> Result<bool, Error>;
     /// Reads a shard and holds its row.
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error>;
     async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error>;
@@ -76,11 +118,12 @@ pub(crate) trait LeaseRows: Send {
         &mut self,
         blocks: &[IpNet],
     ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error>;
-    /// Sum of the campaign's rates in leases that end after `cutoff`.
-    async fn live_rate(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<u64, Error>;
+    /// Sums of the rates in leases that end after `cutoff`.
+    async fn live_rates(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<Rates, Error>;
     /// Ends a lease and gives its blocks free; its token stays current, so that a late report still counts.
     async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error>;
-    async fn end_all_leases(&mut self) -> Result<(), Error>;
+    /// Ends the leases of campaigns that a single process drives.
+    async fn end_local_leases(&mut self) -> Result<(), Error>;
     async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error>;
     /// A token above all before.
     async fn issue_token(
@@ -106,8 +149,15 @@ pub(crate) trait FindingRows: Send {
     /// Keeps the earlier one of two of the same nonce.
     async fn put_sighting(&mut self, sighting: &Sighting) -> Result<(), Error>;
     async fn keys_of_nonce(&mut self, nonce: Nonce) -> Result<Vec<(CampaignId, Key)>, Error>;
-    /// Sorted keys of findings that are not open although one of their nonces was sighted.
-    async fn sighted_keys(&mut self, id: CampaignId) -> Result<Vec<Key>, Error>;
+    /// Sighted nonces of known findings that were not judged since, at most so many.
+    async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error>;
+    async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error>;
+    /// Notes endpoints, which are sorted, as open; says how many were not before.
+    async fn put_open_endpoints(
+        &mut self,
+        id: CampaignId,
+        endpoints: &[(IpAddr, u16)],
+    ) -> Result<u64, Error>;
     /// Sorted, each once.
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error>;
     async fn findings(&mut self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
@@ -139,12 +189,28 @@ pub(crate) struct Bench {
     pub key: CanaryKey,
 }
 
+/// Sums of live rates: of a campaign, of every campaign under the same authorization, of the whole site.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rates {
+    pub campaign: u64,
+    pub authorization: u64,
+    pub site: u64,
+}
+
 /// A shard's progress and lease.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ShardRow {
+    /// Its targets are `from..to`; `to` is known from the first grant on.
+    pub from: u64,
+    pub to: Option<u64>,
     pub cursor: u64,
+    /// Finished targets beyond the cursor.
+    pub ahead: u64,
     pub tally: Tally,
     pub closed: bool,
+    /// Closed although not every target has its outcome.
+    pub quarantined: bool,
+    /// Grants since the cursor moved.
     pub attempt: u32,
     /// The token that may move the cursor.
     pub token: Option<u64>,
@@ -170,6 +236,7 @@ pub(crate) struct Held {
     pub row: i64,
     pub key: Key,
     pub finding: Option<Finding>,
+    pub awaits_mail: bool,
     /// By vantage point.
     pub observations: BTreeMap<String, Observation>,
 }

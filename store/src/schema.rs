@@ -11,18 +11,32 @@ use crate::Error;
 pub(crate) type Scripts = &'static [(i64, &'static str, &'static str)];
 
 /// See [`Scripts`].
-pub(crate) const SQLITE: Scripts = &[(
-    1,
-    "first",
-    include_str!("../migrations/sqlite/0001_first.sql"),
-)];
+pub(crate) const SQLITE: Scripts = &[
+    (
+        1,
+        "first",
+        include_str!("../migrations/sqlite/0001_first.sql"),
+    ),
+    (
+        2,
+        "campaign ends",
+        include_str!("../migrations/sqlite/0002_campaign_ends.sql"),
+    ),
+];
 
 /// See [`Scripts`].
-pub(crate) const POSTGRES: Scripts = &[(
-    1,
-    "first",
-    include_str!("../migrations/postgres/0001_first.sql"),
-)];
+pub(crate) const POSTGRES: Scripts = &[
+    (
+        1,
+        "first",
+        include_str!("../migrations/postgres/0001_first.sql"),
+    ),
+    (
+        2,
+        "campaign ends",
+        include_str!("../migrations/postgres/0002_campaign_ends.sql"),
+    ),
+];
 
 /// Runs the scripts that `table` does not list; `url` names the store in errors. The caller has begun a transaction and
 /// holds a lock.
@@ -63,6 +77,35 @@ pub(crate) async fn migrate<C: Migrate>(
         }
     }
     Ok(())
+}
+
+/// Fails unless every script was run, and no other: for a store that is only read.
+pub(crate) async fn check<C: Migrate>(
+    connection: &mut C,
+    scripts: Scripts,
+    table: &'static str,
+    url: &str,
+) -> Result<(), Error> {
+    let applied = connection.list_applied_migrations(table).await;
+    let applied = applied.map_err(|_| Error::NotOurs {
+        url: url.to_owned(),
+    })?;
+    let known = scripts.last().map_or(0, |script| script.0);
+    let found = applied.iter().map(|script| script.version).max();
+    match found.unwrap_or(0) {
+        found if found > known => Err(Error::Newer {
+            url: url.to_owned(),
+            found,
+            known,
+        }),
+        found if found < known => Err(Error::Unusable {
+            url: url.to_owned(),
+            cause: format!(
+                "its schema {found} is of an older ajar: run `ajar scan` or `ajar coordinator` on it once"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn failed(error: MigrateError) -> Error {

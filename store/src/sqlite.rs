@@ -24,7 +24,7 @@ use sqlx::{
 };
 
 use crate::{
-    Error,
+    Access, Error,
     rows::{Backend, Rows},
     schema, stored,
 };
@@ -55,15 +55,17 @@ pub(crate) struct Sqlite {
 pub(crate) struct SqliteRows(Transaction<'static, sqlx::Sqlite>);
 
 impl Sqlite {
-    /// Opens a file, which is created where it is missing.
-    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
-        create(path).map_err(|cause| Error::Unusable {
-            url: path.display().to_string(),
-            cause,
-        })?;
+    /// Opens a file, which is created if it is missing and may be written.
+    pub(crate) async fn open(path: &Path, access: Access) -> Result<Self, Error> {
+        if access == Access::Write {
+            create(path).map_err(|cause| Error::Unusable {
+                url: path.display().to_string(),
+                cause,
+            })?;
+        }
         let start = Instant::now();
         loop {
-            match Self::try_open(path).await {
+            match Self::try_open(path, access).await {
                 // Two processes that make one file's log at the same moment do not wait for each other.
                 Err(error) if code(&error) == Some(LOCKED) && start.elapsed() < BUSY => {
                     tokio::time::sleep(PAUSE).await;
@@ -73,12 +75,19 @@ impl Sqlite {
         }
     }
 
-    async fn try_open(path: &Path) -> Result<Self, Error> {
+    async fn try_open(path: &Path, access: Access) -> Result<Self, Error> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        look(&options, path).await?;
+        look(&options, path, access).await?;
+        if access == Access::Read {
+            let options = options.read_only(true);
+            return Ok(Self {
+                writer: pool(1).connect_lazy_with(options.clone()),
+                readers: pool(READERS).connect_lazy_with(options),
+            });
+        }
         let durable = options
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
@@ -103,6 +112,13 @@ impl Backend for Sqlite {
 
     fn writes_overlap(&self) -> bool {
         false
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        // The last connection to end writes the log back and removes it, unless it may only read.
+        self.readers.close().await;
+        self.writer.close().await;
+        Ok(())
     }
 }
 
@@ -148,9 +164,13 @@ fn create(path: &Path) -> Result<(), String> {
 }
 
 /// Fails before anything is changed: WAL mode alone would be written to a stranger's file.
-async fn look(options: &SqliteConnectOptions, path: &Path) -> Result<(), Error> {
+async fn look(options: &SqliteConnectOptions, path: &Path, access: Access) -> Result<(), Error> {
     let mut connection = options.clone().read_only(true).connect().await?;
     check_is_ours(&mut connection, path).await?;
+    if access == Access::Read {
+        let url = path.display().to_string();
+        schema::check(&mut connection, schema::SQLITE, MIGRATIONS, &url).await?;
+    }
     Ok(connection.close().await?)
 }
 

@@ -87,11 +87,11 @@ pub(crate) fn name(what: &'static str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A campaign's columns: id, spec, nonce key, state.
-pub(crate) type CampaignColumns = (String, String, Vec<u8>, String);
+/// A campaign's columns: id, spec, nonce key, state, local.
+pub(crate) type CampaignColumns = (String, String, Vec<u8>, String, bool);
 
 pub(crate) fn campaign(
-    (id, spec, key, state): CampaignColumns,
+    (id, spec, key, state, local): CampaignColumns,
     created_at: Timestamp,
 ) -> Result<Campaign, Error> {
     Ok(Campaign {
@@ -100,6 +100,7 @@ pub(crate) fn campaign(
         key: NonceKey(bytes("a campaign's key", &key)?),
         created_at,
         state: parsed("a campaign's state", &state)?,
+        local,
     })
 }
 
@@ -128,16 +129,19 @@ pub(crate) fn work(
     }
 }
 
-/// Columns that [`progress`] reads.
-pub(crate) const SUMS: usize = 11;
+/// Kinds of counts beside the verdicts.
+pub(crate) const AWAITS_MAIL: &str = "awaits_mail";
+pub(crate) const OPEN_ENDPOINTS: &str = "open_endpoints";
 
-/// A campaign's progress from the sums of its shards (all, closed, leased, the tally's six, rate, workers) and from its
-/// findings by verdict, with those among them that wait for mail.
-pub(crate) fn progress<R: Row>(
-    row: &R,
-    last_report_at: Option<Timestamp>,
-    verdicts: Vec<(String, i64, i64)>,
-) -> Result<Progress, Error>
+/// How long a worker's trouble is shown.
+pub(crate) const TROUBLE: Duration = Duration::from_secs(60);
+
+/// Columns that [`progress`] reads.
+pub(crate) const SUMS: usize = 13;
+
+/// A campaign's progress from the sums of its shards (all, closed, quarantined, leased, the tally's six, ahead, rate,
+/// workers) and from its counts by kind.
+pub(crate) fn progress<R: Row>(row: &R, counts: Vec<(String, i64)>) -> Result<Progress, Error>
 where
     usize: sqlx::ColumnIndex<R>,
     i64: for<'r> sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
@@ -149,6 +153,7 @@ where
     let [
         shards,
         closed,
+        quarantined,
         leased,
         answered,
         refused,
@@ -156,13 +161,16 @@ where
         unreachable,
         denied,
         failed,
+        ahead,
         rate,
         workers,
     ] = sums;
     let mut progress = Progress {
         shards,
         closed,
+        quarantined,
         leased,
+        ahead,
         tally: Tally {
             answered,
             refused,
@@ -173,16 +181,19 @@ where
         },
         rate,
         workers,
-        last_report_at,
         ..Progress::default()
     };
-    for (verdict, findings, awaiting_mail) in verdicts {
-        let verdict = parsed("a verdict", &verdict)?;
-        progress
-            .verdicts
-            .push((verdict, unsigned("a count", findings)?));
-        progress.awaiting_mail += unsigned::<u64>("a count", awaiting_mail)?;
+    for (kind, count) in counts {
+        let count = unsigned("a count", count)?;
+        match kind.as_str() {
+            AWAITS_MAIL => progress.awaiting_mail = count,
+            OPEN_ENDPOINTS => progress.open_endpoints = count,
+            verdict => progress
+                .verdicts
+                .push((parsed("a verdict", verdict)?, count)),
+        }
     }
+    progress.verdicts.retain(|(_, count)| *count > 0);
     progress.verdicts.sort_unstable();
     Ok(progress)
 }

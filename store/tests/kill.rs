@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ajar_model::Campaign;
 use ajar_store::{Batch, Options, open};
 use support::*;
 
@@ -18,7 +19,13 @@ const BATCHES: usize = 25;
 #[tokio::test]
 async fn acknowledged_batches_survive_kill_9() {
     for place in [sqlite().await, postgres().await] {
-        submit(&*place.store, 1, 1).await;
+        let local = Campaign {
+            local: true,
+            ..campaign(1)
+        };
+        create(&*place.store, &local, std::slice::from_ref(&(0..1)))
+            .await
+            .unwrap();
         let mut acknowledged = 0;
         for round in 1..=ROUNDS {
             acknowledged = run_until_killed(&place.url, BATCHES * round);
@@ -30,7 +37,7 @@ async fn acknowledged_batches_survive_kill_9() {
                 assert!(stored >= acknowledged, "{stored} of {acknowledged}");
                 assert!(stored <= acknowledged + 1, "{stored} of {acknowledged}");
             }
-            reopened.end_all_leases().await.unwrap();
+            reopened.end_local_leases().await.unwrap();
         }
         assert_eq!(acknowledged, (BATCHES * ROUNDS) as u64);
     }
@@ -72,7 +79,7 @@ async fn child_stores_batches() {
     for slot in done..done + 10_000 {
         let endpoint = format!("10.0.{}.{}:25", slot >> 8, slot & 255);
         let report = Batch {
-            progress: Some(advance(slot, slot + 1, None)),
+            progress: Some(advance(slot, slot + 1, false)),
             ..batch(
                 shard(1, 0),
                 token,

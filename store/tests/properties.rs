@@ -118,7 +118,10 @@ impl Workers {
             Step::Release { lease } => {
                 if !self.leases.is_empty() {
                     let lease = self.leases.remove(lease.index(self.leases.len()));
-                    store.release(lease.shard, lease.token).await.unwrap();
+                    store
+                        .release(lease.shard, lease.token, false)
+                        .await
+                        .unwrap();
                 }
             }
         }
@@ -158,14 +161,15 @@ impl Workers {
             shard: lease.shard,
             token: lease.token,
             want_rate,
-            campaign_rate: CAP,
+            caps: CAPS,
             now: at(self.now),
             ttl: TTL,
             margin: MARGIN,
         };
         match store.renew(&renewal).await.unwrap() {
             Renewed::Kept { rate } => {
-                assert!(rate >= lease.rate);
+                assert!(rate >= lease.rate.min(want_rate.max(1)));
+                assert!(rate <= lease.rate.max(want_rate.max(1)));
                 lease.rate = rate;
                 lease.until = self.now + TTL.as_secs() as i64;
             }

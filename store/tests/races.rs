@@ -78,11 +78,11 @@ async fn a_sighting_that_its_observation_missed_is_found_by_judging_again() {
              VALUES ('{nonce}', {received}, {ip}, '{body}')"
         );
         sql(&place.url, &insert).await.unwrap();
-        let judged = store.rejudge_sighted(shard.campaign).await.unwrap();
+        let judged = store.judge_sightings().await.unwrap();
         assert_eq!(judged.len(), 1);
         assert_eq!(judged[0].verdict, Verdict::Open);
         assert_eq!(judged[0].ip.to_string(), "10.0.0.2");
-        let again = store.rejudge_sighted(shard.campaign).await.unwrap();
+        let again = store.judge_sightings().await.unwrap();
         assert_eq!(again, []);
     }
 }

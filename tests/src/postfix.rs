@@ -100,6 +100,9 @@ fn main_cf(path: &Path, access: Access, domain: &str, canary: SocketAddr) -> Str
          relay_transport = error:this is a test\n\
          smtp_dns_support_level = disabled\n\
          smtp_host_lookup = native\n\
+         queue_run_delay = 1s\n\
+         minimal_backoff_time = 1s\n\
+         maximal_backoff_time = 2s\n\
          biff = no\n",
         canary.ip(),
         canary.port(),

@@ -208,6 +208,7 @@ fn a_scan_beyond_its_authorization_is_refused_and_says_what_is_beyond() {
     )
     .unwrap();
     refused(&ajar, &[], "altered");
+    fs::write(ajar.path().join("a.toml"), text).unwrap();
     fs::write(ajar.path().join("signers"), "# nobody\n").unwrap();
     refused(&ajar, &[], "not allowed");
     fs::remove_file(ajar.path().join("a.toml.sig")).unwrap();

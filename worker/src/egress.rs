@@ -19,9 +19,14 @@ use tokio::{
 };
 
 use crate::{
+    fault,
     fence::{Fence, Now},
     pacer::Pacer,
 };
+
+/// Connections that are tried before a target counts as silent. The kernel would send a SYN again after one second, past the
+/// pace: an attempt ends before that, and the next one waits for its turn.
+const ATTEMPTS: u32 = 2;
 
 /// What one lease may send, and how fast.
 #[derive(Debug)]
@@ -35,26 +40,26 @@ pub struct Egress {
 /// Why no connection was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The lease ended: nothing was sent, and somebody else will visit the target.
-    #[error("the lease has ended")]
-    Fenced,
+    /// The visit does not count, and the target is to be visited again.
+    #[error(transparent)]
+    Unvisited(#[from] Unvisited),
     /// The scope does not permit the address: nothing was sent.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Denied(Denied),
     /// The connection failed.
     #[error(transparent)]
-    Failed(#[from] io::Error),
+    Failed(io::Error),
 }
 
-impl Refusal {
-    /// What it means for the target; none where the target is still to be visited.
-    pub fn outcome(&self) -> Option<Outcome> {
-        match self {
-            Refusal::Fenced => None,
-            Refusal::Denied(_) => Some(Outcome::Denied),
-            Refusal::Failed(error) => Some(connect::outcome(error)),
-        }
-    }
+/// Why a target has no outcome although its visit began.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unvisited {
+    /// The lease or the authorization ended.
+    #[error("the lease has ended")]
+    Ended,
+    /// This machine failed.
+    #[error("{0}")]
+    Fault(String),
 }
 
 impl Egress {
@@ -74,18 +79,37 @@ impl Egress {
         self.open(endpoint).await
     }
 
-    /// Waits for the pace. One connection may follow, at once.
+    /// Waits for the pace. One attempt may follow, at once.
     pub async fn admit(&self, endpoint: SocketAddr) {
         let prefix = space::prefix_of(endpoint.ip());
         self.pacer.admit(prefix, fastrand::f64()).await;
     }
 
-    /// Opens a connection that was admitted, if lease and scope let it.
+    /// Opens a connection whose first attempt was admitted, if lease and scope let it.
     pub async fn open(&self, endpoint: SocketAddr) -> Result<TcpStream, Refusal> {
-        if !self.fence.is_open(Now::read()) {
-            return Err(Refusal::Fenced);
+        let mut attempt = 1;
+        loop {
+            match self.attempt(endpoint).await {
+                Err(Refusal::Failed(error))
+                    if connect::outcome(&error) == Outcome::Silent && attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                    self.admit(endpoint).await;
+                }
+                result => return result,
+            }
         }
-        self.scope.permits(endpoint, Timestamp::now())?;
+    }
+
+    async fn attempt(&self, endpoint: SocketAddr) -> Result<TcpStream, Refusal> {
+        if !self.fence.is_open(Now::read()) {
+            return Err(Unvisited::Ended.into());
+        }
+        match self.scope.permits(endpoint, Timestamp::now()) {
+            Ok(()) => {}
+            Err(Denied::Window) => return Err(Unvisited::Ended.into()),
+            Err(denied) => return Err(Refusal::Denied(denied)),
+        }
         let wait = self.patience.lock().expect("no holder panics").timeout();
         let started = Instant::now();
         #[expect(clippy::disallowed_methods, reason = "this is the egress")]
@@ -99,19 +123,37 @@ impl Egress {
             let mut patience = self.patience.lock().expect("no holder panics");
             patience.answered_after(started.elapsed());
         }
-        let stream = result?;
+        let stream = result.map_err(|error| match fault::of_this_machine(&error, endpoint) {
+            Some(cause) => Unvisited::Fault(cause).into(),
+            None => Refusal::Failed(error),
+        })?;
         // Conversations are short lines that wait for each other.
-        stream.set_nodelay(true)?;
+        stream.set_nodelay(true).map_err(Refusal::Failed)?;
         Ok(stream)
     }
 }
 
 /// Further connections to one endpoint, for its probes.
 pub struct EndpointDial<'a> {
-    /// Where they go out.
-    pub egress: &'a Egress,
-    /// The endpoint.
-    pub endpoint: SocketAddr,
+    egress: &'a Egress,
+    endpoint: SocketAddr,
+    unvisited: Mutex<Option<Unvisited>>,
+}
+
+impl<'a> EndpointDial<'a> {
+    /// Nothing was dialled.
+    pub fn new(egress: &'a Egress, endpoint: SocketAddr) -> Self {
+        Self {
+            egress,
+            endpoint,
+            unvisited: Mutex::default(),
+        }
+    }
+
+    /// Why the visit does not count, if one of its connections could not be made for a reason that is not the target's.
+    pub fn unvisited(self) -> Option<Unvisited> {
+        self.unvisited.into_inner().expect("no holder panics")
+    }
 }
 
 impl Dial for EndpointDial<'_> {
@@ -120,10 +162,13 @@ impl Dial for EndpointDial<'_> {
             match self.egress.connect(self.endpoint).await {
                 Ok(stream) => Ok(Box::new(stream) as BoxStream),
                 Err(Refusal::Failed(error)) => Err(error),
-                Err(refusal) => Err(io::Error::new(
-                    io::ErrorKind::PermissionDenied,
-                    refusal.to_string(),
-                )),
+                Err(refusal) => {
+                    let text = refusal.to_string();
+                    if let Refusal::Unvisited(unvisited) = refusal {
+                        *self.unvisited.lock().expect("no holder panics") = Some(unvisited);
+                    }
+                    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+                }
             }
         }
         .boxed()

@@ -56,6 +56,14 @@ impl Fence {
             .is_some_and(|(boot, wall)| now.boot < boot && now.wall < wall)
     }
 
+    /// Waits for the end, whatever is done to either clock meanwhile.
+    pub async fn closed(&self) {
+        const LOOK: Duration = Duration::from_millis(200);
+        while self.is_open(Now::read()) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Duration, SystemTime)>> {
         self.0.lock().expect("no holder panics")
     }

@@ -1,23 +1,27 @@
 //! One lease, from its grant to its end: verified, run, renewed, reported, given back.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use ajar_model::{
-    Authorization, Lease, NonceKey, Scope, Spec, TargetSpace, Timestamp, authorization,
-    lease::Work, shard::ShardSpace,
+    Lease, NonceKey, Scope, Spec, TargetSpace, Timestamp,
+    authorization::{self, Authentic},
+    lease::Work,
+    shard::ShardSpace,
+    signers::AllowedSigners,
 };
 use ajar_proto::{convert, dial::Traced, trace, v1, v1::work_service_client::WorkServiceClient};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    Options, Worker,
+    Worker,
     crowd::Crowd,
     egress::Egress,
     fence::{Fence, Now},
-    pacer::Pacer,
+    pacer::Budget,
     report::{Delivery, Reporter},
-    shard::{self, Targets},
+    shard::{self, Context, Ran, Targets},
     visit::Visitor,
 };
 
@@ -25,57 +29,113 @@ use crate::{
 const MARGIN: Duration = Duration::from_secs(2);
 /// How often a lease is renewed, which is also how soon a stop takes effect.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How long a coordinator may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
-/// Why a lease was not run.
+/// Why a lease was not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The coordinator could not be asked.
+    /// The coordinator could not be asked, or refused.
     #[error("the coordinator does not answer: {}", .0.message())]
     Coordinator(#[from] tonic::Status),
     /// It sent what this worker cannot take.
     #[error("the coordinator sent a lease that cannot be run: {0}")]
-    Message(#[from] convert::Error),
-    /// It sent what the authorization does not cover. Nothing was sent to any target.
-    #[error("the lease was refused, and nothing was sent: {0}")]
+    Message(String),
+    /// What was asked for is not authorized, or not any more.
+    #[error("the lease was refused: {0}")]
     Unauthorized(String),
+    /// This machine failed.
+    #[error("this machine cannot open connections: {0}")]
+    Fault(String),
+    /// The results are not taken, or a visit was lost.
+    #[error("the shard could not be run: {0}")]
+    Broken(String),
+}
+
+impl From<convert::Error> for Error {
+    fn from(error: convert::Error) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+impl Error {
+    /// True if another worker would fare no better.
+    fn is_of_the_shard(&self) -> bool {
+        matches!(self, Error::Message(_) | Error::Broken(_))
+    }
 }
 
 impl Worker {
-    /// Runs a lease that was asked for at `sent`.
-    pub(crate) async fn run_lease(&self, lease: Lease, sent: Now) -> Result<(), Error> {
+    /// Runs a lease that was asked for at `sent`. `place` is given back once every target was started.
+    pub(crate) async fn run_lease(
+        &self,
+        lease: Lease,
+        sent: Now,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), Error> {
+        let ran = self.describe_and_run(&lease, sent, place).await;
+        if let Ok(Ended::Done) = ran {
+            return Ok(());
+        }
+        let error = ran.err();
+        let release = v1::ReleaseRequest {
+            shard: Some(lease.shard.into()),
+            token: lease.token,
+            failed: error.as_ref().is_some_and(Error::is_of_the_shard),
+            cause: error.as_ref().map(ToString::to_string).unwrap_or_default(),
+            worker: self.options.name.clone(),
+            vantage: self.options.vantage.clone(),
+        };
+        // Without an answer it ends by time.
+        if let Err(status) = in_time(self.control.clone().release(release)).await {
+            tracing::debug!(shard = %lease.shard, cause = status.message(), "a lease ends by time");
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    async fn describe_and_run(
+        &self,
+        lease: &Lease,
+        sent: Now,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Ended, Error> {
         let request = v1::DescribeRequest {
             campaign: lease.shard.campaign.to_string(),
         };
-        let campaign = self.control.clone().describe(request).await?.into_inner();
+        let campaign = in_time(self.control.clone().describe(request)).await?;
         let spec: Spec = convert::spec_in(campaign.spec)?;
         let key = convert::nonce_key_in(&campaign.nonce_key)?;
         let span = tracing::info_span!("shard", shard = %lease.shard, token = lease.token);
         if let Some(parent) = &spec.traceparent {
             trace::follow(&span, parent);
         }
-        self.run_shard(lease, sent, spec, key)
+        self.run_shard(lease, sent, place, spec, key)
             .instrument(span)
             .await
     }
 
     async fn run_shard(
         &self,
-        lease: Lease,
+        lease: &Lease,
         sent: Now,
+        place: OwnedSemaphorePermit,
         spec: Spec,
         key: NonceKey,
-    ) -> Result<(), Error> {
+    ) -> Result<Ended, Error> {
         let options = &self.options;
-        let authorization = verify(options, &spec)?;
-        let (targets, space) = targets(&lease, &spec)?;
+        let permission = Permission::new(&spec, options.allow_loopback, &options.signers)?;
+        let (targets, space) = targets(lease, &spec)?;
         let scope = Scope::new(
-            authorization.as_ref(),
+            permission.authentic.as_ref().map(|a| &a.authorization),
             space,
             &spec.exclude,
             &options.control_plane,
         );
         let fence = Arc::new(Fence::new(sent, lease.ttl.saturating_sub(MARGIN)));
-        let pacer = Arc::new(Pacer::new(lease.rate, spec.prefix_rate));
+        let pacer = self.pacer(lease.shard.campaign, &spec);
+        let budget = pacer.lease(Arc::clone(&fence), lease.rate);
+        let usable = targets.prefixes().saturating_mul(spec.prefix_rate.into());
+        let (wanted, want) = watch::channel(u32::try_from(usable).unwrap_or(u32::MAX));
         let visitor = Arc::new(Visitor {
             campaign: lease.shard.campaign,
             key,
@@ -92,47 +152,63 @@ impl Worker {
         let give_up = self.give_up.clone();
         let mut reporter = Reporter::new(&options.coordinator, lease.shard, lease.token, give_up);
         let stop = self.drain.child_token();
-        let renewing = renew(
-            self.control.clone(),
-            lease.clone(),
+        let keeper = Keeper {
+            client: self.control.clone(),
+            lease: lease.clone(),
             fence,
-            pacer,
-            stop.clone(),
-        );
-        let renewing = tokio::spawn(renewing);
-        let capacity = Arc::clone(&self.capacity);
-        let done = shard::run(
-            &targets,
-            lease.cursor,
+            budget,
+            want,
+            permission,
+        };
+        let keeping = tokio::spawn(keeper.keep(stop.clone()));
+        let context = Context {
             visitor,
-            capacity,
-            &mut reporter,
-            &stop,
-        )
-        .await;
+            capacity: Arc::clone(&self.capacity),
+            pacer,
+            reporter: &mut reporter,
+            // What remains are conversations: they need no part of the rate to themselves.
+            all_started: Box::new(move || {
+                drop(place);
+                wanted.send_replace(0);
+            }),
+        };
+        let ran = shard::run(&targets, lease.cursor..lease.end, context, &stop).await;
         // The lease is kept while results are on their way: they move its cursor.
         let delivery = reporter.finish().await;
-        renewing.abort();
-        if delivery != Delivery::Complete {
-            tracing::warn!(shard = %lease.shard, ?delivery, "the lease was lost before its results were stored");
-            return Ok(());
-        }
-        if done {
-            return Ok(());
-        }
-        let release = v1::ReleaseRequest {
-            shard: Some(lease.shard.into()),
-            token: lease.token,
+        let lost = match keeping.is_finished() {
+            true => keeping.await.unwrap_or(Lost::Ended),
+            false => {
+                keeping.abort();
+                Lost::Ended
+            }
         };
-        self.control.clone().release(release).await?;
-        Ok(())
+        match (delivery, ran, lost) {
+            (Delivery::Refused(cause), ..) => Err(Error::Broken(cause)),
+            (_, Ran::Fault(cause), _) => Err(Error::Fault(cause)),
+            (_, Ran::Broken(cause), _) => Err(Error::Broken(cause)),
+            (_, _, Lost::Unauthorized(cause)) => Err(Error::Unauthorized(cause)),
+            (Delivery::Complete, Ran::Done, Lost::Ended) => Ok(Ended::Done),
+            (Delivery::Stale | Delivery::Lost, ..) => {
+                tracing::warn!(shard = %lease.shard, "the lease was lost before its results were stored");
+                Ok(Ended::Early)
+            }
+            (Delivery::Complete, Ran::Stopped, Lost::Ended) => Ok(Ended::Early),
+        }
     }
 }
 
+/// How a lease ended with which nothing was wrong.
+enum Ended {
+    /// Its shard is closed.
+    Done,
+    /// It was stopped.
+    Early,
+}
+
 fn targets(lease: &Lease, spec: &Spec) -> Result<(Targets, TargetSpace), Error> {
-    let unauthorized = |cause: String| Error::Unauthorized(cause);
+    let message = |cause: String| Error::Message(cause);
     let space = TargetSpace::new(&spec.targets, &spec.exclude)
-        .map_err(|cause| unauthorized(cause.to_string()))?;
+        .map_err(|cause| message(cause.to_string()))?;
     let targets = match lease.work.clone() {
         Work::Sweep(blocks) if blocks.end <= space.blocks() => Targets::Space(ShardSpace::new(
             &space,
@@ -142,69 +218,144 @@ fn targets(lease: &Lease, spec: &Spec) -> Result<(Targets, TargetSpace), Error> 
         )),
         Work::Sweep(blocks) => {
             let cause = format!("blocks {blocks:?} of {}", space.blocks());
-            return Err(unauthorized(cause));
+            return Err(message(cause));
         }
         Work::Revisit { endpoints, .. } => Targets::List(endpoints),
     };
+    if lease.cursor > lease.end || lease.end > targets.len() {
+        let cause = format!(
+            "targets {} to {} of {}",
+            lease.cursor,
+            lease.end,
+            targets.len()
+        );
+        return Err(message(cause));
+    }
     Ok((targets, space))
 }
 
-/// Checks the signature and what it covers, at every lease: an authorization may have ended since.
-fn verify(options: &Options, spec: &Spec) -> Result<Option<Authorization>, Error> {
-    let refuse = |cause: String| Err(Error::Unauthorized(cause));
-    let Some(signed) = &spec.authorization else {
-        if !options.allow_loopback {
-            return refuse("it has no authorization".to_owned());
-        }
-        return match authorization::check_unsigned(spec) {
-            Ok(()) => Ok(None),
-            Err(cause) => refuse(cause.to_string()),
+/// What allows a lease to go on: asked before it starts, and at every renewal.
+struct Permission {
+    /// None on loopback.
+    authentic: Option<Authentic>,
+    signers: watch::Receiver<AllowedSigners>,
+}
+
+impl Permission {
+    /// Checks what the coordinator believes.
+    fn new(
+        spec: &Spec,
+        allow_loopback: bool,
+        signers: &watch::Receiver<AllowedSigners>,
+    ) -> Result<Self, Error> {
+        let refuse = |cause: String| Error::Unauthorized(cause);
+        let Some(signed) = &spec.authorization else {
+            if !allow_loopback {
+                return Err(refuse("it has no authorization".to_owned()));
+            }
+            authorization::check_unsigned(spec).map_err(|cause| refuse(cause.to_string()))?;
+            return Ok(Self {
+                authentic: None,
+                signers: signers.clone(),
+            });
         };
-    };
-    let verified = match signed.verify(&options.signers, Timestamp::now()) {
-        Ok(verified) => verified,
-        Err(cause) => return refuse(cause.to_string()),
-    };
-    match verified.authorization.covers(spec) {
-        Ok(()) => Ok(Some(verified.authorization)),
-        Err(cause) => refuse(cause.to_string()),
+        let authentic = signed
+            .authenticate()
+            .map_err(|cause| refuse(cause.to_string()))?;
+        let permission = Self {
+            authentic: Some(authentic),
+            signers: signers.clone(),
+        };
+        permission.check().map_err(refuse)?;
+        let authentic = permission.authentic.as_ref();
+        authentic
+            .map_or(Ok(()), |a| a.authorization.covers(spec))
+            .map_err(|cause| refuse(cause.to_string()))?;
+        Ok(permission)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let (signers, now) = (self.signers.borrow(), Timestamp::now());
+        let checked = self.authentic.as_ref().map(|a| a.check(&signers, now));
+        checked
+            .transpose()
+            .map(drop)
+            .map_err(|cause| cause.to_string())
     }
 }
 
-/// Keeps a lease until it is lost; then stops its shard.
-async fn renew(
-    mut client: WorkServiceClient<Traced>,
+/// Why a lease was lost.
+enum Lost {
+    /// It ended, or the coordinator did not keep it.
+    Ended,
+    /// It is not allowed any more.
+    Unauthorized(String),
+}
+
+/// Keeps a lease.
+struct Keeper {
+    client: WorkServiceClient<Traced>,
     lease: Lease,
     fence: Arc<Fence>,
-    pacer: Arc<Pacer>,
-    stop: CancellationToken,
-) {
-    let mut ttl = lease.ttl;
-    loop {
-        tokio::time::sleep(RENEWAL.min(ttl / 3)).await;
-        let sent = Now::read();
-        let request = v1::RenewRequest {
-            shard: Some(lease.shard.into()),
-            token: lease.token,
+    budget: Arc<Budget>,
+    /// The rate that the shard can use.
+    want: watch::Receiver<u32>,
+    permission: Permission,
+}
+
+impl Keeper {
+    /// Renews the lease until it is lost; then stops its shard, at the fence at the latest.
+    async fn keep(self, stop: CancellationToken) -> Lost {
+        let fence = Arc::clone(&self.fence);
+        let lost = tokio::select! {
+            lost = self.renew() => lost,
+            () = fence.closed() => Lost::Ended,
         };
-        match client.renew(request).await.map(tonic::Response::into_inner) {
-            Ok(renewed) if renewed.kept => {
-                ttl = convert::duration_in("ttl", renewed.ttl).unwrap_or(ttl);
-                fence.extend(sent, ttl.saturating_sub(MARGIN));
-                pacer.set_rate(renewed.rate).await;
+        fence.close();
+        stop.cancel();
+        lost
+    }
+
+    async fn renew(mut self) -> Lost {
+        let mut ttl = self.lease.ttl;
+        loop {
+            tokio::time::sleep(RENEWAL.min(ttl / 3)).await;
+            if let Err(cause) = self.permission.check() {
+                return Lost::Unauthorized(cause);
             }
-            Ok(_) => {
-                fence.close();
-                stop.cancel();
-                return;
-            }
-            Err(status) => {
-                tracing::warn!(cause = status.message(), "the lease could not be renewed");
-                if !fence.is_open(sent) {
-                    stop.cancel();
-                    return;
+            let want = (*self.want.borrow()).max(1);
+            // Slower before the coordinator hears of it, faster only afterwards.
+            self.budget.set_rate(self.budget.rate().min(want));
+            let sent = Now::read();
+            let request = v1::RenewRequest {
+                shard: Some(self.lease.shard.into()),
+                token: self.lease.token,
+                want_rate: want,
+            };
+            match in_time(self.client.renew(request)).await {
+                Ok(renewed) if renewed.kept => {
+                    ttl = convert::duration_in("ttl", renewed.ttl).unwrap_or(ttl);
+                    self.fence.extend(sent, ttl.saturating_sub(MARGIN));
+                    self.budget.set_rate(renewed.rate);
+                }
+                Ok(refused) => {
+                    tracing::info!(shard = %self.lease.shard, cause = refused.cause, "the lease ends");
+                    return Lost::Ended;
+                }
+                Err(status) => {
+                    tracing::debug!(cause = status.message(), "the lease could not be renewed");
                 }
             }
         }
+    }
+}
+
+/// An answer, or the status of a coordinator that is away.
+async fn in_time<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, tonic::Status> {
+    match tokio::time::timeout(ANSWER, call).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_) => Err(tonic::Status::unavailable("no answer in time")),
     }
 }

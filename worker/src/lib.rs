@@ -6,19 +6,30 @@
 //! Architecture invariant: `egress` is the only place that opens a socket to a target, and no other module names
 //! `tokio::net`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
 
-use ajar_model::{Lease, signers::AllowedSigners};
+use ajar_model::{CampaignId, Lease, Spec, signers::AllowedSigners};
 use ajar_proto::{
     dial::{Coordinator, Traced},
     v1::{self, work_service_client::WorkServiceClient},
 };
 use fence::Now;
-use tokio::{sync::Semaphore, task::JoinSet};
+use pacer::Pacer;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 mod crowd;
 mod egress;
+mod fault;
 mod fence;
 mod lease;
 mod pacer;
@@ -35,8 +46,8 @@ pub struct Options {
     pub name: String,
     /// Where it stands, in results.
     pub vantage: String,
-    /// Whose authorizations it accepts.
-    pub signers: AllowedSigners,
+    /// Whose authorizations it accepts, from one moment to the next.
+    pub signers: watch::Receiver<AllowedSigners>,
     /// True where loopback may be audited without an authorization: it is this very machine's operator who asks.
     pub allow_loopback: bool,
     /// Targets that are visited at the same time.
@@ -45,10 +56,14 @@ pub struct Options {
     pub control_plane: Vec<SocketAddr>,
 }
 
-/// Leases that a worker holds at the same time: the end of one overlaps with the middle of others.
-const LEASES: usize = 4;
+/// Leases that a worker holds at the same time and has not started every target of.
+const LEASES: usize = 64;
+/// Leases that it holds at all: slow conversations may outlast the start of many others.
+const ALL_LEASES: usize = 256;
 /// Pause after the coordinator had nothing, or did not answer.
 const PAUSE: Duration = Duration::from_millis(300);
+/// Longest pause after leases that this worker could not run.
+const LONG_PAUSE: Duration = Duration::from_secs(15);
 /// How long results may take to be stored after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -59,31 +74,33 @@ struct Worker {
     control: WorkServiceClient<Traced>,
     /// Places for visits.
     capacity: Arc<Semaphore>,
+    /// The limits of each campaign that it has a lease of.
+    pacers: Mutex<HashMap<CampaignId, Weak<Pacer>>>,
     /// No further target is visited.
     drain: CancellationToken,
     /// Results that could not be stored are given up.
     give_up: CancellationToken,
 }
 
+type Leases = JoinSet<Result<(), lease::Error>>;
+
 /// Works until `drain` is cancelled; then visits no further target, reports what was seen and gives its leases back.
 pub async fn run(options: Options, drain: CancellationToken) {
     let worker = Arc::new(Worker {
         control: options.coordinator.work(),
         capacity: Arc::new(Semaphore::new(options.capacity)),
+        pacers: Mutex::default(),
         give_up: CancellationToken::new(),
         drain,
         options,
     });
-    let mut leases = JoinSet::new();
+    let places = Arc::new(Semaphore::new(LEASES));
+    let mut leases = Leases::new();
+    let mut pause = Pause::new();
     while !worker.drain.is_cancelled() {
-        while leases.try_join_next().is_some() {}
-        if leases.len() >= LEASES {
-            tokio::select! {
-                _ = leases.join_next() => {}
-                () = worker.drain.cancelled() => {}
-            }
+        let Some(place) = worker.place(&places, &mut leases, &mut pause).await else {
             continue;
-        }
+        };
         let sent = Now::read();
         let asked = tokio::select! {
             asked = worker.ask() => asked,
@@ -91,29 +108,55 @@ pub async fn run(options: Options, drain: CancellationToken) {
         };
         match asked {
             Ok(Some(lease)) => {
+                pause.away = false;
                 let worker = Arc::clone(&worker);
-                leases.spawn(async move {
-                    if let Err(error) = worker.run_lease(lease, sent).await {
-                        tracing::error!(%error, "a lease ended early");
-                        worker.pause().await;
-                    }
-                });
+                leases.spawn(async move { worker.run_lease(lease, sent, place).await });
             }
-            Ok(None) => worker.pause().await,
-            Err(error) => {
-                tracing::warn!(%error, "no lease");
-                worker.pause().await;
+            Ok(None) => {
+                pause.away = false;
+                pause.briefly();
             }
+            Err(error) => pause.without_answer(&error),
         }
     }
     let ended = async { while leases.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("results could not be stored in time; their targets will be visited again");
         worker.give_up.cancel();
+        let _ = tokio::time::timeout(GRACE / 4, async {
+            while leases.join_next().await.is_some() {}
+        })
+        .await;
     }
 }
 
 impl Worker {
+    /// A place for one more lease, once this worker can use it. None if it should look again: a lease ended, or it drains.
+    async fn place(
+        &self,
+        places: &Arc<Semaphore>,
+        leases: &mut Leases,
+        pause: &mut Pause,
+    ) -> Option<OwnedSemaphorePermit> {
+        let usable = async {
+            pause.wait().await;
+            let place = Arc::clone(places).acquire_owned().await;
+            // Whoever has no room for another visit needs no further target.
+            let _room = self.capacity.acquire().await;
+            place.expect("never closed")
+        };
+        let may_take = leases.len() < ALL_LEASES;
+        tokio::select! {
+            biased;
+            () = self.drain.cancelled() => None,
+            Some(ended) = leases.join_next() => {
+                pause.after(&ended.unwrap_or_else(|error| Err(lease::Error::Broken(error.to_string()))));
+                None
+            }
+            place = usable, if may_take => Some(place),
+        }
+    }
+
     async fn ask(&self) -> Result<Option<Lease>, lease::Error> {
         let request = v1::LeaseRequest {
             worker: self.options.name.clone(),
@@ -121,13 +164,72 @@ impl Worker {
         };
         let response = self.control.clone().lease(request).await?.into_inner();
         let lease = response.lease.map(Lease::try_from);
-        lease.transpose().map_err(lease::Error::Message)
+        Ok(lease.transpose()?)
     }
 
-    async fn pause(&self) {
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = self.drain.cancelled() => {}
+    /// The limits of a campaign, which its leases share.
+    fn pacer(&self, campaign: CampaignId, spec: &Spec) -> Arc<Pacer> {
+        let mut pacers = self.pacers.lock().expect("no holder panics");
+        if let Some(pacer) = pacers.get(&campaign).and_then(Weak::upgrade) {
+            return pacer;
         }
+        pacers.retain(|_, pacer| pacer.strong_count() > 0);
+        let pacer = Arc::new(Pacer::new(spec.rate, spec.prefix_rate));
+        pacers.insert(campaign, Arc::downgrade(&pacer));
+        pacer
+    }
+}
+
+/// When a worker asks again, and what it says meanwhile: the same trouble is said once.
+#[derive(Debug)]
+struct Pause {
+    until: Instant,
+    next: Duration,
+    said: Option<String>,
+    away: bool,
+}
+
+impl Pause {
+    fn new() -> Self {
+        Self {
+            until: Instant::now(),
+            next: PAUSE,
+            said: None,
+            away: false,
+        }
+    }
+
+    async fn wait(&self) {
+        tokio::time::sleep_until(self.until).await;
+    }
+
+    /// Nothing was to be had.
+    fn briefly(&mut self) {
+        self.until = self.until.max(Instant::now() + PAUSE);
+    }
+
+    fn without_answer(&mut self, error: &lease::Error) {
+        if !std::mem::replace(&mut self.away, true) {
+            tracing::warn!(%error, "no lease is to be had; asking again until there is one");
+        }
+        self.briefly();
+    }
+
+    /// A lease that this worker cannot run is offered to it again: it leaves time for others, more each time.
+    fn after(&mut self, ended: &Result<(), lease::Error>) {
+        let Err(error) = ended else {
+            self.next = PAUSE;
+            if self.said.take().is_some() {
+                tracing::info!("leases can be run again");
+            }
+            return;
+        };
+        let trouble = error.to_string();
+        if self.said.as_ref() != Some(&trouble) {
+            tracing::error!(cause = trouble, "a lease could not be run");
+            self.said = Some(trouble);
+        }
+        self.until = Instant::now() + self.next;
+        self.next = (self.next * 2).min(LONG_PAUSE);
     }
 }

@@ -1,110 +1,209 @@
-//! When the next connection may be opened: a pure limit that is given the time, and the two limits of a lease.
+//! When the next connection may be opened: a pure limit that is given the time, and the limits of one campaign in this
+//! worker.
 //!
 //! The maths is the generic cell rate algorithm (ITU-T I.371), as in the crate `governor`: a limit is one
-//! theoretical arrival time. It starts at the time of its creation, so that there is no burst at the
-//! start, and what was not used is not saved up.
+//! theoretical arrival time. The first connection waits for its interval like every other, so that what follows another
+//! lease of the same network is no burst, and what was not used is not saved up.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex as SyncMutex},
+    sync::{
+        Arc, Mutex as SyncMutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use ipnet::IpNet;
 use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep_until},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, sleep_until},
 };
+
+use crate::fence::{Fence, Now};
 
 /// How far a limit may lag behind and catch up, so that late timers do not lower the rate. At a rate r, any window W
 /// holds at most r x (W + SLACK) + 1 connections.
 const SLACK: Duration = Duration::from_millis(20);
+/// How soon a changed rate is noticed by whoever waits for the next connection.
+const NOTICE: Duration = Duration::from_millis(200);
+/// Networks whose limits are remembered before those that were not used lately are forgotten.
+const REMEMBERED: usize = 4096;
 
 /// One limit, in connections a second.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
     interval: Duration,
-    next: Duration,
+    /// When the last connection would have been opened had every one gone as early as it may.
+    last: Duration,
 }
 
 impl Limit {
-    /// At most `rate` a second (at least 1) from `now`, a time since any fixed point.
+    /// At most `rate` a second (at least 1) after `now`, a time since any fixed point.
     pub fn new(rate: u32, now: Duration) -> Self {
         Self {
-            interval: Duration::from_secs(1) / rate.max(1),
-            next: now,
+            interval: interval(rate),
+            last: now,
         }
     }
 
     /// When the next connection conforms.
     pub fn next(&self) -> Duration {
-        self.next
+        self.last + self.interval
     }
 
     /// Counts a connection that is opened at `now`, which must not be before [`Limit::next`].
     pub fn take(&mut self, now: Duration) {
-        self.next = self.next.max(now.saturating_sub(SLACK)) + self.interval;
+        self.last = self.next().max(now.saturating_sub(SLACK));
     }
 
-    /// Changes the rate for what comes after the next connection.
+    /// Changes the rate, for the next connection on.
     pub fn set_rate(&mut self, rate: u32) {
-        self.interval = Duration::from_secs(1) / rate.max(1);
+        self.interval = interval(rate);
     }
 }
 
-/// The limits of one lease: all of its connections, and those to each /24 or /64. Both hold at the moment at which
-/// a connection is let go, and whoever waits is served in order.
+fn interval(rate: u32) -> Duration {
+    Duration::from_secs(1) / rate.max(1)
+}
+
+/// The rate of one lease, which counts while its fence is open.
+#[derive(Debug)]
+pub struct Budget {
+    fence: Arc<Fence>,
+    rate: AtomicU32,
+}
+
+impl Budget {
+    /// New connections a second.
+    pub fn rate(&self) -> u32 {
+        self.rate.load(Ordering::Relaxed)
+    }
+
+    /// Changes it.
+    pub fn set_rate(&self, rate: u32) {
+        self.rate.store(rate, Ordering::Relaxed);
+    }
+}
+
+/// The limits of one campaign in this worker: the sum of its leases' rates, and the rate of each /24 or /64, which a
+/// later lease of the same network finds as an earlier one left it. Both hold at the moment at which a connection is
+/// let go, and whoever waits is served in order. No lock that a change of rate needs is held across a wait.
 #[derive(Debug)]
 pub struct Pacer {
     start: Instant,
-    all: Mutex<Limit>,
     prefix_rate: u32,
+    budgets: SyncMutex<Vec<Arc<Budget>>>,
+    all: SyncMutex<Option<Limit>>,
+    /// The queue of those who wait for `all`.
+    queue: Mutex<()>,
     prefixes: SyncMutex<HashMap<IpNet, Arc<Mutex<Limit>>>>,
+    turns: Arc<Semaphore>,
 }
 
 impl Pacer {
-    /// Limits in connections a second, both at least 1.
+    /// For a campaign with these limits in connections a second, both at least 1. Without a lease nothing is let go.
     pub fn new(rate: u32, prefix_rate: u32) -> Self {
+        // Enough to have one waiting for each network that the rate needs, and few enough that the further connections of
+        // running conversations, which wait in the same order, do not wait long.
+        let turns = (2 * rate / prefix_rate.max(1)).clamp(32, 4096);
         Self {
             start: Instant::now(),
-            all: Mutex::new(Limit::new(rate, Duration::ZERO)),
             prefix_rate,
+            budgets: SyncMutex::default(),
+            all: SyncMutex::default(),
+            queue: Mutex::default(),
             prefixes: SyncMutex::default(),
+            turns: Arc::new(Semaphore::new(turns as usize)),
         }
+    }
+
+    /// Adds the rate of a lease, until it is dropped.
+    pub fn lease(&self, fence: Arc<Fence>, rate: u32) -> Arc<Budget> {
+        let budget = Arc::new(Budget {
+            fence,
+            rate: AtomicU32::new(rate),
+        });
+        let mut budgets = self.budgets.lock().expect("no holder panics");
+        budgets.retain(|other| Arc::strong_count(other) > 1);
+        budgets.push(Arc::clone(&budget));
+        budget
+    }
+
+    /// A place among the visits that wait for their first connection.
+    pub async fn turn(&self) -> OwnedSemaphorePermit {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.expect("the semaphore is never closed")
     }
 
     /// Waits until one more connection to `prefix` may be opened. `jitter`, in 0..1, moves it within its own
     /// interval, so that connections have no common beat.
     pub async fn admit(&self, prefix: IpNet, jitter: f64) {
-        let limit = Arc::clone(
-            self.prefixes
-                .lock()
-                .expect("no holder panics")
-                .entry(prefix)
-                .or_insert_with(|| {
-                    Arc::new(Mutex::new(Limit::new(
-                        self.prefix_rate,
-                        self.start.elapsed(),
-                    )))
-                }),
-        );
+        let limit = self.limit_of(prefix);
         // One waiter of each prefix competes for the whole: a crowded prefix does not hold up the others.
         let mut prefix = limit.lock().await;
         sleep_until(self.start + prefix.next()).await;
         let interval = {
-            let mut all = self.all.lock().await;
-            sleep_until(self.start + all.next()).await;
-            all.take(self.start.elapsed());
-            all.interval
+            let _in_order = self.queue.lock().await;
+            self.take().await
         };
         prefix.take(self.start.elapsed());
         drop(prefix);
-        tokio::time::sleep(interval.mul_f64(jitter)).await;
+        sleep(interval.mul_f64(jitter)).await;
     }
 
-    /// Changes the rate of the lease.
-    pub async fn set_rate(&self, rate: u32) {
-        self.all.lock().await.set_rate(rate);
+    /// Waits for the whole, and says how long it then rests.
+    async fn take(&self) -> Duration {
+        loop {
+            let wait = match self.try_take() {
+                Ok(interval) => return interval,
+                Err(wait) => wait,
+            };
+            sleep(wait.min(NOTICE)).await;
+        }
+    }
+
+    fn try_take(&self) -> Result<Duration, Duration> {
+        let (rate, now) = (self.rate(), self.start.elapsed());
+        if rate == 0 {
+            return Err(NOTICE);
+        }
+        let mut all = self.all.lock().expect("no holder panics");
+        let all = all.get_or_insert_with(|| Limit::new(rate, now));
+        all.set_rate(rate);
+        match all.next().checked_sub(now) {
+            Some(wait) if !wait.is_zero() => Err(wait),
+            _ => {
+                all.take(now);
+                Ok(all.interval)
+            }
+        }
+    }
+
+    /// The sum of the leases whose fences are open.
+    fn rate(&self) -> u32 {
+        let now = Now::read();
+        let budgets = self.budgets.lock().expect("no holder panics");
+        let live = budgets
+            .iter()
+            .filter(|budget| Arc::strong_count(budget) > 1 && budget.fence.is_open(now));
+        live.map(|budget| budget.rate())
+            .fold(0, u32::saturating_add)
+    }
+
+    fn limit_of(&self, prefix: IpNet) -> Arc<Mutex<Limit>> {
+        let now = self.start.elapsed();
+        let mut prefixes = self.prefixes.lock().expect("no holder panics");
+        if prefixes.len() >= REMEMBERED && !prefixes.contains_key(&prefix) {
+            prefixes.retain(|_, limit| {
+                let idle = |limit: &Mutex<Limit>| limit.try_lock().is_ok_and(|l| l.next() <= now);
+                Arc::strong_count(limit) > 1 || !idle(limit)
+            });
+        }
+        let limit = prefixes
+            .entry(prefix)
+            .or_insert_with(|| Arc::new(Mutex::new(Limit::new(self.prefix_rate, now))));
+        Arc::clone(limit)
     }
 }
 
@@ -116,8 +215,20 @@ mod tests {
         format!("10.0.{n}.0/24").parse().unwrap()
     }
 
+    /// A pacer with one lease that has the whole rate.
+    fn pacer(rate: u32, prefix_rate: u32) -> (Pacer, Arc<Budget>) {
+        let pacer = Pacer::new(rate, prefix_rate);
+        let fence = Arc::new(Fence::new(Now::read(), Duration::from_secs(3600)));
+        let budget = pacer.lease(fence, rate);
+        (pacer, budget)
+    }
+
     /// Lets `connections` go to the prefixes that `of` names, all waiting at once, and returns when each went.
-    async fn times(pacer: Pacer, connections: u32, of: impl Fn(u32) -> u32) -> Vec<Duration> {
+    async fn times(
+        (pacer, _budget): (Pacer, Arc<Budget>),
+        connections: u32,
+        of: impl Fn(u32) -> u32,
+    ) -> Vec<Duration> {
         let (pacer, start) = (Arc::new(pacer), Instant::now());
         let mut waiting = tokio::task::JoinSet::new();
         for i in 0..connections {
@@ -142,7 +253,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_whole_rate_is_kept_from_the_first_second_on() {
-        let times = times(Pacer::new(500, 20), 2000, |i| i % 250).await;
+        let times = times(pacer(500, 20), 2000, |i| i % 250).await;
         assert!(
             most_in_a_second(&times) <= 500 + 11,
             "{}",
@@ -154,13 +265,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_prefix_has_its_own_limit() {
-        let times = times(Pacer::new(1000, 20), 200, |_| 1).await;
+        let times = times(pacer(1000, 20), 200, |_| 1).await;
         assert!(most_in_a_second(&times) <= 21);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_saved_up_while_idle() {
-        let pacer = Pacer::new(100, 100);
+        let pacer = pacer(100, 100);
         tokio::time::sleep(Duration::from_secs(60)).await;
         let times = times(pacer, 300, |_| 1).await;
         assert!(most_in_a_second(&times) <= 100 + 3);
@@ -168,11 +279,53 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_crowded_prefix_does_not_hold_up_the_others() {
-        let times = times(Pacer::new(1000, 1), 60, |i| i.saturating_sub(49)).await;
+        let times = times(pacer(1000, 1), 60, |i| i.saturating_sub(49)).await;
         let early = times
             .iter()
-            .filter(|&&t| t < Duration::from_millis(200))
+            .filter(|&&t| t < Duration::from_millis(1200))
             .count();
         assert_eq!(early, 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_connection_is_not_free() {
+        let times = times(pacer(2, 10), 3, |i| i).await;
+        assert!(times[0] >= Duration::from_millis(500), "{times:?}");
+        assert!(most_in_a_second(&times) <= 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_add_up_while_their_fences_are_open() {
+        let (pacer, first) = pacer(10, 1000);
+        let fence = Arc::new(Fence::new(Now::read(), Duration::from_secs(3600)));
+        let second = pacer.lease(Arc::clone(&fence), 30);
+        assert_eq!(pacer.rate(), 40);
+        second.set_rate(5);
+        assert_eq!(pacer.rate(), 15);
+        fence.close();
+        assert_eq!(pacer.rate(), 10);
+        drop(first);
+        assert_eq!(pacer.rate(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_rate_waits_for_nobody_and_reaches_who_waits() {
+        let (pacer, budget) = pacer(1, 1000);
+        let pacer = Arc::new(pacer);
+        let waiting = Arc::clone(&pacer);
+        let start = Instant::now();
+        let waiter = tokio::spawn(async move {
+            for _ in 0..100 {
+                waiting.admit(prefix(1), 0.0).await;
+            }
+        });
+        sleep(Duration::from_millis(100)).await;
+        budget.set_rate(100);
+        waiter.await.unwrap();
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }

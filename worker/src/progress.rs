@@ -22,6 +22,17 @@ pub struct Run {
     pub tally: Tally,
 }
 
+impl Run {
+    /// No target at all.
+    pub fn none(cursor: u64) -> Self {
+        Self {
+            from: cursor,
+            to: cursor,
+            tally: Tally::default(),
+        }
+    }
+}
+
 impl Progress {
     /// Everything before `cursor` is done.
     pub fn new(cursor: u64) -> Self {
@@ -29,6 +40,11 @@ impl Progress {
             cursor,
             outcomes: VecDeque::new(),
         }
+    }
+
+    /// How many targets beyond the cursor have their outcome.
+    pub fn ahead(&self) -> u64 {
+        self.outcomes.iter().flatten().count() as u64
     }
 
     /// How many targets lie between the cursor and the farthest finished one.
@@ -77,6 +93,7 @@ mod tests {
         progress.finish(11, Outcome::Silent);
         progress.finish(12, Outcome::Refused);
         assert_eq!(progress.advance(), None);
+        assert_eq!(progress.ahead(), 2);
         progress.finish(10, Outcome::Answered);
         let run = progress.advance().unwrap();
         assert_eq!((run.from, run.to, run.tally.total()), (10, 13, 3));

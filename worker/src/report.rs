@@ -27,14 +27,16 @@ pub struct Reporter {
 }
 
 /// How the reports of a lease ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// Everything is stored.
     Complete,
     /// The shard belongs to somebody else; what was observed is stored.
     Stale,
-    /// The coordinator was away to the end, or refused a batch.
+    /// The coordinator was away to the end.
     Lost,
+    /// The coordinator refused a batch, and would refuse it again.
+    Refused(String),
 }
 
 impl Reporter {
@@ -62,15 +64,21 @@ impl Reporter {
         }
     }
 
-    /// Hands a batch over; waits while too many are unacknowledged. False once nothing more is taken.
-    pub async fn send(
+    /// Waits until a batch may be handed over; none once nothing more is taken.
+    pub async fn ready(&self) -> Option<mpsc::OwnedPermit<v1::ReportRequest>> {
+        self.batches.clone().reserve_owned().await.ok()
+    }
+
+    /// A batch: what was observed, how far the cursor moves, and how many targets beyond it are finished.
+    pub fn batch(
         &mut self,
         observations: &[Observation],
         run: Option<Run>,
+        ahead: u64,
         closes: bool,
-    ) -> bool {
+    ) -> v1::ReportRequest {
         self.sequence += 1;
-        let batch = v1::ReportRequest {
+        v1::ReportRequest {
             sequence: self.sequence,
             shard: Some(self.shard.into()),
             token: self.token,
@@ -81,8 +89,8 @@ impl Reporter {
                 tally: Some(run.tally.into()),
                 closes,
             }),
-        };
-        self.batches.send(batch).await.is_ok()
+            ahead,
+        }
     }
 
     /// Waits until every batch is stored, or given up.
@@ -104,7 +112,7 @@ async fn deliver(
             Ok(()) => return delivery,
             Err(status) if is_final(&status) => {
                 tracing::error!(cause = status.message(), "the coordinator refused results");
-                return Delivery::Lost;
+                return Delivery::Refused(status.message().to_owned());
             }
             Err(status) => {
                 tracing::warn!(cause = status.message(), "results wait for the coordinator");

@@ -1,10 +1,16 @@
 //! One shard: its targets in order, paced, visited side by side, reported in batches.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use ajar_model::{Observation, shard::ShardSpace};
+use ajar_model::{Observation, shard::ShardSpace, space};
+use ajar_proto::v1;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -12,20 +18,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    progress::Progress,
+    egress::Unvisited,
+    pacer::Pacer,
+    progress::{Progress, Run},
     report::Reporter,
     visit::{Visited, Visitor},
 };
 
-/// Visits that may wait for the pace at the same time. Further connections of running conversations wait in
-/// the same order, and must not wait long.
-const TURNS: usize = 32;
 /// Finished targets that may lie ahead of the slowest one.
 const SPREAD: usize = 1 << 16;
 /// Observations of one batch: with their transcripts about 1 MiB.
 const BATCH: usize = 64;
 /// How long an observation waits for company.
 const LINGER: Duration = Duration::from_millis(200);
+/// How long the news waits that targets were finished beyond a cursor that stands still.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// The targets of a lease.
 pub enum Targets {
@@ -44,6 +51,17 @@ impl Targets {
         }
     }
 
+    /// How many /24 or /64 prefixes they are in, at most.
+    pub fn prefixes(&self) -> u64 {
+        match self {
+            Targets::Space(space) => space.prefixes().len() as u64,
+            Targets::List(list) => {
+                let prefixes = list.iter().map(|endpoint| space::prefix_of(endpoint.ip()));
+                prefixes.collect::<HashSet<_>>().len() as u64
+            }
+        }
+    }
+
     fn get(&self, number: u64) -> SocketAddr {
         match self {
             Targets::Space(space) => space.target(number),
@@ -52,50 +70,84 @@ impl Targets {
     }
 }
 
-/// Runs a shard from `cursor` on, until it is done or `stop` is asked for. What was begun is then dropped, and what was
-/// observed is reported. True where every target has its outcome.
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// Every target has its outcome.
+    Done,
+    /// It was stopped, or the lease ended.
+    Stopped,
+    /// This machine failed.
+    Fault(String),
+    /// Something broke that another attempt may not mend.
+    Broken(String),
+}
+
+/// What a run needs beside its targets.
+pub struct Context<'a> {
+    /// Who visits them.
+    pub visitor: Arc<Visitor>,
+    /// Places for visits, shared by all leases.
+    pub capacity: Arc<Semaphore>,
+    /// Where first connections wait.
+    pub pacer: Arc<Pacer>,
+    /// Where results go.
+    pub reporter: &'a mut Reporter,
+    /// Called once, when every target was started.
+    pub all_started: Box<dyn FnOnce() + Send>,
+}
+
+/// Visits the targets from `range.start` to before `range.end`, until all are done or `stop` is asked for. What was begun is
+/// then dropped, and what was observed is reported.
 pub async fn run(
     targets: &Targets,
-    cursor: u64,
-    visitor: Arc<Visitor>,
-    capacity: Arc<Semaphore>,
-    reporter: &mut Reporter,
+    range: std::ops::Range<u64>,
+    context: Context<'_>,
     stop: &CancellationToken,
-) -> bool {
-    let mut run = Run {
-        progress: Progress::new(cursor),
-        observations: Vec::new(),
-        flush_at: None,
-        total: targets.len(),
+) -> Ran {
+    let Context {
+        visitor,
+        capacity,
+        pacer,
         reporter,
-    };
-    let turns = Arc::new(Semaphore::new(TURNS));
-    let mut visits: JoinSet<(u64, Option<Visited>)> = JoinSet::new();
-    let mut next = cursor;
-    loop {
-        let may_start = next < run.total && run.progress.spread() < SPREAD;
+        all_started,
+    } = context;
+    let mut all_started = Some(all_started);
+    let mut results = Results::new(range.clone(), reporter);
+    let mut visits: JoinSet<(u64, Result<Visited, Unvisited>)> = JoinSet::new();
+    let mut next = range.start;
+    let ran = loop {
+        if results.is_done() {
+            break Ran::Done;
+        }
+        if next == range.end
+            && let Some(all_started) = all_started.take()
+        {
+            all_started();
+        }
+        // No credit, no probes: what was seen must be stored before more is looked at.
+        let may_start =
+            next < range.end && results.progress.spread() < SPREAD && results.outbox.is_empty();
         let places = async {
-            let turn = Arc::clone(&turns).acquire_owned().await;
+            let turn = pacer.turn().await;
             let place = Arc::clone(&capacity).acquire_owned().await;
-            (turn.expect("never closed"), place.expect("never closed"))
+            (turn, place.expect("never closed"))
         };
-        let flush_at = run.flush_at.unwrap_or_else(|| Instant::now() + LINGER);
+        let batch_at = results.batch_at.unwrap_or_else(|| Instant::now() + LINGER);
         tokio::select! {
             biased;
-            () = stop.cancelled() => break,
-            Some(visit) = visits.join_next() => {
-                // A lost visit leaves its shard open; it is granted again.
-                let Ok((number, visited)) = visit else { break };
-                let Some(visited) = visited else { break };
-                if !run.finish(number, visited).await {
-                    break;
-                }
+            () = stop.cancelled() => break Ran::Stopped,
+            permit = results.reporter.ready(), if !results.outbox.is_empty() => {
+                let Some(permit) = permit else { break Ran::Stopped };
+                results.send(permit);
             }
-            () = sleep_until(flush_at), if run.flush_at.is_some() => {
-                if !run.flush().await {
-                    break;
-                }
-            }
+            Some(visit) = visits.join_next() => match visit {
+                Ok((number, Ok(visited))) => results.finish(number, visited),
+                Ok((_, Err(Unvisited::Ended))) => break Ran::Stopped,
+                Ok((_, Err(Unvisited::Fault(cause)))) => break Ran::Fault(cause),
+                Err(error) => break Ran::Broken(format!("a visit was lost: {error}")),
+            },
+            () = sleep_until(batch_at), if results.batch_at.is_some() => results.pack(),
             (turn, place) = places, if may_start => {
                 let (visitor, number, endpoint) = (Arc::clone(&visitor), next, targets.get(next));
                 let visit = async move {
@@ -107,40 +159,83 @@ pub async fn run(
                 next += 1;
             }
         }
-        if run.progress.cursor() == run.total {
-            break;
-        }
-    }
+    };
     visits.shutdown().await;
-    run.flush().await && run.progress.cursor() == run.total
+    results.deliver().await;
+    ran
 }
 
-struct Run<'a> {
+/// What was seen, on its way to the reporter.
+struct Results<'a> {
     progress: Progress,
     observations: Vec<Observation>,
     /// When the oldest unreported result has waited long enough.
-    flush_at: Option<Instant>,
-    total: u64,
+    batch_at: Option<Instant>,
+    /// Batches that wait for credit.
+    outbox: VecDeque<v1::ReportRequest>,
+    end: u64,
     reporter: &'a mut Reporter,
 }
 
-impl Run<'_> {
-    /// False once nothing more can be reported.
-    async fn finish(&mut self, number: u64, visited: Visited) -> bool {
-        self.progress.finish(number, visited.outcome);
-        self.observations.extend(visited.observations);
-        self.flush_at.get_or_insert_with(|| Instant::now() + LINGER);
-        self.observations.len() < BATCH || self.flush().await
+impl<'a> Results<'a> {
+    fn new(range: std::ops::Range<u64>, reporter: &'a mut Reporter) -> Self {
+        Self {
+            progress: Progress::new(range.start),
+            observations: Vec::new(),
+            // A shard that was done when its last worker died still has to be closed.
+            batch_at: range.is_empty().then(Instant::now),
+            outbox: VecDeque::new(),
+            end: range.end,
+            reporter,
+        }
     }
 
-    async fn flush(&mut self) -> bool {
-        self.flush_at = None;
-        let run = self.progress.advance();
-        let closes = self.progress.cursor() == self.total;
-        if run.is_none() && self.observations.is_empty() {
-            return true;
+    fn is_done(&self) -> bool {
+        self.progress.cursor() == self.end && self.batch_at.is_none() && self.outbox.is_empty()
+    }
+
+    fn finish(&mut self, number: u64, visited: Visited) {
+        self.progress.finish(number, visited.outcome);
+        self.observations.extend(visited.observations);
+        // Where the cursor stands still, nobody needs to hear more than once a second that targets beyond it are done.
+        let moves = number == self.progress.cursor() || !self.observations.is_empty();
+        let wait = if moves { LINGER } else { STANDSTILL };
+        let at = Instant::now() + wait;
+        self.batch_at = Some(self.batch_at.map_or(at, |due| due.min(at)));
+        if self.observations.len() >= BATCH {
+            self.pack();
         }
+    }
+
+    /// Makes a batch of everything that is not reported.
+    fn pack(&mut self) {
+        self.batch_at = None;
+        let run = self.progress.advance();
+        let cursor = self.progress.cursor();
+        let closes = cursor == self.end;
+        let run = run.or_else(|| closes.then(|| Run::none(cursor)));
         let observations = std::mem::take(&mut self.observations);
-        self.reporter.send(&observations, run, closes).await
+        let ahead = self.progress.ahead();
+        let batch = self.reporter.batch(&observations, run, ahead, closes);
+        self.outbox.push_back(batch);
+    }
+
+    fn send(&mut self, permit: mpsc::OwnedPermit<v1::ReportRequest>) {
+        if let Some(batch) = self.outbox.pop_front() {
+            permit.send(batch);
+        }
+    }
+
+    /// Hands over what is left.
+    async fn deliver(mut self) {
+        if self.batch_at.is_some() {
+            self.pack();
+        }
+        while !self.outbox.is_empty() {
+            match self.reporter.ready().await {
+                Some(permit) => self.send(permit),
+                None => return,
+            }
+        }
     }
 }

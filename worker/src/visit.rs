@@ -6,12 +6,13 @@ use ajar_model::{
     CampaignId, Evidence, NonceKey, Observation, Outcome, ProbeId, Spec, Tier, Timestamp, space,
 };
 use ajar_probe::{BoxStream, Limits, Session};
+use ajar_sweep::connect;
 use futures::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     crowd::Crowd,
-    egress::{Egress, EndpointDial, Refusal},
+    egress::{Egress, EndpointDial, Refusal, Unvisited},
 };
 
 /// The probe of observations that say only that a connection was opened.
@@ -47,9 +48,13 @@ pub struct Visited {
 }
 
 impl Visitor {
-    /// Visits a target; none where the lease ended before it could be done. `turn` is given back as soon as the pace
-    /// has let the first connection go.
-    pub async fn visit(&self, endpoint: SocketAddr, turn: OwnedSemaphorePermit) -> Option<Visited> {
+    /// Visits a target, unless the lease ended or this machine failed before it was done. `turn` is given back as soon as
+    /// the pace has let the first connection go.
+    pub async fn visit(
+        &self,
+        endpoint: SocketAddr,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Visited, Unvisited> {
         let nothing = |outcome| Visited {
             outcome,
             observations: Vec::new(),
@@ -59,7 +64,7 @@ impl Visitor {
         drop(turn);
         let stream = match self.egress.open(endpoint).await {
             Ok(stream) => stream,
-            Err(refusal) => return refused(endpoint, &refusal).map(nothing),
+            Err(refusal) => return refused(endpoint, refusal).map(nothing),
         };
         let prefix = space::prefix_of(endpoint.ip());
         let (stream, _place) = match self.crowd.try_enter(prefix) {
@@ -70,33 +75,39 @@ impl Visitor {
                 let place = self.crowd.enter(prefix).await;
                 match self.egress.connect(endpoint).await {
                     Ok(stream) => (stream, place),
-                    Err(refusal) => return refused(endpoint, &refusal).map(nothing),
+                    Err(refusal) => return refused(endpoint, refusal).map(nothing),
                 }
             }
         };
-        let conversation = self.converse(endpoint, Box::new(stream));
-        match AssertUnwindSafe(conversation).catch_unwind().await {
-            Ok(evidence) => Some(Visited {
+        let dial = EndpointDial::new(&self.egress, endpoint);
+        let conversation = self.converse(endpoint, &dial, Box::new(stream));
+        let evidence = AssertUnwindSafe(conversation).catch_unwind().await;
+        if let Some(unvisited) = dial.unvisited() {
+            return Err(unvisited);
+        }
+        match evidence {
+            Ok(evidence) => Ok(Visited {
                 outcome: Outcome::Answered,
                 observations: self.observations(endpoint, started_at, evidence),
             }),
             Err(_) => {
                 tracing::error!("a probe panicked; the target counts as failed");
                 tracing::debug!(%endpoint, "the target whose probe panicked");
-                Some(nothing(Outcome::Failed))
+                Ok(nothing(Outcome::Failed))
             }
         }
     }
 
     #[tracing::instrument(name = "probe", skip_all, fields(endpoint = %endpoint))]
-    async fn converse(&self, endpoint: SocketAddr, stream: BoxStream) -> Vec<(ProbeId, Evidence)> {
+    async fn converse(
+        &self,
+        endpoint: SocketAddr,
+        dial: &EndpointDial<'_>,
+        stream: BoxStream,
+    ) -> Vec<(ProbeId, Evidence)> {
         if self.spec.tier == Tier::Connect {
             return vec![(DISCOVERED, Evidence::default())];
         }
-        let dial = EndpointDial {
-            egress: &self.egress,
-            endpoint,
-        };
         let session = Session {
             endpoint,
             campaign: self.campaign,
@@ -105,7 +116,7 @@ impl Visitor {
             canary: &self.spec.canary,
             tier: self.spec.tier,
             our_name: &self.our_name,
-            dial: &dial,
+            dial,
             limits: Limits::default(),
         };
         ajar_probe::examine(&session, stream, &self.spec.probes).await
@@ -134,16 +145,21 @@ impl Visitor {
     }
 }
 
-fn refused(endpoint: SocketAddr, refusal: &Refusal) -> Option<Outcome> {
-    let outcome = refusal.outcome();
-    match outcome {
-        Some(Outcome::Denied) => {
-            tracing::debug!(%endpoint, %refusal, "a target was denied, and nothing was sent");
+/// What a refused connection means for its target.
+fn refused(endpoint: SocketAddr, refusal: Refusal) -> Result<Outcome, Unvisited> {
+    let outcome = match refusal {
+        Refusal::Unvisited(unvisited) => return Err(unvisited),
+        Refusal::Denied(denied) => {
+            tracing::debug!(%endpoint, %denied, "a target was denied, and nothing was sent");
+            Outcome::Denied
         }
-        Some(Outcome::Failed) => {
-            tracing::warn!(%refusal, "this machine could not open a connection");
+        Refusal::Failed(error) => {
+            let outcome = connect::outcome(&error);
+            if outcome == Outcome::Failed {
+                tracing::warn!(%error, "a connection failed for a reason that is not understood");
+            }
+            outcome
         }
-        _ => {}
-    }
-    outcome
+    };
+    Ok(outcome)
 }

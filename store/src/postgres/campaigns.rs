@@ -1,44 +1,53 @@
 //! Campaigns and shards in PostgreSQL.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use ajar_model::{Campaign, CampaignId, ShardId, Timestamp, campaign::State, lease::Work};
+use ajar_model::{Campaign, CampaignId, ShardId, Spec, Timestamp, campaign::State, lease::Work};
 use async_trait::async_trait;
 use sqlx::Row;
 
 use super::{PostgresRows, at::At};
 use crate::{
-    Error, Progress,
+    Admission, Error, Progress, Trouble,
     rows::{Bench, CampaignRows},
     stored::{self, signed, unsigned},
 };
 
 const CAMPAIGN: &str =
-    "SELECT id, spec::text, nonce_key, state, created_at FROM ajar.campaigns WHERE id = $1";
-const CAMPAIGNS: &str = "SELECT id, spec::text, nonce_key, state, created_at FROM ajar.campaigns ORDER BY created_at DESC, id DESC";
+    "SELECT id, spec::text, nonce_key, state, local, created_at FROM ajar.campaigns WHERE id = $1";
+const CAMPAIGNS: &str = "SELECT id, spec::text, nonce_key, state, local, created_at FROM ajar.campaigns ORDER BY created_at DESC, id DESC";
 
 /// The columns of [`stored::progress`], then the last report.
 const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
-    count(*) FILTER (WHERE lease_until > $2), coalesce(sum(answered), 0)::bigint, \
-    coalesce(sum(refused), 0)::bigint, coalesce(sum(silent), 0)::bigint, \
-    coalesce(sum(unreachable), 0)::bigint, coalesce(sum(denied), 0)::bigint, \
-    coalesce(sum(failed), 0)::bigint, coalesce(sum(rate) FILTER (WHERE lease_until > $2), 0)::bigint, \
+    count(*) FILTER (WHERE quarantined), count(*) FILTER (WHERE lease_until > $2), \
+    coalesce(sum(answered), 0)::bigint, coalesce(sum(refused), 0)::bigint, \
+    coalesce(sum(silent), 0)::bigint, coalesce(sum(unreachable), 0)::bigint, \
+    coalesce(sum(denied), 0)::bigint, coalesce(sum(failed), 0)::bigint, \
+    coalesce(sum(ahead), 0)::bigint, \
+    coalesce(sum(rate) FILTER (WHERE lease_until > $2), 0)::bigint, \
     count(DISTINCT owner) FILTER (WHERE lease_until > $2), max(reported_at) \
     FROM ajar.shards WHERE campaign = $1";
+const COUNTS: &str =
+    "SELECT kind, sum(n)::bigint FROM ajar.counts WHERE campaign = $1 GROUP BY kind";
+const TROUBLES: &str = "SELECT worker, vantage, cause, at FROM ajar.troubles \
+    WHERE campaign = $1 AND at > $2 ORDER BY vantage, worker LIMIT 20";
 
-type CampaignRow = (String, String, Vec<u8>, String, At);
+type CampaignRow = (String, String, Vec<u8>, String, bool, At);
 
-fn campaign((id, spec, key, state, created_at): CampaignRow) -> Result<Campaign, Error> {
-    stored::campaign((id, spec, key, state), created_at.0)
+fn campaign((id, spec, key, state, local, created_at): CampaignRow) -> Result<Campaign, Error> {
+    stored::campaign((id, spec, key, state, local), created_at.0)
 }
 
 #[async_trait]
 impl CampaignRows for PostgresRows {
-    async fn insert_campaign(&mut self, campaign: &Campaign) -> Result<bool, Error> {
+    async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error> {
+        let campaign = admission.campaign;
+        let authorization = admission.authorization.map(|registered| &registered.id);
         let spec = stored::to_json("a campaign's spec", &campaign.spec)?;
         let done = sqlx::query(
-            "INSERT INTO ajar.campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state) \
-             VALUES ($1, $2::text::json, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO ajar.campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
+             authorization_id, local) \
+             VALUES ($1, $2::text::json, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         )
         .bind(campaign.id.to_string())
         .bind(spec)
@@ -47,6 +56,8 @@ impl CampaignRows for PostgresRows {
         .bind(campaign.key.0.as_slice())
         .bind(At(campaign.created_at))
         .bind(State::Running.as_str())
+        .bind(authorization)
+        .bind(campaign.local)
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -82,27 +93,65 @@ impl CampaignRows for PostgresRows {
         rows.into_iter().map(campaign).collect()
     }
 
-    async fn set_state(
+    async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM ajar.campaigns WHERE state IN ('running', 'settling') \
+             AND (id = $1 OR ($1 IS NULL AND NOT local)) ORDER BY id",
+        )
+        .bind(only.map(|id| id.to_string()))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let read = |id: &String| stored::parsed("a campaign's id", id);
+        ids.iter().map(read).collect()
+    }
+
+    async fn put_state(
         &mut self,
         id: CampaignId,
-        from: &[State],
-        to: State,
-    ) -> Result<bool, Error> {
-        let from: Vec<&str> = from.iter().map(|state| state.as_str()).collect();
-        let done =
-            sqlx::query("UPDATE ajar.campaigns SET state = $2 WHERE id = $1 AND state = ANY ($3)")
-                .bind(id.to_string())
-                .bind(to.as_str())
-                .bind(from)
-                .execute(&mut *self.0)
-                .await?;
-        Ok(done.rows_affected() == 1)
+        state: State,
+        cause: Option<&str>,
+    ) -> Result<(), Error> {
+        sqlx::query("UPDATE ajar.campaigns SET state = $2, cause = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(state.as_str())
+            .bind(cause)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn put_authorization(
+        &mut self,
+        id: CampaignId,
+        spec: &Spec,
+        authorization: &str,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE ajar.campaigns SET spec = $2::text::json, authorization_id = $3 WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .bind(stored::to_json("a campaign's spec", spec)?)
+        .bind(authorization)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
     }
 
     async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
         // Not FOR UPDATE: foreign keys to the campaign are checked meanwhile, by transactions that hold a shard.
         let state: Option<String> =
             sqlx::query_scalar("SELECT state FROM ajar.campaigns WHERE id = $1 FOR NO KEY UPDATE")
+                .bind(id.to_string())
+                .fetch_optional(&mut *self.0)
+                .await?;
+        state
+            .map(|state| stored::parsed("a campaign's state", &state))
+            .transpose()
+    }
+
+    async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
+        let state: Option<String> =
+            sqlx::query_scalar("SELECT state FROM ajar.campaigns WHERE id = $1 FOR SHARE")
                 .bind(id.to_string())
                 .fetch_optional(&mut *self.0)
                 .await?;
@@ -143,6 +192,55 @@ impl CampaignRows for PostgresRows {
         unsigned("a shard's number", number)
     }
 
+    async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO ajar.shards (campaign, number, first, past, endpoints, visit, \
+             cursor, from_target, to_target, attempt) \
+             SELECT campaign, (SELECT max(number) + 1 FROM ajar.shards WHERE campaign = $1), \
+             first, past, endpoints, visit, $3, $3, $4, 1 \
+             FROM ajar.shards WHERE campaign = $1 AND number = $2",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .bind(signed("a shard's targets", from)?)
+        .bind(signed("a shard's targets", to)?)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error> {
+        let endpoints = sqlx::query_scalar(
+            "SELECT endpoints::text FROM ajar.shards \
+             WHERE campaign = $1 AND NOT closed AND endpoints IS NOT NULL",
+        )
+        .bind(id.to_string())
+        .fetch_all(&mut *self.0)
+        .await?;
+        Ok(endpoints)
+    }
+
+    async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE ajar.shards SET closed = false, quarantined = false, attempt = 0 \
+             WHERE campaign = $1 AND quarantined",
+        )
+        .bind(id.to_string())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn has_open_shard(&mut self, id: CampaignId) -> Result<bool, Error> {
+        let open = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM ajar.shards WHERE campaign = $1 AND NOT closed)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(open)
+    }
+
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error> {
         type WorkRow = (Option<i64>, Option<i64>, Option<String>, Option<i64>);
         let row: Option<WorkRow> = sqlx::query_as(
@@ -165,24 +263,94 @@ impl CampaignRows for PostgresRows {
             .fetch_one(&mut *self.0)
             .await?;
         let last_report: Option<At> = row.try_get(stored::SUMS)?;
-        let verdicts = sqlx::query_as(
-            "SELECT verdict, count(*), count(*) FILTER (WHERE awaits_mail) FROM ajar.findings \
-             WHERE campaign = $1 AND verdict IS NOT NULL GROUP BY verdict",
-        )
-        .bind(id.to_string())
-        .fetch_all(&mut *self.0)
-        .await?;
-        stored::progress(&row, last_report.map(|at| at.0), verdicts)
+        let counts = sqlx::query_as(COUNTS)
+            .bind(id.to_string())
+            .fetch_all(&mut *self.0)
+            .await?;
+        let cause: Option<Option<String>> =
+            sqlx::query_scalar("SELECT cause FROM ajar.campaigns WHERE id = $1")
+                .bind(id.to_string())
+                .fetch_optional(&mut *self.0)
+                .await?;
+        let troubles: Vec<(String, String, String, At)> = sqlx::query_as(TROUBLES)
+            .bind(id.to_string())
+            .bind(At(stored::cutoff(now, stored::TROUBLE)))
+            .fetch_all(&mut *self.0)
+            .await?;
+        let troubles = troubles.into_iter().map(|(worker, vantage, cause, at)| {
+            Ok(Trouble {
+                campaign: id,
+                worker,
+                vantage,
+                cause,
+                at: at.0,
+            })
+        });
+        Ok(Progress {
+            last_report_at: last_report.map(|at| at.0),
+            cause: cause.flatten(),
+            troubles: troubles.collect::<Result<_, Error>>()?,
+            ..stored::progress(&row, counts)?
+        })
     }
 
-    async fn unleased(&mut self, cutoff: Timestamp) -> Result<Vec<ShardId>, Error> {
+    async fn add_counts(
+        &mut self,
+        id: CampaignId,
+        slot: i64,
+        counts: &BTreeMap<&'static str, i64>,
+    ) -> Result<(), Error> {
+        for (kind, change) in counts {
+            sqlx::query(
+                "INSERT INTO ajar.counts (campaign, slot, kind, n) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (campaign, slot, kind) DO UPDATE SET n = counts.n + excluded.n",
+            )
+            .bind(id.to_string())
+            .bind(slot)
+            .bind(*kind)
+            .bind(*change)
+            .execute(&mut *self.0)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn put_trouble(&mut self, trouble: &Trouble, horizon: Timestamp) -> Result<(), Error> {
+        sqlx::query("DELETE FROM ajar.troubles WHERE campaign = $1 AND at < $2")
+            .bind(trouble.campaign.to_string())
+            .bind(At(horizon))
+            .execute(&mut *self.0)
+            .await?;
+        sqlx::query(
+            "INSERT INTO ajar.troubles (campaign, worker, vantage, cause, at) \
+             VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (campaign, worker) DO UPDATE SET vantage = excluded.vantage, \
+             cause = excluded.cause, at = excluded.at",
+        )
+        .bind(trouble.campaign.to_string())
+        .bind(&trouble.worker)
+        .bind(&trouble.vantage)
+        .bind(&trouble.cause)
+        .bind(At(trouble.at))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn unleased(
+        &mut self,
+        only: Option<CampaignId>,
+        cutoff: Timestamp,
+    ) -> Result<Vec<ShardId>, Error> {
         let rows: Vec<(String, i64)> = sqlx::query_as(
             "SELECT s.campaign, s.number FROM ajar.shards s JOIN ajar.campaigns c ON c.id = s.campaign \
              WHERE c.state = 'running' AND NOT s.closed \
              AND (s.lease_until IS NULL OR s.lease_until <= $1) \
+             AND (c.id = $2 OR ($2 IS NULL AND NOT c.local)) \
              ORDER BY s.campaign, s.number",
         )
         .bind(At(cutoff))
+        .bind(only.map(|id| id.to_string()))
         .fetch_all(&mut *self.0)
         .await?;
         rows.into_iter()

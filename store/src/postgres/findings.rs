@@ -23,7 +23,7 @@ impl FindingRows for PostgresRows {
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
         self.insert_keys(id, keys).await?;
         let rows = sqlx::query(
-            "SELECT f.row, f.ip, f.port, f.probe, f.body::text FROM ajar.findings f \
+            "SELECT f.row, f.ip, f.port, f.probe, f.body::text, f.awaits_mail FROM ajar.findings f \
              JOIN unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
              ON f.ip = k.ip AND f.port = k.port AND f.probe = k.probe \
              WHERE f.campaign = $1 ORDER BY f.ip, f.port, f.probe FOR UPDATE OF f",
@@ -159,7 +159,8 @@ impl FindingRows for PostgresRows {
             "INSERT INTO ajar.sightings (nonce, received_at, egress_ip, body) \
              VALUES ($1, $2, $3, $4::text::json) \
              ON CONFLICT (nonce) DO UPDATE SET received_at = excluded.received_at, \
-             egress_ip = excluded.egress_ip, body = excluded.body \
+             egress_ip = excluded.egress_ip, body = excluded.body, \
+             judged = false \
              WHERE (excluded.received_at, excluded.egress_ip) \
              < (sightings.received_at, sightings.egress_ip)",
         )
@@ -188,16 +189,56 @@ impl FindingRows for PostgresRows {
             .collect()
     }
 
-    async fn sighted_keys(&mut self, id: CampaignId) -> Result<Vec<Key>, Error> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT f.ip, f.port, f.probe FROM ajar.sightings s \
-             JOIN ajar.nonces n ON n.nonce = s.nonce JOIN ajar.findings f ON f.row = n.finding \
-             WHERE f.campaign = $1 AND f.verdict <> 'open' ORDER BY f.ip, f.port, f.probe",
+    async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error> {
+        let nonces: Vec<String> = sqlx::query_scalar(
+            "SELECT s.nonce FROM ajar.sightings s WHERE NOT s.judged \
+             AND EXISTS (SELECT 1 FROM ajar.nonces n WHERE n.nonce = s.nonce) \
+             ORDER BY s.nonce LIMIT $1",
         )
-        .bind(id.to_string())
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.0)
         .await?;
-        rows.iter().map(|row| key(row, 0)).collect()
+        let read = |nonce: &String| stored::parsed("a nonce", nonce);
+        nonces.iter().map(read).collect()
+    }
+
+    async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error> {
+        sqlx::query("UPDATE ajar.sightings SET judged = true WHERE nonce = $1")
+            .bind(nonce.to_string())
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn put_open_endpoints(
+        &mut self,
+        id: CampaignId,
+        endpoints: &[(IpAddr, u16)],
+    ) -> Result<u64, Error> {
+        if endpoints.is_empty() {
+            return Ok(0);
+        }
+        let done = sqlx::query(
+            "INSERT INTO ajar.open_endpoints (campaign, ip, port) \
+             SELECT $1, ip, port FROM unnest($2::inet[], $3::int[]) AS e (ip, port) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(id.to_string())
+        .bind(
+            endpoints
+                .iter()
+                .map(|endpoint| endpoint.0)
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            endpoints
+                .iter()
+                .map(|endpoint| i32::from(endpoint.1))
+                .collect::<Vec<_>>(),
+        )
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected())
     }
 
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error> {
@@ -245,7 +286,7 @@ impl FindingRows for PostgresRows {
 
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error> {
         let row = sqlx::query(
-            "SELECT row, ip, port, probe, body::text FROM ajar.findings \
+            "SELECT row, ip, port, probe, body::text, awaits_mail FROM ajar.findings \
              WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
         )
         .bind(id)
@@ -310,7 +351,7 @@ impl PostgresRows {
     }
 }
 
-/// Columns: row, ip, port, probe, body.
+/// Columns: row, ip, port, probe, body, awaits_mail.
 fn held_row(row: &PgRow) -> Result<Held, Error> {
     let body: Option<&str> = row.try_get(4)?;
     Ok(Held {
@@ -319,6 +360,7 @@ fn held_row(row: &PgRow) -> Result<Held, Error> {
         finding: body
             .map(|body| stored::from_json("a finding", body))
             .transpose()?,
+        awaits_mail: row.try_get(5)?,
         observations: BTreeMap::new(),
     })
 }

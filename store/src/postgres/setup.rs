@@ -8,15 +8,15 @@ use std::{
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use super::lock;
-use crate::{Error, error::is_transient, schema};
+use crate::{Access, Error, Options, error::is_transient, schema};
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(500);
 const MIGRATIONS: &str = "ajar.migrations";
 
-/// Waits for the server, for at most `wait`, and makes the tables unless something else lives there. Returns how to
+/// Waits for the server, and makes the tables unless something else lives there or it may only be read. Returns how to
 /// connect.
-pub(super) async fn prepare(url: &str, wait: Duration) -> Result<PgConnectOptions, Error> {
+pub(super) async fn prepare(url: &str, how: &Options) -> Result<PgConnectOptions, Error> {
     let Ok(options) = PgConnectOptions::from_str(url) else {
         // What cannot be parsed cannot be shown either: the password may be anywhere in it.
         return Err(Error::Url {
@@ -28,8 +28,11 @@ pub(super) async fn prepare(url: &str, wait: Duration) -> Result<PgConnectOption
         None => options.application_name("ajar"),
     };
     let shown = shown(&options);
-    let mut connection = connect(&options, &shown, wait).await?;
-    let made = make(&mut connection, &shown).await;
+    let mut connection = connect(&options, &shown, how.wait).await?;
+    let made = match how.access {
+        Access::Write => make(&mut connection, &shown).await,
+        Access::Read => schema::check(&mut connection, schema::POSTGRES, MIGRATIONS, &shown).await,
+    };
     made.map_err(|error| match error {
         Error::Database(error) => explain(&error, shown),
         error => error,

@@ -1,42 +1,53 @@
 //! Campaigns and shards in SQLite.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use ajar_model::{Campaign, CampaignId, ShardId, Timestamp, campaign::State, lease::Work};
+use ajar_model::{Campaign, CampaignId, ShardId, Spec, Timestamp, campaign::State, lease::Work};
 use async_trait::async_trait;
-use sqlx::{QueryBuilder, Row};
+use sqlx::Row;
 
 use super::SqliteRows;
 use crate::{
-    Error, Progress,
+    Admission, Error, Progress, Trouble,
     rows::{Bench, CampaignRows},
     stored::{self, micros, signed, unsigned},
 };
 
-const CAMPAIGN: &str = "SELECT id, spec, nonce_key, state, created_at FROM campaigns WHERE id = $1";
-const CAMPAIGNS: &str = "SELECT id, spec, nonce_key, state, created_at FROM campaigns ORDER BY created_at DESC, id DESC";
+const CAMPAIGN: &str =
+    "SELECT id, spec, nonce_key, state, local, created_at FROM campaigns WHERE id = $1";
+const CAMPAIGNS: &str = "SELECT id, spec, nonce_key, state, local, created_at FROM campaigns ORDER BY created_at DESC, id DESC";
 
 /// The columns of [`stored::progress`], then the last report.
-const SUMS: &str = "SELECT count(*), coalesce(sum(closed), 0), coalesce(sum(lease_until > $2), 0), \
+const SUMS: &str = "SELECT count(*), coalesce(sum(closed), 0), coalesce(sum(quarantined), 0), \
+    coalesce(sum(lease_until > $2), 0), \
     coalesce(sum(answered), 0), coalesce(sum(refused), 0), coalesce(sum(silent), 0), \
     coalesce(sum(unreachable), 0), coalesce(sum(denied), 0), coalesce(sum(failed), 0), \
-    coalesce(sum(CASE WHEN lease_until > $2 THEN rate END), 0), \
+    coalesce(sum(ahead), 0), coalesce(sum(CASE WHEN lease_until > $2 THEN rate END), 0), \
     count(DISTINCT CASE WHEN lease_until > $2 THEN owner END), max(reported_at) \
     FROM shards WHERE campaign = $1";
+const COUNTS: &str = "SELECT kind, sum(n) FROM counts WHERE campaign = $1 GROUP BY kind";
+const TROUBLES: &str = "SELECT worker, vantage, cause, at FROM troubles \
+    WHERE campaign = $1 AND at > $2 ORDER BY vantage, worker LIMIT 20";
 
-type CampaignRow = (String, String, Vec<u8>, String, i64);
+type CampaignRow = (String, String, Vec<u8>, String, bool, i64);
 
-fn campaign((id, spec, key, state, created_at): CampaignRow) -> Result<Campaign, Error> {
-    stored::campaign((id, spec, key, state), stored::timestamp(created_at)?)
+fn campaign((id, spec, key, state, local, created_at): CampaignRow) -> Result<Campaign, Error> {
+    stored::campaign(
+        (id, spec, key, state, local),
+        stored::timestamp(created_at)?,
+    )
 }
 
 #[async_trait]
 impl CampaignRows for SqliteRows {
-    async fn insert_campaign(&mut self, campaign: &Campaign) -> Result<bool, Error> {
+    async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error> {
+        let campaign = admission.campaign;
+        let authorization = admission.authorization.map(|registered| &registered.id);
         let spec = stored::to_json("a campaign's spec", &campaign.spec)?;
         let done = sqlx::query(
-            "INSERT INTO campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
+             authorization_id, local) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         )
         .bind(campaign.id.to_string())
         .bind(spec)
@@ -45,6 +56,8 @@ impl CampaignRows for SqliteRows {
         .bind(campaign.key.0.as_slice())
         .bind(micros(campaign.created_at))
         .bind(State::Running.as_str())
+        .bind(authorization)
+        .bind(campaign.local)
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -78,25 +91,46 @@ impl CampaignRows for SqliteRows {
         rows.into_iter().map(campaign).collect()
     }
 
-    async fn set_state(
+    async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM campaigns WHERE state IN ('running', 'settling') \
+             AND (id = $1 OR ($1 IS NULL AND NOT local)) ORDER BY id",
+        )
+        .bind(only.map(|id| id.to_string()))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let read = |id: &String| stored::parsed("a campaign's id", id);
+        ids.iter().map(read).collect()
+    }
+
+    async fn put_state(
         &mut self,
         id: CampaignId,
-        from: &[State],
-        to: State,
-    ) -> Result<bool, Error> {
-        if from.is_empty() {
-            return Ok(false);
-        }
-        let mut query = QueryBuilder::new("UPDATE campaigns SET state = ");
-        query.push_bind(to.as_str()).push(" WHERE id = ");
-        query.push_bind(id.to_string()).push(" AND state IN (");
-        let mut states = query.separated(", ");
-        for state in from {
-            states.push_bind(state.as_str());
-        }
-        query.push(")");
-        let done = query.build().execute(&mut *self.0).await?;
-        Ok(done.rows_affected() == 1)
+        state: State,
+        cause: Option<&str>,
+    ) -> Result<(), Error> {
+        sqlx::query("UPDATE campaigns SET state = $2, cause = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(state.as_str())
+            .bind(cause)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn put_authorization(
+        &mut self,
+        id: CampaignId,
+        spec: &Spec,
+        authorization: &str,
+    ) -> Result<(), Error> {
+        sqlx::query("UPDATE campaigns SET spec = $2, authorization_id = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(stored::to_json("a campaign's spec", spec)?)
+            .bind(authorization)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
     }
 
     async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
@@ -107,6 +141,10 @@ impl CampaignRows for SqliteRows {
         state
             .map(|state| stored::parsed("a campaign's state", &state))
             .transpose()
+    }
+
+    async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
+        self.lock_campaign(id).await
     }
 
     async fn bench(&mut self, id: CampaignId) -> Result<Option<Bench>, Error> {
@@ -141,6 +179,55 @@ impl CampaignRows for SqliteRows {
         unsigned("a shard's number", number)
     }
 
+    async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO shards (campaign, number, first, past, endpoints, visit, \
+             cursor, from_target, to_target, attempt) \
+             SELECT campaign, (SELECT max(number) + 1 FROM shards WHERE campaign = $1), \
+             first, past, endpoints, visit, $3, $3, $4, 1 \
+             FROM shards WHERE campaign = $1 AND number = $2",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .bind(signed("a shard's targets", from)?)
+        .bind(signed("a shard's targets", to)?)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error> {
+        let endpoints = sqlx::query_scalar(
+            "SELECT endpoints FROM shards \
+             WHERE campaign = $1 AND NOT closed AND endpoints IS NOT NULL",
+        )
+        .bind(id.to_string())
+        .fetch_all(&mut *self.0)
+        .await?;
+        Ok(endpoints)
+    }
+
+    async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE shards SET closed = 0, quarantined = 0, attempt = 0 \
+             WHERE campaign = $1 AND quarantined",
+        )
+        .bind(id.to_string())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn has_open_shard(&mut self, id: CampaignId) -> Result<bool, Error> {
+        let open = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM shards WHERE campaign = $1 AND closed = 0)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(open)
+    }
+
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error> {
         type WorkRow = (Option<i64>, Option<i64>, Option<String>, Option<i64>);
         let row: Option<WorkRow> = sqlx::query_as(
@@ -163,25 +250,94 @@ impl CampaignRows for SqliteRows {
             .fetch_one(&mut *self.0)
             .await?;
         let last_report: Option<i64> = row.try_get(stored::SUMS)?;
-        let verdicts = sqlx::query_as(
-            "SELECT verdict, count(*), sum(awaits_mail) FROM findings \
-             WHERE campaign = $1 AND verdict IS NOT NULL GROUP BY verdict",
-        )
-        .bind(id.to_string())
-        .fetch_all(&mut *self.0)
-        .await?;
-        let last_report = last_report.map(stored::timestamp).transpose()?;
-        stored::progress(&row, last_report, verdicts)
+        let counts = sqlx::query_as(COUNTS)
+            .bind(id.to_string())
+            .fetch_all(&mut *self.0)
+            .await?;
+        let cause: Option<Option<String>> =
+            sqlx::query_scalar("SELECT cause FROM campaigns WHERE id = $1")
+                .bind(id.to_string())
+                .fetch_optional(&mut *self.0)
+                .await?;
+        let troubles: Vec<(String, String, String, i64)> = sqlx::query_as(TROUBLES)
+            .bind(id.to_string())
+            .bind(micros(stored::cutoff(now, stored::TROUBLE)))
+            .fetch_all(&mut *self.0)
+            .await?;
+        let troubles = troubles.into_iter().map(|(worker, vantage, cause, at)| {
+            Ok(Trouble {
+                campaign: id,
+                worker,
+                vantage,
+                cause,
+                at: stored::timestamp(at)?,
+            })
+        });
+        Ok(Progress {
+            last_report_at: last_report.map(stored::timestamp).transpose()?,
+            cause: cause.flatten(),
+            troubles: troubles.collect::<Result<_, Error>>()?,
+            ..stored::progress(&row, counts)?
+        })
     }
 
-    async fn unleased(&mut self, cutoff: Timestamp) -> Result<Vec<ShardId>, Error> {
+    async fn add_counts(
+        &mut self,
+        id: CampaignId,
+        slot: i64,
+        counts: &BTreeMap<&'static str, i64>,
+    ) -> Result<(), Error> {
+        for (kind, change) in counts {
+            sqlx::query(
+                "INSERT INTO counts (campaign, slot, kind, n) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (campaign, slot, kind) DO UPDATE SET n = counts.n + excluded.n",
+            )
+            .bind(id.to_string())
+            .bind(slot)
+            .bind(*kind)
+            .bind(*change)
+            .execute(&mut *self.0)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn put_trouble(&mut self, trouble: &Trouble, horizon: Timestamp) -> Result<(), Error> {
+        sqlx::query("DELETE FROM troubles WHERE campaign = $1 AND at < $2")
+            .bind(trouble.campaign.to_string())
+            .bind(micros(horizon))
+            .execute(&mut *self.0)
+            .await?;
+        sqlx::query(
+            "INSERT INTO troubles (campaign, worker, vantage, cause, at) \
+             VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (campaign, worker) DO UPDATE SET vantage = excluded.vantage, \
+             cause = excluded.cause, at = excluded.at",
+        )
+        .bind(trouble.campaign.to_string())
+        .bind(&trouble.worker)
+        .bind(&trouble.vantage)
+        .bind(&trouble.cause)
+        .bind(micros(trouble.at))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn unleased(
+        &mut self,
+        only: Option<CampaignId>,
+        cutoff: Timestamp,
+    ) -> Result<Vec<ShardId>, Error> {
         let rows: Vec<(String, i64)> = sqlx::query_as(
             "SELECT s.campaign, s.number FROM shards s JOIN campaigns c ON c.id = s.campaign \
              WHERE c.state = 'running' AND s.closed = 0 \
              AND (s.lease_until IS NULL OR s.lease_until <= $1) \
+             AND (c.id = $2 OR ($2 IS NULL AND NOT c.local)) \
              ORDER BY s.campaign, s.number",
         )
         .bind(micros(cutoff))
+        .bind(only.map(|id| id.to_string()))
         .fetch_all(&mut *self.0)
         .await?;
         rows.into_iter()

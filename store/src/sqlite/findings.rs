@@ -25,7 +25,7 @@ impl FindingRows for SqliteRows {
         for keys in keys.chunks(CHUNK) {
             self.insert_keys(id, keys).await?;
             let mut query = QueryBuilder::new(
-                "SELECT f.row, f.ip, f.port, f.probe, f.body FROM findings f JOIN (",
+                "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM findings f JOIN (",
             );
             query.push_values(keys, |mut row, key| {
                 row.push_bind(sortable(key.ip));
@@ -128,7 +128,8 @@ impl FindingRows for SqliteRows {
         sqlx::query(
             "INSERT INTO sightings (nonce, received_at, egress_ip, body) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (nonce) DO UPDATE SET received_at = excluded.received_at, \
-             egress_ip = excluded.egress_ip, body = excluded.body \
+             egress_ip = excluded.egress_ip, body = excluded.body, \
+             judged = 0 \
              WHERE (excluded.received_at, excluded.egress_ip) \
              < (sightings.received_at, sightings.egress_ip)",
         )
@@ -157,16 +158,44 @@ impl FindingRows for SqliteRows {
             .collect()
     }
 
-    async fn sighted_keys(&mut self, id: CampaignId) -> Result<Vec<Key>, Error> {
-        let rows = sqlx::query(
-            "SELECT DISTINCT f.ip, f.port, f.probe FROM sightings s \
-             JOIN nonces n ON n.nonce = s.nonce JOIN findings f ON f.row = n.finding \
-             WHERE f.campaign = $1 AND f.verdict <> 'open' ORDER BY f.ip, f.port, f.probe",
+    async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error> {
+        let nonces: Vec<String> = sqlx::query_scalar(
+            "SELECT s.nonce FROM sightings s WHERE s.judged = 0 \
+             AND EXISTS (SELECT 1 FROM nonces n WHERE n.nonce = s.nonce) \
+             ORDER BY s.nonce LIMIT $1",
         )
-        .bind(id.to_string())
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.0)
         .await?;
-        rows.iter().map(|row| key(row, 0)).collect()
+        let read = |nonce: &String| stored::parsed("a nonce", nonce);
+        nonces.iter().map(read).collect()
+    }
+
+    async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error> {
+        sqlx::query("UPDATE sightings SET judged = 1 WHERE nonce = $1")
+            .bind(nonce.to_string())
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn put_open_endpoints(
+        &mut self,
+        id: CampaignId,
+        endpoints: &[(IpAddr, u16)],
+    ) -> Result<u64, Error> {
+        let mut new = 0;
+        for endpoints in endpoints.chunks(CHUNK) {
+            let mut query = QueryBuilder::new("INSERT INTO open_endpoints (campaign, ip, port) ");
+            query.push_values(endpoints, |mut row, (ip, port)| {
+                row.push_bind(id.to_string());
+                row.push_bind(sortable(*ip));
+                row.push_bind(*port);
+            });
+            query.push(" ON CONFLICT DO NOTHING");
+            new += query.build().execute(&mut *self.0).await?.rows_affected();
+        }
+        Ok(new)
     }
 
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error> {
@@ -213,7 +242,7 @@ impl FindingRows for SqliteRows {
 
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error> {
         let row = sqlx::query(
-            "SELECT row, ip, port, probe, body FROM findings \
+            "SELECT row, ip, port, probe, body, awaits_mail FROM findings \
              WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
         )
         .bind(id)
@@ -274,7 +303,7 @@ impl SqliteRows {
     }
 }
 
-/// Columns: row, ip, port, probe, body.
+/// Columns: row, ip, port, probe, body, awaits_mail.
 fn held_row(row: &SqliteRow) -> Result<Held, Error> {
     let body: Option<&str> = row.try_get(4)?;
     Ok(Held {
@@ -283,6 +312,7 @@ fn held_row(row: &SqliteRow) -> Result<Held, Error> {
         finding: body
             .map(|body| stored::from_json("a finding", body))
             .transpose()?,
+        awaits_mail: row.try_get(5)?,
         observations: BTreeMap::new(),
     })
 }

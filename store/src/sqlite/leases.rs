@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row};
 use super::{CHUNK, SqliteRows};
 use crate::{
     Error,
-    rows::{LeaseRows, ShardRow},
+    rows::{LeaseRows, Rates, ShardRow},
     stored::{self, micros, signed, unsigned},
 };
 
@@ -18,10 +18,14 @@ impl LeaseRows for SqliteRows {
         Ok(())
     }
 
+    async fn try_lock_site(&mut self) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error> {
         let row = sqlx::query(
             "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
-             closed, token, owner, lease_until, reported_at \
+             closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead \
              FROM shards WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -35,7 +39,8 @@ impl LeaseRows for SqliteRows {
         sqlx::query(
             "UPDATE shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
              unreachable = $7, denied = $8, failed = $9, attempt = $10, rate = $11, closed = $12, \
-             token = $13, owner = $14, lease_until = $15, reported_at = $16 \
+             token = $13, owner = $14, lease_until = $15, reported_at = $16, \
+             to_target = $17, quarantined = $18, ahead = $19 \
              WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -54,6 +59,13 @@ impl LeaseRows for SqliteRows {
         .bind(&row.owner)
         .bind(row.lease_until.map(micros))
         .bind(row.reported_at.map(micros))
+        .bind(
+            row.to
+                .map(|to| signed("a shard's targets", to))
+                .transpose()?,
+        )
+        .bind(row.quarantined)
+        .bind(signed("a shard's targets", row.ahead)?)
         .execute(&mut *self.0)
         .await?;
         Ok(())
@@ -87,15 +99,23 @@ impl LeaseRows for SqliteRows {
         Ok(holders)
     }
 
-    async fn live_rate(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<u64, Error> {
-        let sum: i64 = sqlx::query_scalar(
-            "SELECT coalesce(sum(rate), 0) FROM shards WHERE campaign = $1 AND lease_until > $2",
+    async fn live_rates(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<Rates, Error> {
+        let (campaign, authorization, site): (i64, i64, i64) = sqlx::query_as(
+            "SELECT coalesce(sum(s.rate) FILTER (WHERE s.campaign = $1), 0), \
+             coalesce(sum(s.rate) FILTER (WHERE c.authorization_id = \
+             (SELECT authorization_id FROM campaigns WHERE id = $1)), 0), \
+             coalesce(sum(s.rate), 0) \
+             FROM shards s JOIN campaigns c ON c.id = s.campaign WHERE s.lease_until > $2",
         )
         .bind(id.to_string())
         .bind(micros(cutoff))
         .fetch_one(&mut *self.0)
         .await?;
-        unsigned("a sum of rates", sum)
+        Ok(Rates {
+            campaign: unsigned("a sum of rates", campaign)?,
+            authorization: unsigned("a sum of rates", authorization)?,
+            site: unsigned("a sum of rates", site)?,
+        })
     }
 
     async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error> {
@@ -114,11 +134,13 @@ impl LeaseRows for SqliteRows {
         Ok(())
     }
 
-    async fn end_all_leases(&mut self) -> Result<(), Error> {
+    async fn end_local_leases(&mut self) -> Result<(), Error> {
         for statement in [
-            "DELETE FROM lease_blocks",
+            "DELETE FROM lease_blocks \
+             WHERE campaign IN (SELECT id FROM campaigns WHERE local)",
             "UPDATE shards SET token = NULL, lease_until = NULL, rate = 0, owner = NULL \
-             WHERE token IS NOT NULL AND closed = 0",
+             WHERE token IS NOT NULL AND NOT closed \
+             AND campaign IN (SELECT id FROM campaigns WHERE local)",
         ] {
             sqlx::query(statement).execute(&mut *self.0).await?;
         }
@@ -184,6 +206,7 @@ fn shard_row(row: &sqlx::sqlite::SqliteRow) -> Result<ShardRow, Error> {
         micros.map(stored::timestamp).transpose()
     };
     let token: Option<i64> = row.try_get(10)?;
+    let to: Option<i64> = row.try_get(15)?;
     Ok(ShardRow {
         cursor: number(0)?,
         tally: Tally {
@@ -201,5 +224,9 @@ fn shard_row(row: &sqlx::sqlite::SqliteRow) -> Result<ShardRow, Error> {
         owner: row.try_get(11)?,
         lease_until: time(12)?,
         reported_at: time(13)?,
+        from: number(14)?,
+        to: to.map(|to| unsigned("a shard's targets", to)).transpose()?,
+        quarantined: row.try_get(16)?,
+        ahead: number(17)?,
     })
 }

@@ -1,5 +1,12 @@
-use ajar_model::{Tally, Verdict, campaign::State, lease::Work};
-use ajar_store::{Batch, Error, Progress};
+use std::time::Duration;
+
+use ajar_model::{
+    Campaign, CampaignId, SignedAuthorization, Tally, Verdict, campaign::State, lease::Work,
+};
+use ajar_store::{
+    AuditEntry, Batch, Error, Grant, GrantRequest, Progress, Registered, Renewal, Renewed,
+    Resumption, Store, Transition, Trouble,
+};
 
 use crate::support::*;
 
@@ -7,27 +14,22 @@ pub async fn a_campaign_is_created_once(place: &Place) {
     let store = &place.store;
     let wanted = campaign(1);
     assert_eq!(store.campaign(wanted.id).await.unwrap(), None);
-    store.create_campaign(&wanted, &[0..4, 4..7]).await.unwrap();
+    create(&**store, &wanted, &[0..4, 4..7]).await.unwrap();
     assert_eq!(
         store.campaign(wanted.id).await.unwrap(),
         Some(wanted.clone())
     );
-    assert!(
-        store
-            .transition(wanted.id, &[State::Running], State::Paused)
-            .await
-            .unwrap()
-    );
+    set_state(&**store, wanted.id, State::Paused).await;
     let mut again = wanted.clone();
     again.spec.traceparent = Some("00-another-trace-01".to_owned());
-    store.create_campaign(&again, &[0..9, 9..10]).await.unwrap();
+    create(&**store, &again, &[0..9, 9..10]).await.unwrap();
     assert_eq!(
         store.campaign(wanted.id).await.unwrap().unwrap().state,
         State::Paused
     );
     let mut other = campaign(1);
     other.spec.rate += 1;
-    let refused = store.create_campaign(&other, &[0..9, 9..10]).await;
+    let refused = create(&**store, &other, &[0..9, 9..10]).await;
     assert!(matches!(refused, Err(Error::Conflict { .. })));
     let work = |number| store.work(shard(1, number));
     assert_eq!(work(0).await.unwrap(), Some(Work::Sweep(0..4)));
@@ -57,14 +59,29 @@ pub async fn a_campaign_moves_only_from_a_named_state(place: &Place) {
         (&[State::Running], State::Paused, false),
         (&[State::Settling], State::Finished, true),
     ] {
-        assert_eq!(store.transition(id, from, to).await.unwrap(), moved);
+        let transition = Transition {
+            id,
+            from,
+            to,
+            cause: None,
+            audit: &entry("move"),
+        };
+        assert_eq!(store.transition(&transition).await.unwrap(), moved);
     }
     assert_eq!(
         store.campaign(id).await.unwrap().unwrap().state,
         State::Finished
     );
-    let unknown = store.transition(campaign_id(9), &State::ALL, State::Paused);
-    assert!(!unknown.await.unwrap());
+    let unknown = Transition {
+        id: campaign_id(9),
+        from: &State::ALL,
+        to: State::Paused,
+        cause: None,
+        audit: &entry("move"),
+    };
+    assert!(!store.transition(&unknown).await.unwrap());
+    // The submission, and each move that was made.
+    assert_eq!(store.audit_log().await.unwrap().len(), 3);
 }
 
 pub async fn revisits_follow_the_planned_shards(place: &Place) {
@@ -94,18 +111,15 @@ pub async fn revisits_follow_the_planned_shards(place: &Place) {
 pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
     let store = &place.store;
     let id = submit(&**store, 1, 4).await.campaign;
-    let closed = token(&**store, shard(1, 0), at(0)).await;
-    token(&**store, shard(1, 1), at(0)).await;
+    let closed = token_of(&**store, shard(1, 0), at(0), 3).await;
+    let open = token(&**store, shard(1, 1), at(0)).await;
     let mut other = request(shard(1, 2), at(0));
     other.owner = "worker-2".to_owned();
     store.grant(&other).await.unwrap();
     let tally = Tally {
-        answered: 3,
-        refused: 1,
+        answered: 1,
         silent: 2,
-        unreachable: 4,
-        denied: 5,
-        failed: 6,
+        ..Tally::default()
     };
     let report = Batch {
         observations: vec![
@@ -115,17 +129,24 @@ pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
         ],
         progress: Some(ajar_store::Advance {
             from: 0,
-            to: 21,
+            to: 3,
             tally,
-            closes: Some(21),
+            closes: true,
         }),
         now: at(7),
         ..batch(shard(1, 0), closed, vec![])
     };
     store.ingest(&report).await.unwrap();
+    let beyond = Batch {
+        ahead: 2,
+        now: at(6),
+        ..batch(shard(1, 1), open, vec![])
+    };
+    store.ingest(&beyond).await.unwrap();
     let expect = Progress {
         shards: 4,
         closed: 1,
+        ahead: 2,
         leased: 2,
         tally,
         verdicts: vec![(Verdict::Closed, 2), (Verdict::Unproven, 1)],
@@ -133,6 +154,7 @@ pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
         workers: 2,
         awaiting_mail: 1,
         last_report_at: Some(at(7)),
+        ..Progress::default()
     };
     assert_eq!(store.progress(id, at(1)).await.unwrap(), expect);
     let later = Progress {
@@ -153,18 +175,236 @@ pub async fn only_open_shards_of_running_campaigns_are_offered(place: &Place) {
     submit(&**store, 1, 3).await;
     submit(&**store, 2, 1).await;
     let paused = campaign_id(2);
-    store
-        .transition(paused, &[State::Running], State::Paused)
-        .await
-        .unwrap();
-    let closes = token(&**store, shard(1, 0), at(0)).await;
+    set_state(&**store, paused, State::Paused).await;
+    let closes = token_of(&**store, shard(1, 0), at(0), 3).await;
     let last = Batch {
-        progress: Some(advance(0, 3, Some(3))),
+        progress: Some(advance(0, 3, true)),
         ..batch(shard(1, 0), closes, vec![])
     };
     store.ingest(&last).await.unwrap();
     token(&**store, shard(1, 1), at(0)).await;
-    let offered = |seconds| store.unleased_shards(at(seconds), MARGIN);
+    let offered = |seconds| store.unleased_shards(None, at(seconds), MARGIN);
     assert_eq!(offered(34).await.unwrap(), [shard(1, 2)]);
     assert_eq!(offered(35).await.unwrap(), [shard(1, 1), shard(1, 2)]);
+}
+
+pub async fn a_local_campaign_is_offered_to_its_own_process_alone(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 1).await;
+    let local = Campaign {
+        local: true,
+        ..campaign(2)
+    };
+    create(&**store, &local, std::slice::from_ref(&(0..1)))
+        .await
+        .unwrap();
+    assert!(store.campaign(local.id).await.unwrap().unwrap().local);
+    let offered = |only| store.unleased_shards(only, at(0), MARGIN);
+    assert_eq!(offered(None).await.unwrap(), [shard(1, 0)]);
+    assert_eq!(offered(Some(local.id)).await.unwrap(), [shard(2, 0)]);
+    let active = |only| store.active_campaigns(only);
+    assert_eq!(active(None).await.unwrap(), [campaign_id(1)]);
+    assert_eq!(active(Some(local.id)).await.unwrap(), [local.id]);
+}
+
+fn resumption<'a>(id: CampaignId, audit: &'a AuditEntry) -> Resumption<'a> {
+    Resumption {
+        id,
+        authorization: None,
+        audit,
+    }
+}
+
+/// A campaign with one closed shard, whose only finding is a relay that accepted a mail.
+async fn closed(store: &dyn Store, number: u128) -> CampaignId {
+    let shard = submit(store, number, 1).await;
+    let token = token_of(store, shard, at(0), 3).await;
+    let seen = observation(number, "10.0.0.1:25", ACCEPTED);
+    let last = Batch {
+        progress: Some(advance(0, 3, true)),
+        ..batch(shard, token, vec![seen])
+    };
+    store.ingest(&last).await.unwrap();
+    shard.campaign
+}
+
+/// The same, waiting for its mail.
+async fn settled(store: &dyn Store) -> CampaignId {
+    let id = closed(store, 1).await;
+    let concluded = store.conclude(id, Duration::from_secs(60), at(30)).await;
+    assert_eq!(concluded.unwrap(), Some(State::Settling));
+    id
+}
+
+pub async fn a_campaign_ends_only_when_no_shard_is_open(place: &Place) {
+    let store = &place.store;
+    let settle = Duration::from_secs(60);
+    let id = settled(&**store).await;
+    let endpoint = "10.0.0.1:25".parse().unwrap();
+    let revisit = store.add_revisit(id, &[endpoint], 2).await.unwrap();
+    let conclude = |seconds| store.conclude(id, settle, at(seconds));
+    assert_eq!(conclude(500).await.unwrap(), Some(State::Settling));
+    set_state(&**store, id, State::Running).await;
+    let only = GrantRequest {
+        targets: 1,
+        ..request(revisit, at(500))
+    };
+    let Grant::Granted { token, .. } = store.grant(&only).await.unwrap() else {
+        panic!("not granted");
+    };
+    assert_eq!(conclude(500).await.unwrap(), Some(State::Running));
+    let last = Batch {
+        progress: Some(advance(0, 1, true)),
+        now: at(510),
+        ..batch(revisit, token, vec![])
+    };
+    store.ingest(&last).await.unwrap();
+    assert_eq!(conclude(569).await.unwrap(), Some(State::Settling));
+    assert_eq!(conclude(570).await.unwrap(), Some(State::Finished));
+    assert_eq!(conclude(9999).await.unwrap(), Some(State::Finished));
+    let unknown = store.conclude(campaign_id(9), settle, at(0)).await;
+    assert_eq!(unknown.unwrap(), None);
+}
+
+pub async fn resuming_repeats_unproven_endpoints_once(place: &Place) {
+    let store = &place.store;
+    let id = settled(&**store).await;
+    let audit = entry("resume");
+    let resume = async || store.resume(&resumption(id, &audit)).await.unwrap();
+    assert_eq!(resume().await, Some(State::Settling));
+    assert_eq!(resume().await, Some(State::Running));
+    set_state(&**store, id, State::Paused).await;
+    assert_eq!(resume().await, Some(State::Paused));
+    let expect = Work::Revisit {
+        endpoints: vec!["10.0.0.1:25".parse().unwrap()],
+        visit: 1,
+    };
+    assert_eq!(store.work(shard(1, 1)).await.unwrap(), Some(expect));
+    assert_eq!(store.work(shard(1, 2)).await.unwrap(), None);
+    for over in [State::Finished, State::Cancelled] {
+        set_state(&**store, id, over).await;
+        assert_eq!(resume().await, Some(over));
+        assert_eq!(store.campaign(id).await.unwrap().unwrap().state, over);
+    }
+    let unknown = resumption(campaign_id(9), &audit);
+    assert_eq!(store.resume(&unknown).await.unwrap(), None);
+}
+
+pub async fn resuming_beside_housekeeping_always_repeats(place: &Place) {
+    let store = &place.store;
+    let id = settled(&**store).await;
+    let housekeeping = tokio::spawn({
+        let store = store.clone();
+        async move {
+            // The settling time is over: it ends the campaign if it comes first.
+            for _ in 0..20 {
+                store.conclude(id, Duration::ZERO, at(31)).await.unwrap();
+            }
+        }
+    });
+    let audit = entry("resume");
+    let before = store.resume(&resumption(id, &audit)).await.unwrap();
+    housekeeping.await.unwrap();
+    let state = store.campaign(id).await.unwrap().unwrap().state;
+    let repeated = store.work(shard(1, 1)).await.unwrap().is_some();
+    match before {
+        Some(State::Settling) => assert_eq!((state, repeated), (State::Running, true)),
+        _ => assert_eq!((state, repeated), (State::Finished, false)),
+    }
+}
+
+pub async fn a_new_authorization_takes_the_place_of_the_old_one(place: &Place) {
+    let store = &place.store;
+    let id = submit(&**store, 1, 1).await.campaign;
+    set_state(&**store, id, State::Incomplete).await;
+    let signed = SignedAuthorization {
+        text: "tenant".to_owned(),
+        signature: "by somebody".to_owned(),
+    };
+    let registered = |id: &str, digest| Registered {
+        id: id.to_owned(),
+        digest: [digest; 32],
+    };
+    let (first, other) = (registered("A-1", 1), registered("A-1", 2));
+    let audit = entry("resume");
+    let resumption = |registered| Resumption {
+        authorization: Some((&signed, registered)),
+        ..resumption(id, &audit)
+    };
+    store.resume(&resumption(&first)).await.unwrap();
+    let stored = store.campaign(id).await.unwrap().unwrap();
+    assert_eq!(stored.spec.authorization.as_ref(), Some(&signed));
+    assert_eq!(stored.state, State::Running);
+    set_state(&**store, id, State::Paused).await;
+    let refused = store.resume(&resumption(&other)).await;
+    assert!(matches!(refused, Err(Error::Conflict { .. })));
+    let state = store.campaign(id).await.unwrap().unwrap().state;
+    assert_eq!(state, State::Paused);
+}
+
+/// Takes the tables of findings away: whatever reads them fails.
+async fn hide_findings(place: &Place) {
+    let schema = match place.url.starts_with("postgres") {
+        true => "ajar.",
+        false => "",
+    };
+    for table in ["findings", "observations"] {
+        sql(
+            &place.url,
+            &format!("ALTER TABLE {schema}{table} RENAME TO hidden_{table}"),
+        )
+        .await
+        .unwrap();
+    }
+}
+
+pub async fn leases_housekeeping_and_watching_read_no_findings(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 2).await;
+    let id = closed(&**store, 2).await;
+    hide_findings(place).await;
+    let token = token(&**store, shard(1, 1), at(40)).await;
+    let renewal = Renewal {
+        shard: shard(1, 1),
+        token,
+        want_rate: 60,
+        caps: CAPS,
+        now: at(41),
+        ttl: TTL,
+        margin: MARGIN,
+    };
+    assert_eq!(
+        store.renew(&renewal).await.unwrap(),
+        Renewed::Kept { rate: 60 }
+    );
+    store.release(shard(1, 1), token, false).await.unwrap();
+    let progress = store.progress(id, at(41)).await.unwrap();
+    assert_eq!(progress.verdicts, [(Verdict::Unproven, 1)]);
+    assert_eq!(progress.awaiting_mail, 1);
+    store.active_campaigns(None).await.unwrap();
+    store.unleased_shards(None, at(41), MARGIN).await.unwrap();
+    store.judge_sightings().await.unwrap();
+    let settle = Duration::from_secs(60);
+    let concluded = store.conclude(id, settle, at(42)).await.unwrap();
+    assert_eq!(concluded, Some(State::Settling));
+}
+
+pub async fn what_workers_complain_of_is_shown_for_a_minute(place: &Place) {
+    let store = &place.store;
+    let id = submit(&**store, 1, 1).await.campaign;
+    let trouble = |worker: &str, cause: &str, seconds| Trouble {
+        campaign: id,
+        worker: worker.to_owned(),
+        vantage: "local".to_owned(),
+        cause: cause.to_owned(),
+        at: at(seconds),
+    };
+    let (one, two) = (trouble("w-1", "again", 20), trouble("w-2", "no route", 50));
+    for trouble in [&trouble("w-1", "first", 10), &one, &two] {
+        store.note_trouble(trouble).await.unwrap();
+    }
+    let shown = async |seconds| store.progress(id, at(seconds)).await.unwrap().troubles;
+    assert_eq!(shown(60).await, [one, two.clone()]);
+    assert_eq!(shown(100).await, [two]);
+    assert_eq!(shown(200).await, []);
 }

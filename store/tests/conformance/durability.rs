@@ -8,7 +8,7 @@ pub async fn what_was_stored_outlasts_the_store(place: &Place) {
     let shard = submit(&**store, 1, 1).await;
     let first = token(&**store, shard, at(0)).await;
     let report = Batch {
-        progress: Some(advance(0, 5, None)),
+        progress: Some(advance(0, 5, false)),
         ..batch(shard, first, vec![observation(1, "10.0.0.1:25", ACCEPTED)])
     };
     store.ingest(&report).await.unwrap();
@@ -33,9 +33,11 @@ pub async fn what_was_stored_outlasts_the_store(place: &Place) {
         reopened.progress(shard.campaign, at(1)).await.unwrap(),
     );
     assert_eq!(before, after);
-    assert_eq!(reopened.audit_log().await.unwrap(), [entry]);
+    let log = reopened.audit_log().await.unwrap();
+    assert_eq!(log.last(), Some(&entry));
+    assert_eq!(log.len(), 2);
     let again = reopened.grant(&request(shard, at(60))).await.unwrap();
-    assert!(matches!(again, Grant::Granted { token, cursor: 5, attempt: 2, .. } if token > first));
+    assert!(matches!(again, Grant::Granted { token, cursor: 5, attempt: 1, .. } if token > first));
 }
 
 pub async fn times_are_kept_to_the_microsecond(place: &Place) {

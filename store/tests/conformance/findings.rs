@@ -1,5 +1,5 @@
-use ajar_model::{Finding, Verdict};
-use ajar_store::{FindingKey, FindingQuery};
+use ajar_model::{Finding, Verdict, campaign::State, lease::Work};
+use ajar_store::{FindingKey, FindingQuery, Resumption};
 
 use crate::support::*;
 
@@ -124,7 +124,7 @@ pub async fn a_finding_is_found_by_its_id(place: &Place) {
     assert_eq!(unknown, None);
 }
 
-pub async fn unproven_endpoints_are_listed_once_and_sorted(place: &Place) {
+pub async fn unproven_endpoints_are_repeated_once_and_sorted(place: &Place) {
     fill(place, 1).await;
     let store = &place.store;
     let again = token(&**store, shard(1, 0), at(60)).await;
@@ -134,9 +134,22 @@ pub async fn unproven_endpoints_are_listed_once_and_sorted(place: &Place) {
         .ingest(&batch(shard(1, 0), again, vec![other_probe]))
         .await
         .unwrap();
-    let unproven = store.unproven_endpoints(campaign_id(1)).await.unwrap();
+    let (id, audit) = (campaign_id(1), entry("resume"));
+    set_state(&**store, id, State::Paused).await;
+    let resumption = Resumption {
+        id,
+        authorization: None,
+        audit: &audit,
+    };
+    store.resume(&resumption).await.unwrap();
     let expect = ["200.0.0.1:25", "[::2]:25", "[2001:db8::1]:25"].map(|e| e.parse().unwrap());
-    assert_eq!(unproven, expect);
-    let other = store.unproven_endpoints(campaign_id(9)).await.unwrap();
-    assert_eq!(other, []);
+    let repeated = store.work(shard(1, 1)).await.unwrap();
+    let endpoints = expect.to_vec();
+    assert_eq!(
+        repeated,
+        Some(Work::Revisit {
+            endpoints,
+            visit: 1
+        })
+    );
 }

@@ -9,7 +9,7 @@ pub async fn a_batch_stores_observations_findings_and_progress(place: &Place) {
     let token = token(&**store, shard, at(0)).await;
     let seen = observation(1, "10.0.0.1:25", REFUSED);
     let report = Batch {
-        progress: Some(advance(0, 5, None)),
+        progress: Some(advance(0, 5, false)),
         ..batch(shard, token, vec![seen.clone()])
     };
     let ingested = store.ingest(&report).await.unwrap();
@@ -32,7 +32,7 @@ pub async fn a_batch_delivered_twice_changes_nothing(place: &Place) {
     let shard = submit(&**store, 1, 1).await;
     let token = token(&**store, shard, at(0)).await;
     let report = Batch {
-        progress: Some(advance(0, 5, None)),
+        progress: Some(advance(0, 5, false)),
         ..batch(shard, token, vec![observation(1, "10.0.0.1:25", REFUSED)])
     };
     store.ingest(&report).await.unwrap();
@@ -56,13 +56,13 @@ pub async fn a_stale_token_keeps_observations_but_not_the_cursor(place: &Place) 
     let current = token(&**store, shard, at(40)).await;
     let late = observation(1, "10.0.0.1:25", REFUSED);
     let report = Batch {
-        progress: Some(advance(0, 5, None)),
+        progress: Some(advance(0, 5, false)),
         ..batch(shard, stale, vec![late])
     };
     let ingested = store.ingest(&report).await.unwrap();
     assert_eq!((ingested.stale, ingested.findings.len()), (true, 1));
     let wrong_cursor = Batch {
-        progress: Some(advance(3, 5, None)),
+        progress: Some(advance(3, 5, false)),
         ..batch(shard, current, vec![])
     };
     assert!(store.ingest(&wrong_cursor).await.unwrap().stale);
@@ -95,12 +95,12 @@ pub async fn a_token_that_was_never_issued_is_fenced(place: &Place) {
 pub async fn a_shard_closes_only_when_its_outcomes_add_up(place: &Place) {
     let store = &place.store;
     let shard = submit(&**store, 1, 1).await;
-    let token = token(&**store, shard, at(0)).await;
+    let token = token_of(&**store, shard, at(0), 6).await;
     let report = |from, to, closes| Batch {
         progress: Some(advance(from, to, closes)),
         ..batch(shard, token, vec![observation(1, "10.0.0.1:25", REFUSED)])
     };
-    let refused = store.ingest(&report(0, 5, Some(6))).await;
+    let refused = store.ingest(&report(0, 5, true)).await;
     assert!(matches!(
         refused,
         Err(Error::Incomplete {
@@ -110,8 +110,10 @@ pub async fn a_shard_closes_only_when_its_outcomes_add_up(place: &Place) {
         })
     ));
     assert_eq!(all_findings(&**store).await, [], "nothing is stored");
-    store.ingest(&report(0, 5, None)).await.unwrap();
-    assert!(!store.ingest(&report(5, 6, Some(6))).await.unwrap().stale);
+    store.ingest(&report(0, 5, false)).await.unwrap();
+    let beyond = store.ingest(&report(5, 7, false)).await;
+    assert!(matches!(beyond, Err(Error::Invalid { .. })));
+    assert!(!store.ingest(&report(5, 6, true)).await.unwrap().stale);
     let progress = store.progress(shard.campaign, at(1)).await.unwrap();
     assert_eq!((progress.closed, progress.leased), (1, 0));
     assert_eq!(progress.tally.total(), 6);
@@ -120,7 +122,7 @@ pub async fn a_shard_closes_only_when_its_outcomes_add_up(place: &Place) {
 pub async fn a_lost_answer_is_no_lost_lease(place: &Place) {
     let store = &place.store;
     let shard = submit(&**store, 1, 1).await;
-    let first = token(&**store, shard, at(0)).await;
+    let first = token_of(&**store, shard, at(0), 9).await;
     let deliver = async |token, from, to, closes| {
         let report = Batch {
             progress: Some(advance(from, to, closes)),
@@ -129,16 +131,16 @@ pub async fn a_lost_answer_is_no_lost_lease(place: &Place) {
         store.ingest(&report).await.unwrap().stale
     };
     for _ in 0..2 {
-        assert!(!deliver(first, 0, 5, None).await);
+        assert!(!deliver(first, 0, 5, false).await);
     }
-    assert!(!deliver(first, 5, 8, None).await);
-    assert!(!deliver(first, 0, 5, None).await);
-    let second = token(&**store, shard, at(40)).await;
-    assert!(deliver(first, 0, 5, None).await, "another holds the shard");
+    assert!(!deliver(first, 5, 8, false).await);
+    assert!(!deliver(first, 0, 5, false).await);
+    let second = token_of(&**store, shard, at(40), 9).await;
+    assert!(deliver(first, 0, 5, false).await, "another holds the shard");
     for _ in 0..2 {
-        assert!(!deliver(second, 8, 9, Some(9)).await);
+        assert!(!deliver(second, 8, 9, true).await);
     }
-    assert!(deliver(first, 8, 9, Some(9)).await);
+    assert!(deliver(first, 8, 9, true).await);
     let progress = store.progress(shard.campaign, at(41)).await.unwrap();
     assert_eq!(progress.tally.total(), 9);
 }
@@ -327,7 +329,7 @@ pub async fn what_no_honest_worker_sends_is_refused(place: &Place) {
         let mut progress = Advance {
             from,
             to,
-            ..advance(0, 0, None)
+            ..advance(0, 0, false)
         };
         progress.tally.silent = silent;
         Batch {

@@ -1,7 +1,9 @@
 use std::collections::{HashMap, HashSet};
 
-use ajar_model::{ShardId, campaign::State};
-use ajar_store::{Batch, Grant, GrantRequest, Renewal, Renewed};
+use ajar_model::{Campaign, ShardId, campaign::State};
+use ajar_store::{
+    Admission, Batch, Caps, Grant, GrantRequest, Registered, Renewal, Renewed, Resumption,
+};
 use ipnet::IpNet;
 
 use crate::support::*;
@@ -11,7 +13,7 @@ fn renewal(shard: ShardId, token: u64, seconds: i64) -> Renewal {
         shard,
         token,
         want_rate: WANT,
-        campaign_rate: CAP,
+        caps: CAPS,
         now: at(seconds),
         ttl: TTL,
         margin: MARGIN,
@@ -25,6 +27,7 @@ pub async fn a_shard_is_granted_again_only_after_ttl_and_margin(place: &Place) {
     let Grant::Granted {
         token: first,
         cursor: 0,
+        end: TARGETS,
         rate: WANT,
         attempt: 1,
     } = grant(0).await
@@ -90,15 +93,15 @@ pub async fn the_rates_of_live_leases_never_exceed_the_cap(place: &Place) {
     assert_eq!(grant(shard(1, 2), 0, 45).await, 1);
 }
 
-pub async fn a_renewal_raises_the_rate_and_never_lowers_it(place: &Place) {
+pub async fn a_renewal_moves_the_rate_as_far_as_the_caps_let_it(place: &Place) {
     let store = &place.store;
     submit(&**store, 1, 2).await;
     let first = token(&**store, shard(1, 0), at(0)).await;
     let second = token(&**store, shard(1, 1), at(0)).await;
-    let renew = async |shard, token, want_rate, campaign_rate| {
+    let renew = async |shard, token, want_rate, campaign| {
         let renewal = Renewal {
             want_rate,
-            campaign_rate,
+            caps: Caps { campaign, ..CAPS },
             ..renewal(shard, token, 10)
         };
         store.renew(&renewal).await.unwrap()
@@ -106,33 +109,206 @@ pub async fn a_renewal_raises_the_rate_and_never_lowers_it(place: &Place) {
     let kept = |rate| Renewed::Kept { rate };
     assert_eq!(renew(shard(1, 0), first, 60, CAP).await, kept(60));
     assert_eq!(renew(shard(1, 1), second, 60, CAP).await, kept(40));
-    assert_eq!(renew(shard(1, 0), first, 5, CAP).await, kept(60));
-    assert_eq!(renew(shard(1, 0), first, 90, 50).await, kept(60));
+    // What one gives back, the other gets.
+    assert_eq!(renew(shard(1, 0), first, 0, CAP).await, kept(1));
+    assert_eq!(renew(shard(1, 1), second, 200, CAP).await, kept(99));
+    // A lower cap takes nothing back: the worker would not know yet.
+    assert_eq!(renew(shard(1, 1), second, 200, 50).await, kept(99));
+}
+
+pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &Place) {
+    let store = &place.store;
+    let registered = Registered {
+        id: "A-1".to_owned(),
+        digest: [1; 32],
+    };
+    for number in [1, 2] {
+        let admission = Admission {
+            campaign: &campaign(number),
+            shards: &[0..1, 1..2],
+            authorization: Some(&registered),
+            audit: &entry("create"),
+        };
+        store.create_campaign(&admission).await.unwrap();
+    }
+    submit(&**store, 3, 1).await;
+    let caps = Caps {
+        campaign: CAP,
+        authorization: Some(120),
+        site: Some(150),
+    };
+    let granted = async |shard, caps: Caps| {
+        let request = GrantRequest {
+            want_rate: 100,
+            caps,
+            ..request(shard, at(0))
+        };
+        match store.grant(&request).await.unwrap() {
+            Grant::Granted { token, rate, .. } => (token, rate),
+            Grant::NoRate => (0, 0),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (token, rate) = granted(shard(1, 0), caps).await;
+    assert_eq!(rate, 100);
+    assert_eq!(granted(shard(2, 0), caps).await.1, 20);
+    assert_eq!(granted(shard(2, 1), caps).await.1, 0);
+    let alone = Caps {
+        authorization: None,
+        ..caps
+    };
+    assert_eq!(granted(shard(3, 0), alone).await.1, 30);
+    let slower = Renewal {
+        want_rate: 10,
+        caps,
+        ..renewal(shard(1, 0), token, 1)
+    };
+    store.renew(&slower).await.unwrap();
+    assert_eq!(granted(shard(2, 1), caps).await.1, 80);
+}
+
+pub async fn a_shard_that_never_moves_is_cut_and_then_quarantined(place: &Place) {
+    let store = &place.store;
+    let first = submit(&**store, 1, 1).await;
+    let mut seconds = 0;
+    // Every worker that takes it dies.
+    let mut die = async |shard| {
+        seconds += 100;
+        let request = GrantRequest {
+            targets: 1000,
+            ..request(shard, at(seconds))
+        };
+        store.grant(&request).await.unwrap()
+    };
+    for attempt in 1..=3 {
+        let granted = die(first).await;
+        assert!(
+            matches!(granted, Grant::Granted { cursor: 0, end: 1000, attempt: a, .. } if a == attempt)
+        );
+    }
+    let half = die(first).await;
+    assert!(
+        matches!(
+            half,
+            Grant::Granted {
+                cursor: 0,
+                end: 500,
+                ..
+            }
+        ),
+        "{half:?}"
+    );
+    die(first).await;
+    let quarter = die(first).await;
+    assert!(
+        matches!(
+            quarter,
+            Grant::Granted {
+                cursor: 0,
+                end: 250,
+                ..
+            }
+        ),
+        "{quarter:?}"
+    );
+    die(first).await;
+    assert_eq!(die(first).await, Grant::Quarantined);
+    assert_eq!(die(first).await, Grant::NotOpen);
+
+    // What was cut off is whole, and can be done.
+    for (number, from, to) in [(1, 500, 1000), (2, 250, 500)] {
+        let shard = shard(1, number);
+        let Grant::Granted {
+            token, cursor, end, ..
+        } = die(shard).await
+        else {
+            panic!("{shard} is not granted");
+        };
+        assert_eq!((cursor, end), (from, to));
+        let last = Batch {
+            progress: Some(advance(from, to, true)),
+            ..batch(shard, token, vec![])
+        };
+        store.ingest(&last).await.unwrap();
+    }
+    let id = first.campaign;
+    let progress = store.progress(id, at(9999)).await.unwrap();
+    assert_eq!(
+        (progress.shards, progress.closed, progress.quarantined),
+        (3, 3, 1)
+    );
+    assert_eq!(progress.tally.total(), 750);
+    let concluded = store
+        .conclude(id, std::time::Duration::ZERO, at(9999))
+        .await;
+    assert_eq!(concluded.unwrap(), Some(State::Incomplete));
+    let cause = store.progress(id, at(9999)).await.unwrap().cause;
+    assert!(cause.is_some_and(|cause| cause.contains("1 shards were given up")));
+
+    let audit = entry("resume");
+    let resumption = Resumption {
+        id,
+        authorization: None,
+        audit: &audit,
+    };
+    store.resume(&resumption).await.unwrap();
+    let again = die(first).await;
+    assert!(
+        matches!(
+            again,
+            Grant::Granted {
+                cursor: 0,
+                end: 250,
+                attempt: 1,
+                ..
+            }
+        ),
+        "{again:?}"
+    );
+}
+
+pub async fn a_shard_that_moves_or_is_handed_back_is_not_poison(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    for round in 0..5_u64 {
+        let request = GrantRequest {
+            targets: 10,
+            ..request(shard, at(100 * round as i64))
+        };
+        let Grant::Granted { token, attempt, .. } = store.grant(&request).await.unwrap() else {
+            panic!("not granted");
+        };
+        assert_eq!(attempt, 1);
+        match round % 2 {
+            0 => store.release(shard, token, false).await.unwrap(),
+            _ => {
+                let moved = Batch {
+                    progress: Some(advance(round / 2, round / 2 + 1, false)),
+                    ..batch(shard, token, vec![])
+                };
+                assert!(!store.ingest(&moved).await.unwrap().stale);
+            }
+        }
+    }
 }
 
 pub async fn a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns(place: &Place) {
     let store = &place.store;
     let shard = submit(&**store, 1, 1).await;
-    let stale = token(&**store, shard, at(0)).await;
-    let current = token(&**store, shard, at(40)).await;
+    let stale = token_of(&**store, shard, at(0), 3).await;
+    let current = token_of(&**store, shard, at(40), 3).await;
     let renew = async |token| store.renew(&renewal(shard, token, 50)).await.unwrap();
     assert_eq!(renew(stale).await, Renewed::Fenced);
     assert_eq!(renew(current).await, Renewed::Kept { rate: WANT });
     let id = shard.campaign;
-    store
-        .transition(id, &[State::Running], State::Paused)
-        .await
-        .unwrap();
+    set_state(&**store, id, State::Paused).await;
     assert_eq!(renew(current).await, Renewed::Stopped);
     assert_eq!(renew(stale).await, Renewed::Fenced);
     let paused = store.grant(&request(shard, at(500))).await.unwrap();
     assert_eq!(paused, Grant::NotOpen);
-    store
-        .transition(id, &[State::Paused], State::Running)
-        .await
-        .unwrap();
+    set_state(&**store, id, State::Running).await;
     let last = Batch {
-        progress: Some(advance(0, 3, Some(3))),
+        progress: Some(advance(0, 3, true)),
         ..batch(shard, current, vec![])
     };
     store.ingest(&last).await.unwrap();
@@ -170,7 +346,7 @@ pub async fn a_shard_whose_block_was_taken_over_is_not_revived(place: &Place) {
     let late = store.renew(&renewal(shard(1, 0), token, 20)).await.unwrap();
     assert_eq!(late, Renewed::Fenced);
     let report = Batch {
-        progress: Some(advance(0, 3, None)),
+        progress: Some(advance(0, 3, false)),
         ..batch(shard(1, 0), token, vec![])
     };
     assert!(!store.ingest(&report).await.unwrap().stale);
@@ -184,15 +360,15 @@ pub async fn a_released_shard_is_free_at_once_and_keeps_its_cursor(place: &Place
     submit(&**store, 2, 1).await;
     let held = token(&**store, shard(1, 0), at(0)).await;
     let report = Batch {
-        progress: Some(advance(0, 3, None)),
+        progress: Some(advance(0, 3, false)),
         ..batch(shard(1, 0), held, vec![])
     };
     store.ingest(&report).await.unwrap();
-    store.release(shard(1, 0), held + 1).await.unwrap();
-    store.release(shard(1, 9), held).await.unwrap();
+    store.release(shard(1, 0), held + 1, false).await.unwrap();
+    store.release(shard(1, 9), held, false).await.unwrap();
     let still = store.grant(&request(shard(1, 0), at(1))).await.unwrap();
     assert_eq!(still, Grant::Leased);
-    store.release(shard(1, 0), held).await.unwrap();
+    store.release(shard(1, 0), held, true).await.unwrap();
     let renewed = store.renew(&renewal(shard(1, 0), held, 2)).await.unwrap();
     assert_eq!(renewed, Renewed::Fenced);
     let block_is_free = GrantRequest {
@@ -209,21 +385,29 @@ pub async fn a_released_shard_is_free_at_once_and_keeps_its_cursor(place: &Place
         again,
         Grant::Granted {
             cursor: 3,
-            attempt: 2,
+            attempt: 1,
             ..
         }
     ));
 }
 
-pub async fn all_leases_can_be_ended_at_once(place: &Place) {
+pub async fn the_leases_of_local_campaigns_can_be_ended_at_once(place: &Place) {
     let store = &place.store;
-    submit(&**store, 1, 2).await;
+    let local = Campaign {
+        local: true,
+        ..campaign(1)
+    };
+    create(&**store, &local, &[0..1, 1..2]).await.unwrap();
+    submit(&**store, 2, 1).await;
     let orphan = token(&**store, shard(1, 0), at(0)).await;
     token(&**store, shard(1, 1), at(0)).await;
-    store.end_all_leases().await.unwrap();
-    assert_eq!(store.unleased_shards(at(0), MARGIN).await.unwrap().len(), 2);
+    token(&**store, shard(2, 0), at(0)).await;
+    store.end_local_leases().await.unwrap();
+    let unleased = |only| store.unleased_shards(only, at(0), MARGIN);
+    assert_eq!(unleased(Some(local.id)).await.unwrap().len(), 2);
+    assert_eq!(unleased(None).await.unwrap(), []);
     let report = Batch {
-        progress: Some(advance(0, 3, None)),
+        progress: Some(advance(0, 3, false)),
         ..batch(shard(1, 0), orphan, vec![])
     };
     assert!(store.ingest(&report).await.unwrap().stale);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ajar_store::{AuditEntry, Error, SeenWorker};
+use ajar_store::{Admission, AuditEntry, Error, Registered, SeenWorker};
 
 use crate::support::*;
 
@@ -17,13 +17,26 @@ fn entry(detail: &str) -> AuditEntry {
 
 pub async fn an_authorization_id_cannot_be_used_for_another_text(place: &Place) {
     let store = &place.store;
-    for _ in 0..2 {
-        store.register_authorization("A-1", [1; 32]).await.unwrap();
-    }
-    let replayed = store.register_authorization("A-1", [2; 32]).await;
+    let submit = async |number, id: &str, digest| {
+        let registered = Registered {
+            id: id.to_owned(),
+            digest: [digest; 32],
+        };
+        let admission = Admission {
+            campaign: &campaign(number),
+            shards: &[],
+            authorization: Some(&registered),
+            audit: &entry("create"),
+        };
+        store.create_campaign(&admission).await
+    };
+    submit(1, "A-1", 1).await.unwrap();
+    submit(2, "A-1", 1).await.unwrap();
+    let replayed = submit(3, "A-1", 2).await;
     assert!(matches!(replayed, Err(Error::Conflict { .. })));
-    store.register_authorization("A-2", [2; 32]).await.unwrap();
-    store.register_authorization("A-1", [1; 32]).await.unwrap();
+    assert_eq!(store.campaign(campaign_id(3)).await.unwrap(), None);
+    submit(3, "A-2", 2).await.unwrap();
+    assert_eq!(store.audit_log().await.unwrap().len(), 3);
 }
 
 pub async fn the_audit_log_is_kept_in_order(place: &Place) {

@@ -35,7 +35,7 @@ pub async fn a_sighting_before_its_observation_opens_it(place: &Place) {
         .unwrap();
     assert_eq!(ingested.findings[0].verdict, Verdict::Open);
     assert_eq!(all_findings(&**store).await, ingested.findings);
-    let rejudged = store.rejudge_sighted(shard.campaign).await.unwrap();
+    let rejudged = store.judge_sightings().await.unwrap();
     assert_eq!(rejudged, []);
 }
 

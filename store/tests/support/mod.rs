@@ -13,7 +13,10 @@ use ajar_model::{
     nonce::Role,
     proof::{CanaryKey, Kind},
 };
-use ajar_store::{Advance, Batch, FindingQuery, Grant, GrantRequest, Options, Store, open};
+use ajar_store::{
+    Admission, Advance, AuditEntry, Batch, Caps, Error, FindingQuery, Grant, GrantRequest, Options,
+    Store, Transition, open,
+};
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -23,6 +26,13 @@ pub const MARGIN: Duration = Duration::from_secs(5);
 /// The rate that [`request`] wants, and the cap that it names.
 pub const WANT: u32 = 10;
 pub const CAP: u32 = 100;
+pub const CAPS: Caps = Caps {
+    campaign: CAP,
+    authorization: None,
+    site: None,
+};
+/// How many targets a shard of [`request`] has.
+pub const TARGETS: u64 = 20_000;
 
 /// An open store, and where it is.
 pub struct Place {
@@ -94,7 +104,47 @@ pub fn campaign(number: u128) -> Campaign {
         key: NonceKey([7; 32]),
         created_at: at(number as i64),
         state: State::Running,
+        local: false,
     }
+}
+
+/// An entry of the audit log.
+pub fn entry(detail: &str) -> AuditEntry {
+    AuditEntry {
+        at: at(0),
+        actor: "alice".to_owned(),
+        action: "campaign.test".to_owned(),
+        authorization: None,
+        campaign: None,
+        detail: detail.to_owned(),
+    }
+}
+
+/// Stores a campaign with these shards.
+pub async fn create(
+    store: &dyn Store,
+    campaign: &Campaign,
+    shards: &[Range<u64>],
+) -> Result<(), Error> {
+    let admission = Admission {
+        campaign,
+        shards,
+        authorization: None,
+        audit: &entry("create"),
+    };
+    store.create_campaign(&admission).await
+}
+
+/// Moves a campaign, whatever state it is in.
+pub async fn set_state(store: &dyn Store, id: CampaignId, to: State) {
+    let transition = Transition {
+        id,
+        from: &State::ALL,
+        to,
+        cause: None,
+        audit: &entry("set"),
+    };
+    assert!(store.transition(&transition).await.unwrap());
 }
 
 pub fn canary(address: &str) -> Canary {
@@ -112,8 +162,7 @@ pub fn canary(address: &str) -> Canary {
 /// Stores campaign `number` with so many shards of one block each, and names its first one.
 pub async fn submit(store: &dyn Store, number: u128, shards: u64) -> ShardId {
     let ranges: Vec<Range<u64>> = (0..shards).map(|block| block..block + 1).collect();
-    let campaign = campaign(number);
-    store.create_campaign(&campaign, &ranges).await.unwrap();
+    create(store, &campaign(number), &ranges).await.unwrap();
     shard(number, 0)
 }
 
@@ -135,8 +184,9 @@ pub fn request(shard: ShardId, now: Timestamp) -> GrantRequest {
         shard,
         owner: "worker-1".to_owned(),
         blocks: vec![block(&own)],
+        targets: TARGETS,
         want_rate: WANT,
-        campaign_rate: CAP,
+        caps: CAPS,
         now,
         ttl: TTL,
         margin: MARGIN,
@@ -145,7 +195,16 @@ pub fn request(shard: ShardId, now: Timestamp) -> GrantRequest {
 
 /// The token of a grant that must succeed.
 pub async fn token(store: &dyn Store, shard: ShardId, now: Timestamp) -> u64 {
-    match store.grant(&request(shard, now)).await.unwrap() {
+    token_of(store, shard, now, TARGETS).await
+}
+
+/// The same for a shard of so many targets.
+pub async fn token_of(store: &dyn Store, shard: ShardId, now: Timestamp, targets: u64) -> u64 {
+    let request = GrantRequest {
+        targets,
+        ..request(shard, now)
+    };
+    match store.grant(&request).await.unwrap() {
         Grant::Granted { token, .. } => token,
         other => panic!("{shard}: {other:?}"),
     }
@@ -157,12 +216,13 @@ pub fn batch(shard: ShardId, token: u64, observations: Vec<Observation>) -> Batc
         token,
         observations,
         progress: None,
+        ahead: 0,
         now: at(1),
     }
 }
 
 /// A move whose every slot was silent.
-pub fn advance(from: u64, to: u64, closes: Option<u64>) -> Advance {
+pub fn advance(from: u64, to: u64, closes: bool) -> Advance {
     Advance {
         from,
         to,

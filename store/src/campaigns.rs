@@ -1,0 +1,163 @@
+//! Beginning, steering and ending campaigns. Every change of state is one transaction with its audit entry.
+//!
+//! Locks are taken in one order: campaign, shard, audit log.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use ajar_model::{CampaignId, Spec, Timestamp, campaign::State};
+
+use crate::{
+    Admission, Error, Registered, Resumption, Transition, audit,
+    rows::{Backend, Rows},
+    stored,
+};
+
+/// See [`crate::Store::create_campaign`].
+pub(crate) async fn create(mut tx: Box<dyn Rows>, admission: &Admission<'_>) -> Result<(), Error> {
+    let campaign = admission.campaign;
+    stored::name("a tenant", &campaign.spec.tenant)?;
+    if let Some(authorization) = admission.authorization {
+        register(tx.as_mut(), authorization).await?;
+    }
+    if tx.insert_campaign(admission).await? {
+        tx.insert_shards(campaign.id, admission.shards).await?;
+        audit::append(tx.as_mut(), admission.audit).await?;
+        return tx.commit().await;
+    }
+    let stored = tx.campaign(campaign.id).await?;
+    if stored.is_some_and(|stored| is_same(&stored.spec, &campaign.spec)) {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        what: format!("campaign {}", campaign.id),
+    })
+}
+
+/// See [`crate::Store::transition`].
+pub(crate) async fn transition(
+    mut tx: Box<dyn Rows>,
+    transition: &Transition<'_>,
+) -> Result<bool, Error> {
+    let state = tx.lock_campaign(transition.id).await?;
+    if !state.is_some_and(|state| transition.from.contains(&state)) {
+        return Ok(false);
+    }
+    tx.put_state(transition.id, transition.to, transition.cause)
+        .await?;
+    audit::append(tx.as_mut(), transition.audit).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// See [`crate::Store::resume`].
+pub(crate) async fn resume(
+    mut tx: Box<dyn Rows>,
+    resumption: &Resumption<'_>,
+) -> Result<Option<State>, Error> {
+    let id = resumption.id;
+    let state = tx.lock_campaign(id).await?;
+    let Some(State::Paused | State::Settling | State::Incomplete) = state else {
+        return Ok(state);
+    };
+    if let Some((signed, registered)) = resumption.authorization {
+        register(tx.as_mut(), registered).await?;
+        let campaign = tx.campaign(id).await?.ok_or_else(|| unknown(id))?;
+        let spec = Spec {
+            authorization: Some(signed.clone()),
+            ..campaign.spec
+        };
+        tx.put_authorization(id, &spec, &registered.id).await?;
+    }
+    tx.reopen_quarantined(id).await?;
+    let unproven = endpoints_to_repeat(tx.as_mut(), id).await?;
+    if !unproven.is_empty() {
+        // What may have been lost is the first visit's mail: it counts as the same visit.
+        let endpoints = stored::to_json("endpoints", &unproven)?;
+        tx.insert_revisit(id, &endpoints, 1).await?;
+    }
+    tx.put_state(id, State::Running, None).await?;
+    audit::append(tx.as_mut(), resumption.audit).await?;
+    tx.commit().await?;
+    Ok(state)
+}
+
+/// See [`crate::Store::conclude`].
+pub(crate) async fn conclude(
+    backend: &dyn Backend,
+    id: CampaignId,
+    settle: Duration,
+    now: Timestamp,
+) -> Result<Option<State>, Error> {
+    let mut tx = backend.write().await?;
+    let state = tx.lock_campaign(id).await?;
+    let Some(before @ (State::Running | State::Settling)) = state else {
+        return Ok(state);
+    };
+    if tx.has_open_shard(id).await? {
+        return Ok(state);
+    }
+    let progress = tx.progress(id, now).await?;
+    let may_settle = progress.awaiting_mail > 0
+        && progress
+            .last_report_at
+            .is_some_and(|last| stored::to_micros(now) < end(last, settle));
+    let (to, cause) = match (may_settle, progress.quarantined) {
+        (true, _) => (State::Settling, None),
+        (false, 0) => (State::Finished, None),
+        (false, shards) => {
+            let cause = format!("{shards} shards were given up: they never moved");
+            (State::Incomplete, Some(cause))
+        }
+    };
+    if to != before {
+        tx.put_state(id, to, cause.as_deref()).await?;
+        tx.commit().await?;
+    }
+    Ok(Some(to))
+}
+
+/// Records an authorization, whose id names one text for ever.
+async fn register(tx: &mut dyn Rows, authorization: &Registered) -> Result<(), Error> {
+    let Registered { id, digest } = authorization;
+    stored::name("an authorization's id", id)?;
+    if tx.authorization(id, *digest).await? == *digest {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        what: format!("authorization {id:?}"),
+    })
+}
+
+/// Unproven endpoints that no open revisit has.
+async fn endpoints_to_repeat(tx: &mut dyn Rows, id: CampaignId) -> Result<Vec<SocketAddr>, Error> {
+    let mut planned: BTreeSet<SocketAddr> = BTreeSet::new();
+    for endpoints in tx.open_revisits(id).await? {
+        planned.extend(stored::from_json::<Vec<SocketAddr>>(
+            "a shard's endpoints",
+            &endpoints,
+        )?);
+    }
+    let unproven = tx.unproven(id).await?.into_iter().map(SocketAddr::from);
+    Ok(unproven
+        .filter(|endpoint| !planned.contains(endpoint))
+        .collect())
+}
+
+fn end(from: Timestamp, span: Duration) -> Timestamp {
+    from.saturating_add(span).unwrap_or(Timestamp::MAX)
+}
+
+fn unknown(id: CampaignId) -> Error {
+    Error::Unknown {
+        what: format!("campaign {id}"),
+    }
+}
+
+/// A submission that is sent once more is the same in all but its trace.
+fn is_same(stored: &Spec, wanted: &Spec) -> bool {
+    let wanted = Spec {
+        traceparent: stored.traceparent.clone(),
+        ..wanted.clone()
+    };
+    *stored == wanted
+}
