@@ -20,6 +20,7 @@ want curl curl
 want ncat ncat
 want ip iproute2
 want tcpdump tcpdump
+want sqlite3 sqlite3
 want ssh-keygen openssh-client
 
 [ -n "$need" ] || exit 0

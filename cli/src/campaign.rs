@@ -55,7 +55,9 @@ fn at(cluster: &args::Cluster) -> anyhow::Result<dial::Coordinator> {
 
 #[tracing::instrument(name = "campaign submit", skip_all)]
 async fn submit(options: args::Submit) -> anyhow::Result<Ended> {
-    let (id, _, _) = scan::submit_to(&at(&options.cluster)?, &options.request).await?;
+    let (stop, coordinator) = (scan::stop_on_signal(), at(&options.cluster)?);
+    let submitting = scan::submit_to(&coordinator, &options.request);
+    let (id, _, _) = exit::unless_stopped(&stop, submitting).await?;
     writeln!(std::io::stdout(), "{id}")?;
     Ok(Ended::Finished)
 }

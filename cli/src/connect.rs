@@ -35,11 +35,15 @@ pub fn server_tls(listen: IpAddr, tls: &args::Tls) -> anyhow::Result<Option<Serv
             )),
         };
     };
-    let mut config = ServerTlsConfig::new().identity(Identity::from_pem(chain, key));
-    if let Some(ca) = &tls.tls_ca {
-        config = config.client_ca_root(Certificate::from_pem(read(ca)?));
-    }
-    Ok(Some(config))
+    let Some(ca) = &tls.tls_ca else {
+        return refuse(
+            "without --tls-ca anybody could submit campaigns and report results: name the authority that clients are certified by",
+        );
+    };
+    let config = ServerTlsConfig::new().identity(Identity::from_pem(chain, key));
+    Ok(Some(
+        config.client_ca_root(Certificate::from_pem(read(ca)?)),
+    ))
 }
 
 fn identity(tls: &args::Tls) -> anyhow::Result<Option<(Vec<u8>, Vec<u8>)>> {

@@ -1,8 +1,9 @@
 //! What a run ends with: the exit statuses that scripts rely on.
 
-use std::process::ExitCode;
+use std::{future::Future, process::ExitCode};
 
 use ajar_model::CampaignId;
+use tokio_util::sync::CancellationToken;
 
 /// How a run that was not refused ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +48,27 @@ impl<T, E: std::fmt::Display> OrRefuse<T> for Result<T, E> {
     }
 }
 
+/// A signal came before there was anything to resume.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted before anything was begun")]
+pub struct Interrupted;
+
+/// What comes before a campaign: given up at a signal.
+pub async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = stop.cancelled() => Err(Interrupted.into()),
+    }
+}
+
 /// The exit status of an error.
 pub fn status(error: &anyhow::Error) -> ExitCode {
+    if error.is::<Interrupted>() {
+        return Ended::Interrupted.into();
+    }
     ExitCode::from(match error.is::<Refused>() {
         true => 2,
         false => 1,

@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         telemetry.end();
         ended
     });
+    // Whoever waits for standard input waits in a thread of its own, and is not waited for.
+    runtime.shutdown_background();
     match ended {
         Ok(ended) => ended.into(),
         Err(error) => fail(&error),

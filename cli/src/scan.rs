@@ -18,7 +18,7 @@ use crate::{
     args,
     cluster::{self, Cluster},
     connect,
-    exit::{self, Ended, OrRefuse, from_status, refuse},
+    exit::{self, Ended, OrRefuse, from_status, refuse, unless_stopped},
     output::Sink,
     progress::Display,
     request::Request,
@@ -48,7 +48,8 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
     match &options.resume {
         Some(id) => {
             let id = exit::campaign_id(id)?;
-            let mut cluster = Cluster::start(&options.store, signers.clone(), id).await?;
+            let starting = Cluster::start(&options.store, signers.clone(), id);
+            let mut cluster = unless_stopped(&stop, starting).await?;
             let campaign = cluster.store().campaign(id).await?;
             let Some(campaign) = campaign else {
                 return refuse(format_args!("{} has no campaign {id}", options.store));
@@ -79,11 +80,13 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
         }
         None => {
             let accepted = signers.borrow().clone();
-            let request = Request::read(&options.request, &accepted).await?;
+            let reading = Request::read(&options.request, &accepted);
+            let request = unless_stopped(&stop, reading).await?;
             let address = request.canary_address(options.request.canary)?;
             let domain = request.canary_domain(options.request.canary_domain.as_deref());
             let id = CampaignId(Ulid::new());
-            let mut cluster = Cluster::start(&options.store, signers.clone(), id).await?;
+            let starting = Cluster::start(&options.store, signers.clone(), id);
+            let mut cluster = unless_stopped(&stop, starting).await?;
             let canary = start_canary(
                 &options.request.canary_service,
                 None,
@@ -127,7 +130,8 @@ async fn on_cluster(
             id
         }
         None => {
-            let (id, targets, spec) = submit_to(&coordinator, &options.request).await?;
+            let submitting = submit_to(&coordinator, &options.request);
+            let (id, targets, spec) = unless_stopped(&stop, submitting).await?;
             announce(id, targets, &spec);
             id
         }

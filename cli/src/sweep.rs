@@ -10,7 +10,14 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 use ulid::Ulid;
 
-use crate::{args, cluster::Cluster, exit::Ended, output, request::Request, scan, signers};
+use crate::{
+    args,
+    cluster::Cluster,
+    exit::{Ended, unless_stopped},
+    output,
+    request::Request,
+    scan, signers,
+};
 
 /// One result line.
 #[derive(Serialize)]
@@ -22,9 +29,12 @@ struct Pair {
 /// Runs it.
 pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     let file = output::open(&options.output)?;
+    let stop = scan::stop_on_signal();
     let signers = signers::follow(options.authorization.allowed_signers.as_deref())?;
     let accepted = signers.borrow().clone();
-    let request = Request::read(&as_request(options), &accepted).await?;
+    let options = as_request(options);
+    let reading = Request::read(&options, &accepted);
+    let request = unless_stopped(&stop, reading).await?;
     let directory = tempfile::tempdir()?;
     let store = directory.path().join("sweep.db");
     let id = CampaignId(Ulid::new());
@@ -32,7 +42,6 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     let spec = request.with_canary(no_canary());
     scan::submit(&cluster.coordinator, id, &spec).await?;
     cluster.work(signers, Vec::new());
-    let stop = scan::stop_on_signal();
     scan::follow(&cluster.coordinator, id, &stop).await?;
     let mut out: Box<dyn Write + Send> = match file {
         Some(file) => {

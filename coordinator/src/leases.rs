@@ -78,7 +78,7 @@ impl WorkService for Coordinator {
             shard,
             token: request.token,
             want_rate: request.want_rate,
-            caps: plan.caps(self.options.site_rate),
+            caps: plan.caps(self.options.site_rate, self.workers()),
             now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,
@@ -171,15 +171,13 @@ impl Coordinator {
         let spec = &plan.campaign.spec;
         let (targets, blocks) = plan.extent(&work);
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
-        // A shard of a single network can use little; one of many leaves something to the other workers.
-        let fair = u64::from(spec.rate).div_ceil(self.workers());
         let request = GrantRequest {
             shard,
             owner: owner.to_owned(),
             targets,
-            want_rate: u32::try_from(usable.min(fair)).unwrap_or(u32::MAX),
+            want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
             blocks,
-            caps: plan.caps(self.options.site_rate),
+            caps: plan.caps(self.options.site_rate, self.workers()),
             now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,
@@ -226,9 +224,9 @@ impl Coordinator {
         workers.insert(worker.to_owned(), Instant::now());
     }
 
-    fn workers(&self) -> u64 {
+    fn workers(&self) -> u32 {
         let workers = self.workers.lock().expect("no holder panics");
-        workers.len().max(1) as u64
+        workers.len().max(1) as u32
     }
 }
 

@@ -12,6 +12,9 @@ use tonic::Status;
 
 use crate::{Coordinator, error};
 
+/// Leases of a campaign that a worker runs side by side. More of them would be slow ones; fewer would leave the last
+/// shards of a campaign to be run one after the other.
+const SIDE_BY_SIDE: u32 = 16;
 /// Plans that are kept at hand.
 const REMEMBERED: usize = 64;
 
@@ -70,9 +73,10 @@ impl Plan {
         }
     }
 
-    /// The most that leases may have together.
-    pub(crate) fn caps(&self, site: Option<u32>) -> Caps {
+    /// The most that leases may have together, among so many workers.
+    pub(crate) fn caps(&self, site: Option<u32>, workers: u32) -> Caps {
         Caps {
+            side_by_side: SIDE_BY_SIDE.saturating_mul(workers),
             campaign: self.campaign.spec.rate,
             authorization: self.authentic.as_ref().map(|a| a.authorization.rate),
             site,

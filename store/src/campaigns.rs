@@ -93,7 +93,7 @@ pub(crate) async fn conclude(
     let Some(before @ (State::Running | State::Settling)) = state else {
         return Ok(state);
     };
-    if tx.has_open_shard(id).await? {
+    if tx.open_shards(id, 1).await? > 0 {
         return Ok(state);
     }
     let progress = tx.progress(id, now).await?;

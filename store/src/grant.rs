@@ -2,7 +2,7 @@
 //!
 //! Locks are taken in one order: campaign, site, shard, the shards that hold a wanted block.
 
-use ajar_model::{ShardId, Timestamp, campaign::State};
+use ajar_model::{CampaignId, ShardId, Timestamp, campaign::State};
 use ipnet::IpNet;
 
 use crate::{
@@ -42,7 +42,8 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
         return Ok(Grant::BlocksBusy);
     };
     let used = tx.live_rates(shard.campaign, cutoff).await?;
-    let rate = share(request.want_rate, &request.caps, &used);
+    let fair = fair(tx.as_mut(), shard.campaign, &request.caps).await?;
+    let rate = share(request.want_rate.min(fair), &request.caps, &used);
     if rate == 0 {
         return Ok(Grant::NoRate);
     }
@@ -91,7 +92,8 @@ pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Re
         true => {
             let used = tx.live_rates(shard.campaign, cutoff).await?;
             let others = used.without(row.rate);
-            share(renewal.want_rate, &renewal.caps, &others).max(row.rate)
+            let fair = fair(tx.as_mut(), shard.campaign, &renewal.caps).await?;
+            share(renewal.want_rate.min(fair), &renewal.caps, &others).max(row.rate)
         }
         false => renewal.want_rate.clamp(1, row.rate.max(1)),
     };
@@ -176,6 +178,12 @@ async fn dead_holders(
         (!is_live).then_some(dead)
     });
     Ok(dead)
+}
+
+/// What one of a campaign's leases should have.
+async fn fair(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<u32, Error> {
+    let open = tx.open_shards(id, caps.side_by_side.max(1)).await?;
+    Ok(caps.campaign.div_ceil(open.max(1)))
 }
 
 /// At least 1 is wanted, whatever was asked for.

@@ -234,9 +234,12 @@ pub struct Trouble {
     pub at: Timestamp,
 }
 
-/// Most new connections a second that live leases may have together.
+/// Most new connections a second that live leases may have together, and how many of them share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
+    /// How many leases should run side by side, if there are so many open shards: none gets more than its part of the
+    /// campaign's rate, so that one does not keep the others waiting.
+    pub side_by_side: u32,
     /// Of the campaign.
     pub campaign: u32,
     /// Of every campaign under the same authorization; none without one.

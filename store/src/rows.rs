@@ -82,7 +82,8 @@ pub(crate) trait CampaignRows: Send {
     async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error>;
     /// Quarantined shards are open again, as if never granted.
     async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error>;
-    async fn has_open_shard(&mut self, id: CampaignId) -> Result<bool, Error>;
+    /// How many shards are not closed, counted up to `most`.
+    async fn open_shards(&mut self, id: CampaignId, most: u32) -> Result<u32, Error>;
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error>;
     /// Reads neither findings nor observations.
     async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;

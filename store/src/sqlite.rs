@@ -184,12 +184,13 @@ async fn prepare(writer: &SqlitePool, path: &Path) -> Result<(), Error> {
 }
 
 async fn check_is_ours(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {
-    let id: i64 = sqlx::query_scalar("PRAGMA application_id")
-        .fetch_one(&mut *connection)
-        .await?;
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
-        .fetch_one(&mut *connection)
-        .await?;
+    // One statement: another process may make the tables at this moment.
+    let (id, tables): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT application_id FROM pragma_application_id), \
+         (SELECT count(*) FROM sqlite_schema)",
+    )
+    .fetch_one(connection)
+    .await?;
     let is_empty = id == 0 && tables == 0;
     if id == APPLICATION_ID || is_empty {
         return Ok(());

@@ -8,6 +8,7 @@ mod conformance {
     mod findings;
     mod ingest;
     mod leases;
+    mod poison;
     mod records;
     mod sightings;
 
@@ -33,9 +34,10 @@ mod conformance {
                     leases::a_block_is_in_one_live_lease_over_all_campaigns,
                     leases::the_rates_of_live_leases_never_exceed_the_cap,
                     leases::a_renewal_moves_the_rate_as_far_as_the_caps_let_it,
+                    leases::a_lease_leaves_their_part_to_the_other_open_shards,
                     leases::the_caps_of_authorization_and_site_are_over_all_campaigns,
-                    leases::a_shard_that_never_moves_is_cut_and_then_quarantined,
-                    leases::a_shard_that_moves_or_is_handed_back_is_not_poison,
+                    poison::a_shard_that_never_moves_is_cut_and_then_quarantined,
+                    poison::a_shard_that_moves_or_is_handed_back_is_not_poison,
                     leases::a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns,
                     leases::a_dead_lease_cannot_be_renewed,
                     leases::a_shard_whose_block_was_taken_over_is_not_revived,

@@ -4,7 +4,9 @@
 //! in a temporary directory of its own, and stopped when it is dropped. Nothing else is ever stopped.
 
 mod ajar;
+mod authority;
 mod cluster;
+mod namespace;
 mod postfix;
 mod proxies;
 mod server;
@@ -12,6 +14,7 @@ mod stores;
 
 pub use ajar::{Ajar, Finished};
 pub use cluster::{Cluster, DOMAIN, await_line};
+pub use namespace::{Captured, captured};
 pub use postfix::Postfix;
 pub use proxies::{Dante, Squid};
 pub use server::{Access, Signal, free_port, signal};

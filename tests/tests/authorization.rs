@@ -7,39 +7,13 @@ use std::{
     process::Command,
 };
 
-use ajar_tests::Ajar;
+use ajar_tests::{Ajar, captured};
 
 /// A key, an authorization for `targets` signed with it, and the key among the allowed signers.
 fn authorized(ajar: &Ajar, targets: &[&str], more: &[&str]) {
-    let keygen = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f", "key"])
-        .current_dir(ajar.path())
-        .status()
-        .unwrap();
-    assert!(keygen.success());
-    let fixed = [
-        "--key",
-        "key",
-        "--contact",
-        "ops@example.net",
-        "-o",
-        "a.toml",
-    ];
-    let arguments: Vec<&str> = ["authorize"]
-        .iter()
-        .chain(targets)
-        .chain(&fixed)
-        .chain(more)
-        .copied()
-        .collect();
-    let written = ajar.run(&arguments).unwrap();
-    assert_eq!(written.status, 0, "{}", written.stderr);
-    let public = fs::read_to_string(ajar.path().join("key.pub")).unwrap();
-    fs::write(
-        ajar.path().join("signers"),
-        format!("ops@example.net {public}"),
-    )
-    .unwrap();
+    ajar.make_signer().unwrap();
+    let options = [targets, more].concat().join(" ");
+    ajar.authorize("a.toml", &options).unwrap();
 }
 
 const SCAN: [&str; 5] = [
@@ -215,61 +189,12 @@ fn a_scan_beyond_its_authorization_is_refused_and_says_what_is_beyond() {
     refused(&ajar, &[], "not signed");
 }
 
-/// A network namespace and a capture need root; whoever runs the tests could install their packages by sudo as well.
-fn as_root(program: &str) -> Command {
-    let uid = Command::new("id").arg("-u").output().unwrap().stdout;
-    if uid.trim_ascii() == b"0" {
-        return Command::new(program);
-    }
-    let mut command = Command::new("sudo");
-    command.args(["-n", program]);
-    command
-}
-
-/// In a namespace of its own every address of 10.99.0.0/16 answers, and every packet is captured.
-/// The connections that a scan opened to 10.99.0.0/16, all of which is this machine in a network namespace of its own: when,
-/// in seconds, and to which endpoint.
-fn captured(ajar: &Ajar, more: &[&str]) -> Vec<(f64, SocketAddrV4)> {
-    let scan = ajar.command(&[&SCAN[..], more].concat());
-    let words: Vec<String> = std::iter::once(scan.get_program())
-        .chain(scan.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let script = format!(
-        "set -e
-        ip link set lo up
-        ip route add local 10.99.0.0/16 dev lo
-        tcpdump -i lo -Z root --immediate-mode -s 128 -B 16384 -w capture.pcap 'tcp[tcpflags] == tcp-syn' 2>tcpdump.log &
-        capture=$!
-        for _ in $(seq 100); do grep -q 'listening on' tcpdump.log && break; sleep 0.1; done
-        {} >results.jsonl
-        sleep 1
-        kill -INT $capture
-        wait $capture
-        cat tcpdump.log >&2
-        tcpdump -Z root -tt -n -r capture.pcap",
-        words.join(" ")
-    );
-    let run = as_root("unshare")
-        .args(["--net", "sh", "-c", &script])
-        .current_dir(ajar.path())
-        .env("HOME", ajar.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "{said}");
-    assert!(said.contains("\n0 packets dropped by kernel"), "{said}");
-    String::from_utf8_lossy(&run.stdout)
-        .lines()
-        .map(|line| {
-            // 1700000000.123456 IP 10.99.0.1.40000 > 10.99.0.7.25: Flags [S], …
-            let words: Vec<&str> = line.split(' ').collect();
-            let (ip, port) = words[4].trim_end_matches(':').rsplit_once('.').unwrap();
-            let endpoint = SocketAddrV4::new(ip.parse().unwrap(), port.parse().unwrap());
-            (words[0].parse().unwrap(), endpoint)
-        })
-        .filter(|(_, endpoint): &(f64, SocketAddrV4)| !endpoint.ip().is_loopback())
-        .collect()
+/// The connections that a scan opened in a network namespace of its own.
+fn scanned(ajar: &Ajar, more: &[&str]) -> Vec<(f64, SocketAddrV4)> {
+    let scan = [&["$AJAR"], &SCAN[..], more].concat().join(" ");
+    let seen = captured(ajar, &scan).unwrap();
+    assert_eq!(seen.status, 0, "{}", seen.stderr);
+    seen.syns
 }
 
 #[test]
@@ -280,7 +205,7 @@ fn no_packet_leaves_the_scope() {
         "--canary 127.0.0.1 --exclude 10.99.0.64/26 --ports 25,3128 --rate 2000 --prefix-rate 2000";
     authorized(&ajar, &allowed, &limits.split(' ').collect::<Vec<_>>());
     let rates = ["--rate", "2000", "--prefix-rate", "2000"];
-    let seen = captured(&ajar, &[&["--exclude", "10.99.2.9"], &rates[..]].concat());
+    let seen = scanned(&ajar, &[&["--exclude", "10.99.2.9"], &rates[..]].concat());
     let addresses = (0..=255).map(|host| Ipv4Addr::new(10, 99, 0, host));
     let addresses = addresses.filter(|ip| !(64..128).contains(&ip.octets()[3]));
     let second = (0..128).map(|host| Ipv4Addr::new(10, 99, 2, host));
@@ -306,7 +231,7 @@ fn no_second_has_more_connections_than_its_rate() {
     let targets: Vec<String> = (8..16).map(|net| format!("10.99.{net}.0/26")).collect();
     let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
     let rates = ["--rate", "60", "--prefix-rate", "10"];
-    let seen = captured(&ajar, &[&targets[..], &rates].concat());
+    let seen = scanned(&ajar, &[&targets[..], &rates].concat());
     assert_eq!(seen.len(), 8 * 64);
     // A connection may be a few milliseconds late, and then stands in a second with one more.
     let check = |seen: &[(f64, SocketAddrV4)], rate: usize| {

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     fault,
     fence::{Fence, Now},
-    pacer::Pacer,
+    pacer::{Budget, Pacer},
 };
 
 /// Connections that are tried before a target counts as silent. The kernel would send a SYN again after one second, past the
@@ -34,6 +34,7 @@ pub struct Egress {
     scope: Scope,
     fence: Arc<Fence>,
     pacer: Arc<Pacer>,
+    budget: Arc<Budget>,
     patience: Mutex<Patience>,
 }
 
@@ -64,11 +65,12 @@ pub enum Unvisited {
 
 impl Egress {
     /// For one lease.
-    pub fn new(scope: Scope, fence: Arc<Fence>, pacer: Arc<Pacer>) -> Self {
+    pub fn new(scope: Scope, fence: Arc<Fence>, pacer: Arc<Pacer>, budget: Arc<Budget>) -> Self {
         Self {
             scope,
             fence,
             pacer,
+            budget,
             patience: Mutex::default(),
         }
     }
@@ -82,7 +84,9 @@ impl Egress {
     /// Waits for the pace. One attempt may follow, at once.
     pub async fn admit(&self, endpoint: SocketAddr) {
         let prefix = space::prefix_of(endpoint.ip());
-        self.pacer.admit(prefix, fastrand::f64()).await;
+        self.pacer
+            .admit(&self.budget, prefix, fastrand::f64())
+            .await;
     }
 
     /// Opens a connection whose first attempt was admitted, if lease and scope let it.

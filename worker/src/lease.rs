@@ -1,6 +1,13 @@
 //! One lease, from its grant to its end: verified, run, renewed, reported, given back.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ajar_model::{
     Lease, NonceKey, Scope, Spec, TargetSpace, Timestamp,
@@ -135,7 +142,9 @@ impl Worker {
         let pacer = self.pacer(lease.shard.campaign, &spec);
         let budget = pacer.lease(Arc::clone(&fence), lease.rate);
         let usable = targets.prefixes().saturating_mul(spec.prefix_rate.into());
-        let (wanted, want) = watch::channel(u32::try_from(usable).unwrap_or(u32::MAX));
+        let turns = turns(targets.prefixes(), &spec);
+        let starting = Arc::new(AtomicBool::new(true));
+        let started = Arc::clone(&starting);
         let visitor = Arc::new(Visitor {
             campaign: lease.shard.campaign,
             key,
@@ -145,7 +154,7 @@ impl Worker {
                 Work::Sweep(_) => 1,
                 Work::Revisit { visit, .. } => *visit,
             },
-            egress: Egress::new(scope, Arc::clone(&fence), Arc::clone(&pacer)),
+            egress: Egress::new(scope, Arc::clone(&fence), pacer, Arc::clone(&budget)),
             crowd: Crowd::new(spec.prefix_rate),
             spec: Arc::new(spec),
         });
@@ -157,19 +166,19 @@ impl Worker {
             lease: lease.clone(),
             fence,
             budget,
-            want,
+            usable: u32::try_from(usable).unwrap_or(u32::MAX),
+            starting,
             permission,
         };
         let keeping = tokio::spawn(keeper.keep(stop.clone()));
         let context = Context {
             visitor,
             capacity: Arc::clone(&self.capacity),
-            pacer,
+            turns,
             reporter: &mut reporter,
-            // What remains are conversations: they need no part of the rate to themselves.
             all_started: Box::new(move || {
                 drop(place);
-                wanted.send_replace(0);
+                started.store(false, Ordering::Relaxed);
             }),
         };
         let ran = shard::run(&targets, lease.cursor..lease.end, context, &stop).await;
@@ -203,6 +212,13 @@ enum Ended {
     Done,
     /// It was stopped.
     Early,
+}
+
+/// Visits that may wait for their first connection: enough to have one ready for each network that the rate needs, and few
+/// enough that the further connections of running conversations, which wait in the same order, do not wait long.
+fn turns(prefixes: u64, spec: &Spec) -> usize {
+    let by_rate = 2 * u64::from(spec.rate) / u64::from(spec.prefix_rate.max(1)) + 8;
+    (2 * prefixes).min(by_rate).clamp(4, 1024) as usize
 }
 
 fn targets(lease: &Lease, spec: &Spec) -> Result<(Targets, TargetSpace), Error> {
@@ -298,8 +314,10 @@ struct Keeper {
     lease: Lease,
     fence: Arc<Fence>,
     budget: Arc<Budget>,
-    /// The rate that the shard can use.
-    want: watch::Receiver<u32>,
+    /// The rate that its networks can use together.
+    usable: u32,
+    /// True while some targets wait for their first connection.
+    starting: Arc<AtomicBool>,
     permission: Permission,
 }
 
@@ -316,6 +334,15 @@ impl Keeper {
         lost
     }
 
+    /// While targets are started, all that its networks can use. Conversations that remain need little: the rest goes back.
+    fn want(&self) -> u32 {
+        let demand = self.budget.demand();
+        match self.starting.load(Ordering::Relaxed) {
+            true => self.usable,
+            false => demand.saturating_mul(4).clamp(4, self.usable.max(4)),
+        }
+    }
+
     async fn renew(mut self) -> Lost {
         let mut ttl = self.lease.ttl;
         loop {
@@ -323,7 +350,7 @@ impl Keeper {
             if let Err(cause) = self.permission.check() {
                 return Lost::Unauthorized(cause);
             }
-            let want = (*self.want.borrow()).max(1);
+            let want = self.want();
             // Slower before the coordinator hears of it, faster only afterwards.
             self.budget.set_rate(self.budget.rate().min(want));
             let sent = Now::read();

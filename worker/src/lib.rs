@@ -174,7 +174,7 @@ impl Worker {
             return pacer;
         }
         pacers.retain(|_, pacer| pacer.strong_count() > 0);
-        let pacer = Arc::new(Pacer::new(spec.rate, spec.prefix_rate));
+        let pacer = Arc::new(Pacer::new(spec.prefix_rate));
         pacers.insert(campaign, Arc::downgrade(&pacer));
         pacer
     }

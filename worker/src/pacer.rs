@@ -16,7 +16,7 @@ use std::{
 
 use ipnet::IpNet;
 use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    sync::Mutex,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -67,11 +67,13 @@ fn interval(rate: u32) -> Duration {
     Duration::from_secs(1) / rate.max(1)
 }
 
-/// The rate of one lease, which counts while its fence is open.
+/// The rate of one lease, which counts while its fence is open, and how much of it was asked for.
 #[derive(Debug)]
 pub struct Budget {
     fence: Arc<Fence>,
     rate: AtomicU32,
+    waiting: AtomicU32,
+    admitted: AtomicU32,
 }
 
 impl Budget {
@@ -83,6 +85,26 @@ impl Budget {
     /// Changes it.
     pub fn set_rate(&self, rate: u32) {
         self.rate.store(rate, Ordering::Relaxed);
+    }
+
+    /// Connections that wait, and that were let go since it was asked last.
+    pub fn demand(&self) -> u32 {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        waiting.saturating_add(self.admitted.swap(0, Ordering::Relaxed))
+    }
+
+    /// Counts one that waits, until it is dropped.
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+}
+
+struct Waiting<'a>(&'a Budget);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -98,15 +120,11 @@ pub struct Pacer {
     /// The queue of those who wait for `all`.
     queue: Mutex<()>,
     prefixes: SyncMutex<HashMap<IpNet, Arc<Mutex<Limit>>>>,
-    turns: Arc<Semaphore>,
 }
 
 impl Pacer {
-    /// For a campaign with these limits in connections a second, both at least 1. Without a lease nothing is let go.
-    pub fn new(rate: u32, prefix_rate: u32) -> Self {
-        // Enough to have one waiting for each network that the rate needs, and few enough that the further connections of
-        // running conversations, which wait in the same order, do not wait long.
-        let turns = (2 * rate / prefix_rate.max(1)).clamp(32, 4096);
+    /// For a campaign with this limit for each prefix, in connections a second, at least 1. Without a lease nothing is let go.
+    pub fn new(prefix_rate: u32) -> Self {
         Self {
             start: Instant::now(),
             prefix_rate,
@@ -114,7 +132,6 @@ impl Pacer {
             all: SyncMutex::default(),
             queue: Mutex::default(),
             prefixes: SyncMutex::default(),
-            turns: Arc::new(Semaphore::new(turns as usize)),
         }
     }
 
@@ -123,6 +140,8 @@ impl Pacer {
         let budget = Arc::new(Budget {
             fence,
             rate: AtomicU32::new(rate),
+            waiting: AtomicU32::new(0),
+            admitted: AtomicU32::new(0),
         });
         let mut budgets = self.budgets.lock().expect("no holder panics");
         budgets.retain(|other| Arc::strong_count(other) > 1);
@@ -130,15 +149,10 @@ impl Pacer {
         budget
     }
 
-    /// A place among the visits that wait for their first connection.
-    pub async fn turn(&self) -> OwnedSemaphorePermit {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        turn.expect("the semaphore is never closed")
-    }
-
-    /// Waits until one more connection to `prefix` may be opened. `jitter`, in 0..1, moves it within its own
+    /// Waits until one more connection of a lease to `prefix` may be opened. `jitter`, in 0..1, moves it within its own
     /// interval, so that connections have no common beat.
-    pub async fn admit(&self, prefix: IpNet, jitter: f64) {
+    pub async fn admit(&self, lease: &Budget, prefix: IpNet, jitter: f64) {
+        let _waiting = lease.wait();
         let limit = self.limit_of(prefix);
         // One waiter of each prefix competes for the whole: a crowded prefix does not hold up the others.
         let mut prefix = limit.lock().await;
@@ -149,6 +163,7 @@ impl Pacer {
         };
         prefix.take(self.start.elapsed());
         drop(prefix);
+        lease.admitted.fetch_add(1, Ordering::Relaxed);
         sleep(interval.mul_f64(jitter)).await;
     }
 
@@ -217,7 +232,7 @@ mod tests {
 
     /// A pacer with one lease that has the whole rate.
     fn pacer(rate: u32, prefix_rate: u32) -> (Pacer, Arc<Budget>) {
-        let pacer = Pacer::new(rate, prefix_rate);
+        let pacer = Pacer::new(prefix_rate);
         let fence = Arc::new(Fence::new(Now::read(), Duration::from_secs(3600)));
         let budget = pacer.lease(fence, rate);
         (pacer, budget)
@@ -225,16 +240,16 @@ mod tests {
 
     /// Lets `connections` go to the prefixes that `of` names, all waiting at once, and returns when each went.
     async fn times(
-        (pacer, _budget): (Pacer, Arc<Budget>),
+        (pacer, budget): (Pacer, Arc<Budget>),
         connections: u32,
         of: impl Fn(u32) -> u32,
     ) -> Vec<Duration> {
         let (pacer, start) = (Arc::new(pacer), Instant::now());
         let mut waiting = tokio::task::JoinSet::new();
         for i in 0..connections {
-            let (pacer, prefix) = (Arc::clone(&pacer), prefix(of(i)));
+            let (pacer, budget, prefix) = (Arc::clone(&pacer), Arc::clone(&budget), prefix(of(i)));
             waiting.spawn(async move {
-                pacer.admit(prefix, f64::from(i % 10) / 10.0).await;
+                pacer.admit(&budget, prefix, f64::from(i % 10) / 10.0).await;
                 start.elapsed()
             });
         }
@@ -312,11 +327,11 @@ mod tests {
     async fn a_change_of_rate_waits_for_nobody_and_reaches_who_waits() {
         let (pacer, budget) = pacer(1, 1000);
         let pacer = Arc::new(pacer);
-        let waiting = Arc::clone(&pacer);
+        let (waiting, own) = (Arc::clone(&pacer), Arc::clone(&budget));
         let start = Instant::now();
         let waiter = tokio::spawn(async move {
             for _ in 0..100 {
-                waiting.admit(prefix(1), 0.0).await;
+                waiting.admit(&own, prefix(1), 0.0).await;
             }
         });
         sleep(Duration::from_millis(100)).await;

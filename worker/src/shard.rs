@@ -10,7 +10,7 @@ use std::{
 use ajar_model::{Observation, shard::ShardSpace, space};
 use ajar_proto::v1;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -19,7 +19,6 @@ use tracing::Instrument;
 
 use crate::{
     egress::Unvisited,
-    pacer::Pacer,
     progress::{Progress, Run},
     report::Reporter,
     visit::{Visited, Visitor},
@@ -89,12 +88,12 @@ pub struct Context<'a> {
     pub visitor: Arc<Visitor>,
     /// Places for visits, shared by all leases.
     pub capacity: Arc<Semaphore>,
-    /// Where first connections wait.
-    pub pacer: Arc<Pacer>,
+    /// Visits that may wait for their first connection.
+    pub turns: usize,
     /// Where results go.
     pub reporter: &'a mut Reporter,
-    /// Called once, when every target was started.
-    pub all_started: Box<dyn FnOnce() + Send>,
+    /// Called once, when the first connection to every target was let go.
+    pub all_started: Box<dyn FnOnce() + Send + Sync>,
 }
 
 /// Visits the targets from `range.start` to before `range.end`, until all are done or `stop` is asked for. What was begun is
@@ -108,11 +107,12 @@ pub async fn run(
     let Context {
         visitor,
         capacity,
-        pacer,
+        turns,
         reporter,
         all_started,
     } = context;
-    let mut all_started = Some(all_started);
+    let turns = Arc::new(Semaphore::new(turns));
+    let mut starting = Some(Arc::new(Starting(Some(all_started))));
     let mut results = Results::new(range.clone(), reporter);
     let mut visits: JoinSet<(u64, Result<Visited, Unvisited>)> = JoinSet::new();
     let mut next = range.start;
@@ -120,18 +120,16 @@ pub async fn run(
         if results.is_done() {
             break Ran::Done;
         }
-        if next == range.end
-            && let Some(all_started) = all_started.take()
-        {
-            all_started();
+        if next == range.end {
+            starting = None;
         }
         // No credit, no probes: what was seen must be stored before more is looked at.
         let may_start =
             next < range.end && results.progress.spread() < SPREAD && results.outbox.is_empty();
         let places = async {
-            let turn = pacer.turn().await;
+            let turn = Arc::clone(&turns).acquire_owned().await;
             let place = Arc::clone(&capacity).acquire_owned().await;
-            (turn, place.expect("never closed"))
+            (turn.expect("never closed"), place.expect("never closed"))
         };
         let batch_at = results.batch_at.unwrap_or_else(|| Instant::now() + LINGER);
         tokio::select! {
@@ -150,6 +148,7 @@ pub async fn run(
             () = sleep_until(batch_at), if results.batch_at.is_some() => results.pack(),
             (turn, place) = places, if may_start => {
                 let (visitor, number, endpoint) = (Arc::clone(&visitor), next, targets.get(next));
+                let turn = Turn { _place: turn, _starting: starting.clone() };
                 let visit = async move {
                     let visited = visitor.visit(endpoint, turn).await;
                     drop(place);
@@ -163,6 +162,23 @@ pub async fn run(
     visits.shutdown().await;
     results.deliver().await;
     ran
+}
+
+/// Held by a visit until its first connection is let go.
+pub struct Turn {
+    _place: OwnedSemaphorePermit,
+    _starting: Option<Arc<Starting>>,
+}
+
+/// Held as long as some target was not started.
+struct Starting(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(all_started) = self.0.take() {
+            all_started();
+        }
+    }
 }
 
 /// What was seen, on its way to the reporter.

@@ -8,11 +8,11 @@ use ajar_model::{
 use ajar_probe::{BoxStream, Limits, Session};
 use ajar_sweep::connect;
 use futures::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     crowd::Crowd,
     egress::{Egress, EndpointDial, Refusal, Unvisited},
+    shard::Turn,
 };
 
 /// The probe of observations that say only that a connection was opened.
@@ -50,11 +50,7 @@ pub struct Visited {
 impl Visitor {
     /// Visits a target, unless the lease ended or this machine failed before it was done. `turn` is given back as soon as
     /// the pace has let the first connection go.
-    pub async fn visit(
-        &self,
-        endpoint: SocketAddr,
-        turn: OwnedSemaphorePermit,
-    ) -> Result<Visited, Unvisited> {
+    pub async fn visit(&self, endpoint: SocketAddr, turn: Turn) -> Result<Visited, Unvisited> {
         let nothing = |outcome| Visited {
             outcome,
             observations: Vec::new(),

@@ -231,14 +231,15 @@ impl CampaignRows for PostgresRows {
         Ok(())
     }
 
-    async fn has_open_shard(&mut self, id: CampaignId) -> Result<bool, Error> {
-        let open = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM ajar.shards WHERE campaign = $1 AND NOT closed)",
+    async fn open_shards(&mut self, id: CampaignId, most: u32) -> Result<u32, Error> {
+        let open: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT 1 FROM ajar.shards WHERE campaign = $1 AND NOT closed LIMIT $2) AS open",
         )
         .bind(id.to_string())
+        .bind(i64::from(most))
         .fetch_one(&mut *self.0)
         .await?;
-        Ok(open)
+        unsigned("a count", open)
     }
 
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error> {

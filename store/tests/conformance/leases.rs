@@ -1,9 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use ajar_model::{Campaign, ShardId, campaign::State};
-use ajar_store::{
-    Admission, Batch, Caps, Grant, GrantRequest, Registered, Renewal, Renewed, Resumption,
-};
+use ajar_store::{Admission, Batch, Caps, Grant, GrantRequest, Registered, Renewal, Renewed};
 use ipnet::IpNet;
 
 use crate::support::*;
@@ -116,6 +114,49 @@ pub async fn a_renewal_moves_the_rate_as_far_as_the_caps_let_it(place: &Place) {
     assert_eq!(renew(shard(1, 1), second, 200, 50).await, kept(99));
 }
 
+pub async fn a_lease_leaves_their_part_to_the_other_open_shards(place: &Place) {
+    let store = &place.store;
+    submit(&**store, 1, 3).await;
+    let caps = Caps {
+        side_by_side: 2,
+        ..CAPS
+    };
+    let grant = async |number| {
+        let request = GrantRequest {
+            want_rate: 90,
+            caps,
+            targets: 3,
+            ..request(shard(1, number), at(0))
+        };
+        match store.grant(&request).await.unwrap() {
+            Grant::Granted { token, rate, .. } => (token, rate),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, rate) = grant(0).await;
+    assert_eq!(rate, 50);
+    let renew = async || {
+        let renewal = Renewal {
+            want_rate: 90,
+            caps,
+            ..renewal(shard(1, 0), first, 1)
+        };
+        store.renew(&renewal).await.unwrap()
+    };
+    assert_eq!(renew().await, Renewed::Kept { rate: 50 });
+    for number in [1, 2] {
+        let (token, rate) = grant(number).await;
+        assert_eq!(rate, 50);
+        let last = Batch {
+            progress: Some(advance(0, 3, true)),
+            ..batch(shard(1, number), token, vec![])
+        };
+        store.ingest(&last).await.unwrap();
+    }
+    // It is alone: nobody else needs the rest.
+    assert_eq!(renew().await, Renewed::Kept { rate: 90 });
+}
+
 pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &Place) {
     let store = &place.store;
     let registered = Registered {
@@ -133,6 +174,7 @@ pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &P
     }
     submit(&**store, 3, 1).await;
     let caps = Caps {
+        side_by_side: 1,
         campaign: CAP,
         authorization: Some(120),
         site: Some(150),
@@ -165,131 +207,6 @@ pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &P
     };
     store.renew(&slower).await.unwrap();
     assert_eq!(granted(shard(2, 1), caps).await.1, 80);
-}
-
-pub async fn a_shard_that_never_moves_is_cut_and_then_quarantined(place: &Place) {
-    let store = &place.store;
-    let first = submit(&**store, 1, 1).await;
-    let mut seconds = 0;
-    // Every worker that takes it dies.
-    let mut die = async |shard| {
-        seconds += 100;
-        let request = GrantRequest {
-            targets: 1000,
-            ..request(shard, at(seconds))
-        };
-        store.grant(&request).await.unwrap()
-    };
-    for attempt in 1..=3 {
-        let granted = die(first).await;
-        assert!(
-            matches!(granted, Grant::Granted { cursor: 0, end: 1000, attempt: a, .. } if a == attempt)
-        );
-    }
-    let half = die(first).await;
-    assert!(
-        matches!(
-            half,
-            Grant::Granted {
-                cursor: 0,
-                end: 500,
-                ..
-            }
-        ),
-        "{half:?}"
-    );
-    die(first).await;
-    let quarter = die(first).await;
-    assert!(
-        matches!(
-            quarter,
-            Grant::Granted {
-                cursor: 0,
-                end: 250,
-                ..
-            }
-        ),
-        "{quarter:?}"
-    );
-    die(first).await;
-    assert_eq!(die(first).await, Grant::Quarantined);
-    assert_eq!(die(first).await, Grant::NotOpen);
-
-    // What was cut off is whole, and can be done.
-    for (number, from, to) in [(1, 500, 1000), (2, 250, 500)] {
-        let shard = shard(1, number);
-        let Grant::Granted {
-            token, cursor, end, ..
-        } = die(shard).await
-        else {
-            panic!("{shard} is not granted");
-        };
-        assert_eq!((cursor, end), (from, to));
-        let last = Batch {
-            progress: Some(advance(from, to, true)),
-            ..batch(shard, token, vec![])
-        };
-        store.ingest(&last).await.unwrap();
-    }
-    let id = first.campaign;
-    let progress = store.progress(id, at(9999)).await.unwrap();
-    assert_eq!(
-        (progress.shards, progress.closed, progress.quarantined),
-        (3, 3, 1)
-    );
-    assert_eq!(progress.tally.total(), 750);
-    let concluded = store
-        .conclude(id, std::time::Duration::ZERO, at(9999))
-        .await;
-    assert_eq!(concluded.unwrap(), Some(State::Incomplete));
-    let cause = store.progress(id, at(9999)).await.unwrap().cause;
-    assert!(cause.is_some_and(|cause| cause.contains("1 shards were given up")));
-
-    let audit = entry("resume");
-    let resumption = Resumption {
-        id,
-        authorization: None,
-        audit: &audit,
-    };
-    store.resume(&resumption).await.unwrap();
-    let again = die(first).await;
-    assert!(
-        matches!(
-            again,
-            Grant::Granted {
-                cursor: 0,
-                end: 250,
-                attempt: 1,
-                ..
-            }
-        ),
-        "{again:?}"
-    );
-}
-
-pub async fn a_shard_that_moves_or_is_handed_back_is_not_poison(place: &Place) {
-    let store = &place.store;
-    let shard = submit(&**store, 1, 1).await;
-    for round in 0..5_u64 {
-        let request = GrantRequest {
-            targets: 10,
-            ..request(shard, at(100 * round as i64))
-        };
-        let Grant::Granted { token, attempt, .. } = store.grant(&request).await.unwrap() else {
-            panic!("not granted");
-        };
-        assert_eq!(attempt, 1);
-        match round % 2 {
-            0 => store.release(shard, token, false).await.unwrap(),
-            _ => {
-                let moved = Batch {
-                    progress: Some(advance(round / 2, round / 2 + 1, false)),
-                    ..batch(shard, token, vec![])
-                };
-                assert!(!store.ingest(&moved).await.unwrap().stale);
-            }
-        }
-    }
 }
 
 pub async fn a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns(place: &Place) {

@@ -27,6 +27,7 @@ pub const MARGIN: Duration = Duration::from_secs(5);
 pub const WANT: u32 = 10;
 pub const CAP: u32 = 100;
 pub const CAPS: Caps = Caps {
+    side_by_side: 1,
     campaign: CAP,
     authorization: None,
     site: None,

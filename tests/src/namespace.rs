@@ -1,0 +1,132 @@
+//! A network namespace of its own, in which every packet to a target is captured.
+//!
+//! 10.99.0.0/16 is this machine and refuses or answers; 10.98.0.0/16 is an empty wire, where nobody ever answers.
+
+use std::{net::SocketAddrV4, process::Command};
+
+use anyhow::{Context, ensure};
+
+use crate::Ajar;
+
+/// What a script did, as its targets saw it.
+#[derive(Debug)]
+pub struct Captured {
+    /// The connections that were opened to 10.98.0.0/15: when, in seconds since 1970, and to which endpoint. In order.
+    pub syns: Vec<(f64, SocketAddrV4)>,
+    /// The script's standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+    /// Its exit status.
+    pub status: i32,
+}
+
+/// Runs a shell script in a namespace, in the directory of `ajar`. `$AJAR` is the program. Whatever it leaves running is
+/// killed with it.
+pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
+    let script = format!(
+        r#"
+        export HOME=$PWD
+        ip link set lo up
+        ip route add local 10.99.0.0/16 dev lo
+        ip link add silent type veth peer name wire
+        ip link set silent arp off up
+        ip link set wire up
+        ip address add 10.98.255.254/16 dev silent
+        for device in lo silent; do
+            tcpdump -i $device -Z root --immediate-mode -s 128 -B 16384 -w $device.pcap \
+                'tcp[tcpflags] == tcp-syn and dst net 10.98.0.0/15' 2>$device.log &
+            captures="$captures $!"
+        done
+        for device in lo silent; do
+            for _ in $(seq 100); do grep -q 'listening on' $device.log && break; sleep 0.1; done
+        done
+        (
+        {script}
+        ) >script.out 2>script.err
+        status=$?
+        sleep 1
+        kill -INT $captures
+        wait $captures
+        cat lo.log silent.log >&2
+        for device in lo silent; do tcpdump -Z root -tt -n -r $device.pcap; done
+        exit $status
+        "#
+    );
+    let run = as_root("unshare")
+        .args([
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            &script,
+        ])
+        .current_dir(ajar.path())
+        .env("AJAR", ajar.command(&[]).get_program())
+        .output()?;
+    let said = String::from_utf8_lossy(&run.stderr);
+    ensure!(
+        said.matches("\n0 packets dropped by kernel").count() == 2,
+        "{said}"
+    );
+    let mut syns = String::from_utf8_lossy(&run.stdout)
+        .lines()
+        .map(syn)
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    syns.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let read = |name: &str| std::fs::read_to_string(ajar.path().join(name));
+    Ok(Captured {
+        syns,
+        stdout: read("script.out")?,
+        stderr: read("script.err")?,
+        status: run.status.code().unwrap_or(-1),
+    })
+}
+
+impl Captured {
+    /// The most connections within any span of one second.
+    pub fn most_in_a_second(&self) -> usize {
+        let times: Vec<f64> = self.syns.iter().map(|syn| syn.0).collect();
+        let within = |at: usize| {
+            let end = times[at] + 1.0;
+            times[at..].iter().take_while(|&&time| time < end).count()
+        };
+        (0..times.len()).map(within).max().unwrap_or(0)
+    }
+
+    /// The time that the script printed after this word.
+    pub fn time(&self, word: &str) -> f64 {
+        let line = self.stdout.lines().find_map(|line| line.strip_prefix(word));
+        let time = line.and_then(|time| time.trim().parse().ok());
+        time.unwrap_or_else(|| panic!("no {word} in {}{}", self.stdout, self.stderr))
+    }
+
+    /// Connections after a moment.
+    pub fn after(&self, time: f64) -> usize {
+        self.syns.iter().filter(|syn| syn.0 > time).count()
+    }
+}
+
+/// `1700000000.123456 IP 10.99.0.1.40000 > 10.99.0.7.25: Flags [S], …`
+fn syn(line: &str) -> anyhow::Result<(f64, SocketAddrV4)> {
+    let parsed = || {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (ip, port) = words.get(4)?.trim_end_matches(':').rsplit_once('.')?;
+        let endpoint = SocketAddrV4::new(ip.parse().ok()?, port.parse().ok()?);
+        Some((words[0].parse().ok()?, endpoint))
+    };
+    parsed().with_context(|| format!("not a packet: {line}"))
+}
+
+/// A network namespace and a capture need root; whoever runs the tests could install their packages by sudo as well.
+fn as_root(program: &str) -> Command {
+    let uid = rustix::process::getuid();
+    if uid.is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", "--preserve-env=AJAR", program]);
+    command
+}

@@ -1,0 +1,161 @@
+//! What was not visited is not called visited: an authorization that ends, a worker that refuses, a machine that fails.
+
+use std::collections::HashSet;
+
+use ajar_tests::{Ajar, Captured, captured};
+
+fn authorized(options: &str) -> Ajar {
+    let ajar = Ajar::new().unwrap();
+    ajar.make_signer().unwrap();
+    let fixed = "--canary 127.0.0.1 --ports 25 --tier connect";
+    ajar.authorize("a.toml", &format!("{fixed} {options}"))
+        .unwrap();
+    ajar
+}
+
+/// The campaign's id, from the line that announces it.
+fn announced(seen: &Captured) -> String {
+    let (_, rest) = seen.stderr.split_once("campaign ").unwrap();
+    rest.chars()
+        .take_while(|c| c.is_ascii_alphanumeric())
+        .collect()
+}
+
+/// Sums of the outcomes in a SQLite store, as SQLite's own program reads them.
+const OUTCOMES: &str = "sqlite3 ajar.db 'SELECT sum(answered + refused + silent + unreachable), \
+     sum(denied + failed) FROM shards'";
+
+/// Makes an authorization end this many seconds from now.
+fn ends_in(ajar: &Ajar, file: &str, seconds: i64) {
+    let text = std::fs::read_to_string(ajar.path().join(file)).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("not_after"))
+        .unwrap();
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    ajar.sign_again(file, line, &format!("not_after = \"{end}\""))
+        .unwrap();
+}
+
+#[test]
+fn an_authorization_that_ends_ends_the_run_and_a_new_one_lets_it_go_on() {
+    let ajar = authorized("10.99.7.0/24");
+    ajar.authorize(
+        "b.toml",
+        "10.99.7.0/24 --canary 127.0.0.1 --ports 25 --tier connect",
+    )
+    .unwrap();
+    ends_in(&ajar, "a.toml", 8);
+    let scan = "$AJAR scan --allowed-signers signers --prefix-rate 16 --format jsonl";
+    let first = captured(
+        &ajar,
+        &format!("{scan} --authorization a.toml; echo status $?; {OUTCOMES}"),
+    );
+    let first = first.unwrap();
+    assert!(
+        first.stdout.contains("status 1"),
+        "{}{}",
+        first.stdout,
+        first.stderr
+    );
+    for said in [
+        "is incomplete",
+        "expired at",
+        "of 256 targets were visited",
+        "--resume",
+    ] {
+        assert!(first.stderr.contains(said), "{said}: {}", first.stderr);
+    }
+    let visited = first.syns.len();
+    assert!((16..200).contains(&visited), "{visited}");
+    let outcomes = first.stdout.lines().last().unwrap();
+    let (done, not_done) = outcomes.split_once('|').unwrap();
+    assert!(done.parse::<usize>().unwrap() <= visited, "{outcomes}");
+    assert_eq!(not_done, "0", "what was not visited has no outcome");
+
+    let id = announced(&first);
+    let second = captured(
+        &ajar,
+        &format!(
+            "{scan} --resume {id} || echo refused $?
+             $AJAR scan --allowed-signers signers --format jsonl --resume {id} --authorization b.toml
+             echo status $?; {OUTCOMES}"
+        ),
+    );
+    let second = second.unwrap();
+    assert!(
+        second.stdout.contains("refused 2"),
+        "{}{}",
+        second.stdout,
+        second.stderr
+    );
+    assert!(
+        second.stdout.contains("status 0"),
+        "{}{}",
+        second.stdout,
+        second.stderr
+    );
+    assert_eq!(second.stdout.lines().last(), Some("256|0"));
+    let all = first.syns.iter().chain(&second.syns).map(|syn| syn.1);
+    assert_eq!(all.collect::<HashSet<_>>().len(), 256);
+}
+
+#[test]
+fn a_machine_without_a_way_out_says_so_and_loses_no_target() {
+    let ajar = authorized("10.99.3.0/28");
+    let seen = captured(
+        &ajar,
+        &format!(
+            "ip route del local 10.99.0.0/16 dev lo
+             ip route add prohibit 10.99.0.0/16
+             $AJAR scan --authorization a.toml --allowed-signers signers --format jsonl & scan=$!
+             sleep 6
+             {OUTCOMES}
+             ip route del prohibit 10.99.0.0/16
+             ip route add local 10.99.0.0/16 dev lo
+             wait $scan; echo status $?
+             {OUTCOMES}"
+        ),
+    )
+    .unwrap();
+    let said: Vec<&str> = seen.stdout.lines().collect();
+    assert_eq!(said, ["0|0", "status 0", "16|0"], "{}", seen.stderr);
+    assert!(
+        seen.stderr.contains("cannot open connections"),
+        "{}",
+        seen.stderr
+    );
+    assert_eq!(seen.syns.len(), 16);
+}
+
+#[test]
+fn a_worker_that_refuses_says_why_until_its_operator_mends_it() {
+    let ajar = authorized("10.99.4.0/28");
+    let seen = captured(
+        &ajar,
+        r#"
+        $AJAR coordinator --allowed-signers signers 2>coordinator.log &
+        $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
+        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+        echo '# nobody' >workers-signers
+        $AJAR worker --vantage elsewhere --allowed-signers workers-signers 2>worker.log &
+        id=$($AJAR campaign submit --authorization a.toml --allowed-signers signers)
+        sleep 4
+        $AJAR campaign show $id
+        cp signers workers-signers
+        $AJAR campaign watch $id
+        "#,
+    )
+    .unwrap();
+    assert_eq!(seen.status, 0, "{}", seen.stderr);
+    for said in [
+        "trouble",
+        "at elsewhere",
+        "not allowed to sign",
+        "to workers-signers",
+    ] {
+        assert!(seen.stdout.contains(said), "{said}: {}", seen.stdout);
+    }
+    assert!(seen.stdout.contains(" finished "), "{}", seen.stdout);
+    assert_eq!(seen.syns.len(), 16);
+}
