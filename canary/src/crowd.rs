@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex},
 };
 
@@ -24,6 +24,7 @@ pub(crate) struct Place {
 impl Crowd {
     /// A place for one more connection of `peer`; none where there are too many.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let peer = holder(peer);
         let mut crowd = self.0.lock().expect("no holder panics");
         let all: usize = crowd.values().sum();
         let of_peer = crowd.get(&peer).copied().unwrap_or_default();
@@ -35,6 +36,14 @@ impl Crowd {
             crowd: self.clone(),
             peer,
         })
+    }
+}
+
+/// Whoever has one address of an IPv6 /64 has them all.
+fn holder(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -69,5 +78,18 @@ mod tests {
         assert_eq!(places.len() + all.len(), MOST);
         drop((places, all));
         assert!(crowd.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_addresses_of_a_64_are_one_peer() {
+        let crowd = Crowd::default();
+        let address = |n: u128| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) | n));
+        let places: Vec<_> = (0..MOST_OF_ONE as u128)
+            .map(|n| crowd.enter(address(n)).unwrap())
+            .collect();
+        assert!(crowd.enter(address(9999)).is_none());
+        assert!(crowd.enter(address(1 << 64)).is_some());
+        drop(places);
+        assert!(crowd.enter(address(9999)).is_some());
     }
 }

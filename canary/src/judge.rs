@@ -91,25 +91,26 @@ fn probing(shared: &Shared) -> String {
     };
     format!(
         "Canonical: http://{host}/.well-known/probing.txt\n\
-         Contact: mailto:{contact}\n\
+         {contact}\
          Expires: {expires:.0}\n\
          Preferred-Languages: en\n\
          Description: authorised audit for open mail relays and open proxies; \
          mail and tunnels go to this host only, and nothing is forwarded\n",
-        contact = contact(shared),
+        contact = contact(shared, "Contact: mailto:", "\n"),
     )
 }
 
 fn about(shared: &Shared) -> String {
     format!(
         "This is the canary of an authorised audit for open mail relays and open proxies (ajar).\n\
-         If your server connected here, it forwarded for a stranger. Write to {}.\n\
+         If your server connected here, it forwarded for a stranger.{}\n\
          See also /.well-known/probing.txt\n",
-        contact(shared),
+        contact(shared, " Write to ", "."),
     )
 }
 
-fn contact(shared: &Shared) -> String {
-    let postmaster = || format!("postmaster@{}", shared.domain);
-    shared.contact.clone().unwrap_or_else(postmaster)
+/// Whom to write to, between these words; nothing if nobody was named.
+fn contact(shared: &Shared, before: &str, after: &str) -> String {
+    let named = shared.contact.as_ref();
+    named.map_or_else(String::new, |contact| format!("{before}{contact}{after}"))
 }

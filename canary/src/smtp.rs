@@ -19,6 +19,8 @@ const LINE: usize = 2048;
 const MESSAGE: usize = 1 << 20;
 const COMMANDS: usize = 1000;
 const RECIPIENTS: usize = 100;
+/// Mails that wait for a slow coordinator; the relays of others are told to try again.
+const RECORDINGS: usize = 512;
 const HEADER: usize = 16 * 1024;
 const TEXT: usize = 512;
 /// How long a receipt may take to become durable.
@@ -66,8 +68,7 @@ struct Session {
 #[derive(Default)]
 struct Envelope {
     from: Option<String>,
-    /// Recipients; those without a nonce are people's mail to postmaster and abuse.
-    to: Vec<(String, Option<Nonce>)>,
+    to: Vec<(String, Nonce)>,
 }
 
 impl Session {
@@ -139,9 +140,16 @@ impl Session {
         let is_a_person = ["postmaster", "abuse"]
             .iter()
             .any(|name| local.eq_ignore_ascii_case(name));
-        if nonce.is_none() && !is_a_person {
-            return self.say("550 5.1.1 no such mailbox").await;
-        }
+        let Some(nonce) = nonce else {
+            let reply = match (is_a_person, &self.shared.contact) {
+                (true, Some(contact)) => {
+                    format!("550 5.1.1 nobody reads mail here: write to {contact}")
+                }
+                (true, None) => "550 5.1.1 nobody reads mail here".to_owned(),
+                (false, _) => "550 5.1.1 no such mailbox".to_owned(),
+            };
+            return self.say(&reply).await;
+        };
         self.envelope.to.push((path, nonce));
         self.say("250 2.1.5 ok").await
     }
@@ -171,20 +179,24 @@ impl Session {
     /// Makes the receipts durable, even where the sender hangs up or the canary is stopped meanwhile.
     async fn record(&self, envelope: Envelope, message: &Message) -> Result<(), String> {
         let text = |text: &str| Untrusted::from_bytes(text.as_bytes(), TEXT);
-        let mut sightings = Vec::new();
+        if self.shared.recordings.len() >= RECORDINGS {
+            return Err("too many mails wait to be recorded".to_owned());
+        }
+        let mut sightings: Vec<Sighting> = Vec::new();
         for (path, nonce) in &envelope.to {
-            let Some(nonce) = *nonce else {
-                tracing::info!("a mail for a person was dropped; the contact is in probing.txt");
-                continue;
+            // A header is kept once, however many recipients a mail has.
+            let header = match sightings.is_empty() {
+                true => message.header(),
+                false => &[],
             };
             sightings.push(Sighting {
-                nonce,
+                nonce: *nonce,
                 egress_ip: self.peer,
                 received_at: Timestamp::now(),
                 helo: text(&self.helo),
                 mail_from: text(envelope.from.as_deref().unwrap_or_default()),
                 rcpt_to: text(path),
-                header: Untrusted::from_bytes(message.header(), HEADER),
+                header: Untrusted::from_bytes(header, HEADER),
             });
         }
         let recorder = Arc::clone(&self.shared.recorder);

@@ -66,6 +66,8 @@ pub struct Demo {
 pub struct Scan {
     #[command(flatten)]
     pub request: Request,
+    #[command(flatten)]
+    pub canary_service: CanaryPorts,
     /// Go on with an interrupted campaign, under another authorization if one is given.
     #[arg(long, value_name = "ID", conflicts_with_all = ["target", "targets"])]
     pub resume: Option<String>,
@@ -110,8 +112,6 @@ pub struct Request {
     /// The mail domain that is delivered to the canary.
     #[arg(long, value_name = "NAME")]
     pub canary_domain: Option<String>,
-    #[command(flatten)]
-    pub canary_service: CanaryPorts,
     /// How long to wait for relayed mail after the last probe, as 90s or 5m.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
     pub settle: u32,

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use ajar_model::{Authorization, Target, Timestamp};
+use ajar_model::{Authorization, Target, TargetSpace, Timestamp};
 use anyhow::Context;
 use ssh_key::{Algorithm, PrivateKey, PublicKey};
 use ulid::Ulid;
@@ -143,7 +143,7 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
     let probes = request::probes(&options.probes, None)?;
     let ports = match &options.ports {
         Some(ports) => ports.clone(),
-        None => request::default_ports(&probes, None)?,
+        None => request::default_ports(&probes)?,
     };
     let targets = |texts: &[String]| {
         texts
@@ -153,13 +153,16 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
             .or_refuse()
     };
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
+    let (networks, exclude) = (targets(&options.target)?, targets(&options.exclude)?);
+    // One that excludes all that it names allows nothing.
+    TargetSpace::new(&networks, &exclude).or_refuse()?;
     Ok(Authorization {
         version: 1,
         id: Ulid::new().to_string(),
         tenant: options.tenant.clone(),
         contact: options.contact.clone(),
-        networks: targets(&options.target)?,
-        exclude: targets(&options.exclude)?,
+        networks,
+        exclude,
         ports,
         probes,
         tier: request::tier(options.tier),

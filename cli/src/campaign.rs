@@ -68,8 +68,14 @@ async fn list(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
         .list(v1::ListRequest {})
         .await
         .map_err(from_status)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:<26}  {:<10}  targets, open endpoints",
+        "campaign", "state"
+    )?;
     for campaign in listed.into_inner().campaigns {
-        writeln!(std::io::stdout(), "{}", line(&campaign)?)?;
+        writeln!(out, "{}", line(&campaign)?)?;
     }
     Ok(Ended::Finished)
 }

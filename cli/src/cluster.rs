@@ -7,7 +7,10 @@ use ajar_canary::Recorder;
 use ajar_coordinator::Drives;
 use ajar_model::{CampaignId, Sighting, signers::AllowedSigners};
 use ajar_probe::PROBES;
-use ajar_proto::{dial, local, v1};
+use ajar_proto::{
+    dial, local,
+    v1::{self, canary_service_client::CanaryServiceClient},
+};
 use ajar_store::Store;
 use anyhow::Context;
 use futures::future::{BoxFuture, FutureExt};
@@ -179,8 +182,15 @@ pub fn capacity() -> usize {
     usize::try_from(places).expect("at most 8192")
 }
 
-/// A canary's reports, on their way to a coordinator.
-pub struct Reporting(pub dial::Coordinator);
+/// A canary's reports, on their way to a coordinator over one connection.
+pub struct Reporting(CanaryServiceClient<dial::Traced>);
+
+impl Reporting {
+    /// To this coordinator.
+    pub fn new(coordinator: &dial::Coordinator) -> Self {
+        Self(coordinator.canary())
+    }
+}
 
 impl Recorder for Reporting {
     fn record(&self, sighting: Sighting) -> BoxFuture<'_, Result<(), String>> {
@@ -188,7 +198,7 @@ impl Recorder for Reporting {
             let request = v1::RecordRequest {
                 sighting: Some((&sighting).into()),
             };
-            let recorded = self.0.canary().record(request).await;
+            let recorded = self.0.clone().record(request).await;
             recorded
                 .map(|_| ())
                 .map_err(|status| status.message().to_owned())

@@ -46,7 +46,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
         key: ajar_canary::key::load_or_create(&directory.path().join("canary.key"))?,
         contact: None,
     };
-    let recorder = Arc::new(cluster::Reporting(cluster.coordinator.clone()));
+    let recorder = Arc::new(cluster::Reporting::new(&cluster.coordinator));
     let canary = ajar_canary::serve(canary_options, recorder, shutdown.clone()).await?;
     let lab = Lab::start(canary.canary(), shutdown.clone()).await?;
     introduce(lab.services())?;

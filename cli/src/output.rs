@@ -36,7 +36,7 @@ impl Sink {
     pub fn begin(self) -> io::Result<Writer> {
         let out: Box<dyn Write + Send> = match self.file {
             Some(file) => {
-                file.set_len(0)?;
+                empty(&file)?;
                 Box::new(io::BufWriter::new(file))
             }
             None => Box::new(io::BufWriter::new(io::stdout())),
@@ -61,6 +61,14 @@ pub fn open(path: &PathBuf) -> anyhow::Result<Option<File>> {
         .open(path);
     let opened = opened.map_err(|error| format!("{} cannot be written: {error}", path.display()));
     opened.map(Some).or_refuse()
+}
+
+/// Removes what an earlier run wrote; a pipe or a device has nothing to remove.
+pub fn empty(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => file.set_len(0),
+        false => Ok(()),
+    }
 }
 
 /// Results on their way out.

@@ -7,7 +7,7 @@ use std::{
 
 use ajar_model::{
     Authorization, Canary, Ports, ProbeId, SignedAuthorization, Spec, Target, TargetSpace, Tier,
-    Timestamp, campaign::Sweep, signers::AllowedSigners,
+    Timestamp, authorization, campaign::Sweep, signers::AllowedSigners,
 };
 use ajar_probe::PROBES;
 
@@ -49,7 +49,7 @@ pub struct Request {
 impl Request {
     /// Reads options and files; refuses what cannot be run. `signers` are those that this side accepts.
     pub async fn read(options: &args::Request, signers: &AllowedSigners) -> anyhow::Result<Self> {
-        let authorization = authorization(&options.authorization, signers)?;
+        let authorization = self::authorization(&options.authorization, signers)?;
         let allowed = authorization
             .as_ref()
             .map(|(_, authorization)| authorization);
@@ -70,9 +70,15 @@ impl Request {
             listed.exclude.extend(&authorization.exclude);
         }
         TargetSpace::new(&listed.include, &listed.exclude).or_refuse()?;
-        let ports = match &options.targets.ports {
-            Some(ports) => ports.clone(),
-            None => default_ports(&probes, allowed)?,
+        let is_local = |target: &&Target| target.first.is_loopback() && target.last.is_loopback();
+        let stranger = listed.include.iter().find(|target| !is_local(target));
+        if let (Some(stranger), None) = (stranger, allowed) {
+            return refuse(authorization::Refusal::Unsigned(stranger.first));
+        }
+        let ports = match (&options.targets.ports, allowed) {
+            (Some(ports), _) => ports.clone(),
+            (None, Some(authorization)) => authorization.ports.clone(),
+            (None, None) => default_ports(&probes)?,
         };
         let most = |polite: u32, cap: fn(&Authorization) -> u32| {
             allowed.map_or(polite, |authorization| polite.min(cap(authorization)))
@@ -187,18 +193,12 @@ pub fn probes(
     Ok(chosen)
 }
 
-/// The ports of the probes, as far as the authorization has them.
-pub fn default_ports(
-    probes: &[ProbeId],
-    authorization: Option<&Authorization>,
-) -> anyhow::Result<Ports> {
+/// The ports of the probes.
+pub fn default_ports(probes: &[ProbeId]) -> anyhow::Result<Ports> {
     let ports = PROBES
         .iter()
         .filter(|probe| probes.contains(&probe.id()))
-        .flat_map(|probe| probe.ports().iter().copied())
-        .filter(|&port| {
-            authorization.is_none_or(|authorization| authorization.ports.contains(port))
-        });
+        .flat_map(|probe| probe.ports().iter().copied());
     Ports::new(ports).or_refuse()
 }
 

@@ -29,6 +29,7 @@ pub async fn ask(
 pub fn command(id: CampaignId, options: &args::Scan) -> String {
     let args::Scan {
         request,
+        canary_service,
         resume: _,
         store,
         output,
@@ -59,7 +60,7 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
         "--allowed-signers",
         path(&request.authorization.allowed_signers),
     );
-    let ports = request.canary_service.canary_ports.as_ref();
+    let ports = canary_service.canary_ports.as_ref();
     let ports = ports.map(|ports| {
         ports
             .iter()
@@ -68,7 +69,7 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
             .join(",")
     });
     option("--canary-ports", ports.map(Cow::from));
-    option("--canary-key", path(&request.canary_service.canary_key));
+    option("--canary-key", path(&canary_service.canary_key));
     if output.output.as_os_str() != "-" {
         option("--output", Some(output.output.to_string_lossy()));
     }
@@ -133,15 +134,15 @@ mod tests {
         assert_eq!(again.output.output, PathBuf::from("out $HOME.jsonl"));
         assert_eq!(again.output.format, first.output.format);
         assert_eq!(again.fail_on, first.fail_on);
-        let (before, after) = (first.request, again.request);
+        let after = again.request;
         assert_eq!(after.authorization.allowed_signers, Some("a b".into()));
         assert_eq!(
-            after.canary_service.canary_ports,
-            before.canary_service.canary_ports
+            again.canary_service.canary_ports,
+            first.canary_service.canary_ports
         );
         assert_eq!(
-            after.canary_service.canary_key,
-            before.canary_service.canary_key
+            again.canary_service.canary_key,
+            first.canary_service.canary_key
         );
     }
 }

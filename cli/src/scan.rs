@@ -8,7 +8,9 @@ use std::{
 };
 
 use ajar_canary::Handle;
-use ajar_model::{CampaignId, Canary, Finding, Spec, Verdict, campaign::State};
+use ajar_model::{
+    CampaignId, Canary, Finding, SignedAuthorization, Spec, Verdict, campaign::State,
+};
 use ajar_proto::{convert, dial, v1};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -58,10 +60,11 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
             let mut canary = None;
             if !matches!(campaign.state, State::Finished | State::Cancelled) {
                 let started = start_canary(
-                    &options.request.canary_service,
+                    &options.canary_service,
                     Some(&campaign.spec.canary),
                     campaign.spec.canary.address,
                     &campaign.spec.canary.domain,
+                    contact(campaign.spec.authorization.as_ref()).as_deref(),
                     &cluster,
                 )
                 .await?;
@@ -84,14 +87,19 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
             let request = unless_stopped(&stop, reading).await?;
             let address = request.canary_address(options.request.canary)?;
             let domain = request.canary_domain(options.request.canary_domain.as_deref());
+            let contact = request
+                .authorization
+                .as_ref()
+                .map(|(_, a)| a.contact.clone());
             let id = CampaignId(Ulid::new());
             let starting = Cluster::start(&options.store, signers.clone(), id);
             let mut cluster = unless_stopped(&stop, starting).await?;
             let canary = start_canary(
-                &options.request.canary_service,
+                &options.canary_service,
                 None,
                 address,
                 &domain,
+                contact.as_deref(),
                 &cluster,
             )
             .await?;
@@ -229,10 +237,11 @@ async fn start_canary(
     before: Option<&Canary>,
     address: std::net::IpAddr,
     domain: &str,
+    contact: Option<&str>,
     cluster: &Cluster,
 ) -> anyhow::Result<Handle> {
-    let options = connect::canary_options(options, before, address, domain, None)?;
-    let recorder = Arc::new(cluster::Reporting(cluster.coordinator.clone()));
+    let options = connect::canary_options(options, before, address, domain, contact)?;
+    let recorder = Arc::new(cluster::Reporting::new(&cluster.coordinator));
     let handle = ajar_canary::serve(options, recorder, CancellationToken::new())
         .await
         .or_refuse()?;
@@ -247,6 +256,12 @@ async fn start_canary(
         ));
     }
     Ok(handle)
+}
+
+/// Whom the owner of an open door can write to.
+fn contact(signed: Option<&SignedAuthorization>) -> Option<String> {
+    let authentic = signed?.authenticate().ok()?;
+    Some(authentic.authorization.contact)
 }
 
 /// The canary's own doors are not to be audited: they would prove themselves.

@@ -87,7 +87,7 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
         signers,
         allow_loopback: coordinator.is_local(),
         capacity,
-        control_plane: resolved(&options.cluster.coordinator).await,
+        control_plane: resolved(&options.cluster.coordinator).await?,
         coordinator,
     };
     ajar_worker::run(options, stop).await;
@@ -108,7 +108,12 @@ pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
             options.contact.as_deref(),
         )?
     };
-    let recorder = Arc::new(Reporting(coordinator.clone()));
+    if options.contact.is_none() {
+        tracing::warn!(
+            "no --contact: whoever finds the canary in a log is not told whom to write to"
+        );
+    }
+    let recorder = Arc::new(Reporting::new(&coordinator));
     let handle = ajar_canary::serve(service, recorder, stop.clone())
         .await
         .or_refuse()?;
@@ -149,17 +154,16 @@ async fn register(
     }
 }
 
-/// The coordinator's own addresses, which are never probed.
-async fn resolved(url: &str) -> Vec<SocketAddr> {
-    let Some(authority) = url
-        .split("://")
-        .nth(1)
-        .and_then(|rest| rest.split('/').next())
-    else {
-        return Vec::new();
-    };
-    match tokio::net::lookup_host(authority).await {
-        Ok(addresses) => addresses.collect(),
-        Err(_) => Vec::new(),
-    }
+/// The coordinator's own addresses, which are never probed: a worker that does not know them must not start.
+async fn resolved(url: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    let uri: http::Uri = url.parse().or_refuse()?;
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
+    });
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = tokio::net::lookup_host((host, port)).await;
+    let addresses = addresses.with_context(|| format!("{url} cannot be looked up"))?;
+    Ok(addresses.collect())
 }

@@ -45,7 +45,7 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     scan::follow(&cluster.coordinator, id, &stop).await?;
     let mut out: Box<dyn Write + Send> = match file {
         Some(file) => {
-            file.set_len(0)?;
+            output::empty(&file)?;
             Box::new(BufWriter::new(file))
         }
         None => Box::new(BufWriter::new(std::io::stdout())),
@@ -77,10 +77,6 @@ fn as_request(options: args::Sweep) -> args::Request {
         authorization: options.authorization,
         canary: None,
         canary_domain: None,
-        canary_service: args::CanaryPorts {
-            canary_ports: None,
-            canary_key: None,
-        },
         settle: 0,
     }
 }

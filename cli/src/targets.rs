@@ -57,14 +57,21 @@ async fn read_file(file: &Path) -> anyhow::Result<Vec<Target>> {
         true => "standard input".to_owned(),
         false => file.display().to_string(),
     };
-    let unreadable = |error: std::io::Error| Refused(format!("{name} cannot be read: {error}"));
-    let reader: Box<dyn Read> = match is_standard_input {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(std::fs::File::open(file).map_err(unreadable)?),
-    };
+    let path = file.to_owned();
+    // Whoever types may take their time: a thread of its own waits, and a signal is heard meanwhile.
+    let reading = tokio::task::spawn_blocking(move || {
+        let reader: Box<dyn Read> = match is_standard_input {
+            true => Box::new(std::io::stdin()),
+            false => Box::new(std::fs::File::open(path)?),
+        };
+        BufReader::new(reader)
+            .lines()
+            .collect::<Result<Vec<String>, _>>()
+    });
+    let lines = reading.await?;
+    let lines = lines.map_err(|error| Refused(format!("{name} cannot be read: {error}")))?;
     let mut targets = Vec::new();
-    for (number, line) in BufReader::new(reader).lines().enumerate() {
-        let line = line.map_err(unreadable)?;
+    for (number, line) in lines.into_iter().enumerate() {
         let text = line.split('#').next().unwrap_or_default().trim();
         if text.is_empty() {
             continue;

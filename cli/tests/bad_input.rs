@@ -37,6 +37,96 @@ fn refused(arguments: &[&str], files: &[(&str, &str)], input: &str, expect: &str
 }
 
 #[test]
+fn an_address_inside_a_block_is_not_the_block() {
+    refused(
+        &["scan", "127.0.0.1/24"],
+        &[],
+        "",
+        "write 127.0.0.0/24 for the block",
+    );
+}
+
+#[test]
+fn the_missing_authorization_is_said_before_a_missing_canary() {
+    refused(
+        &["scan", "198.51.100.1"],
+        &[],
+        "",
+        "198.51.100.1 is not on loopback",
+    );
+}
+
+#[test]
+fn a_server_that_would_take_anybody_does_not_start() {
+    let files = [("c.pem", "x"), ("k.pem", "x")];
+    let coordinator = ["coordinator", "--tls-cert", "c.pem", "--tls-key", "k.pem"];
+    refused(&coordinator, &files, "", "without --tls-ca anybody");
+}
+
+#[test]
+fn an_authorization_that_excludes_all_that_it_allows_is_not_signed() {
+    let authorize = [
+        "authorize",
+        "192.0.2.0/25",
+        "--exclude",
+        "192.0.2.0/24",
+        "--contact",
+        "ops@example.net",
+        "--canary",
+        "192.0.2.200",
+    ];
+    refused(&authorize, &[], "", "");
+}
+
+#[test]
+fn stores_and_queues_that_are_none_are_a_mistake_of_the_command() {
+    let stranger = [("notes.txt", "not a database, but rather a longer text")];
+    refused(
+        &["coordinator", "--store", "notes.txt"],
+        &stranger,
+        "",
+        "ajar did not make",
+    );
+    refused(
+        &["coordinator", "--redis", "mysql://host"],
+        &[],
+        "",
+        "is not a queue",
+    );
+}
+
+#[test]
+fn submit_lists_no_option_that_it_does_not_read() {
+    let refusal = [
+        "campaign",
+        "submit",
+        "127.0.0.1",
+        "--canary-ports",
+        "1,2,3,4",
+    ];
+    refused(&refusal, &[], "", "unexpected argument");
+}
+
+#[test]
+fn results_may_go_where_nothing_can_be_truncated() {
+    let (status, stderr) = run(
+        &[
+            "scan",
+            "127.0.0.1",
+            "-p",
+            "9",
+            "--tier",
+            "connect",
+            "-o",
+            "/dev/null",
+        ],
+        &[],
+        "",
+    );
+    assert_eq!(status, Some(0), "{stderr}");
+}
+
+#[test]
 fn targets_that_are_none_are_named() {
     refused(
         &["scan", "127.0.0.0/33"],
@@ -173,7 +263,6 @@ fn nothing_but_loopback_is_contacted_without_an_authorization() {
         "",
         "ajar authorize",
     );
-    refused(&["scan", "198.51.100.1"], &[], "", "no canary");
     let file = [("a.toml", "version = 1\n")];
     refused(
         &["scan", "--authorization", "a.toml"],

@@ -14,6 +14,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often every open shard without a lease is offered. The queue may forget any of them at any time: it was flushed,
 /// failed over to an older state, or was away when they were offered first.
 const OFFER: Duration = Duration::from_secs(5);
+/// How long, and how many, mails are kept that are of no finding: their observation may still be on its way.
+const STRAY: Duration = Duration::from_secs(7 * 24 * 3600);
+const STRAYS: u32 = 100_000;
 /// Pause after the store or the queue was away.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -49,6 +52,11 @@ impl Coordinator {
         }
         if lost || Instant::now() >= *due {
             self.offer_unleased(None).await?;
+            let horizon = Timestamp::now()
+                .saturating_sub(STRAY)
+                .unwrap_or(Timestamp::MIN);
+            let forgotten = self.options.store.forget_sightings(horizon, STRAYS).await;
+            forgotten.map_err(error::store)?;
             *due = Instant::now() + OFFER;
         }
         Ok(())

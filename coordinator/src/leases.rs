@@ -141,7 +141,10 @@ impl WorkService for Coordinator {
         let id = convert::campaign_id(&request.into_inner().campaign)?;
         let plan = self.permitted_plan(id).await?;
         let plan = plan.map_err(|cause| Status::permission_denied(cause.to_string()))?;
+        let canaries = self.options.store.canaries().await.map_err(error::store)?;
+        let sockets = canaries.iter().flat_map(|canary| canary.destinations());
         Ok(Response::new(v1::DescribeResponse {
+            canaries: sockets.map(|socket| socket.to_string()).collect(),
             spec: Some((&plan.campaign.spec).into()),
             nonce_key: plan.campaign.key.0.to_vec(),
         }))

@@ -28,6 +28,16 @@ pub enum Error {
         "{0:?} is not a range: its first address must not be above its last, and both of one family"
     )]
     Backwards(String),
+    /// An address inside a block, in place of the block.
+    #[error(
+        "{given:?} is an address inside a block: write {block} for the block, or the address alone"
+    )]
+    Inside {
+        /// What was given.
+        given: String,
+        /// The block.
+        block: IpNet,
+    },
 }
 
 impl Target {
@@ -91,7 +101,13 @@ impl FromStr for Target {
         if let Some((address, _)) = text.split_once('/') {
             let net: IpNet = text.parse().map_err(|_| malformed())?;
             // Not the prefix's own parser alone: it would take an address with a zone or a leading zero.
-            address.parse::<IpAddr>().map_err(|_| malformed())?;
+            let address: IpAddr = address.parse().map_err(|_| malformed())?;
+            if address != net.network() {
+                return Err(Error::Inside {
+                    given: text.to_owned(),
+                    block: net.trunc(),
+                });
+            }
             return Ok(net.into());
         }
         if let Some((first, last)) = text.split_once('-') {
@@ -164,13 +180,19 @@ mod tests {
             );
         };
         check("192.0.2.7", "192.0.2.7");
-        check("192.0.2.7/24", "192.0.2.0/24");
         check("0.0.0.0/0", "0.0.0.0/0");
         check("192.0.2.0-192.0.2.255", "192.0.2.0/24");
         check(" 192.0.2.1 - 192.0.2.9 ", "192.0.2.1-192.0.2.9");
         check("2001:db8::/64", "2001:db8::/64");
         check("::ffff:192.0.2.1", "192.0.2.1");
         check("::ffff:192.0.2.0/120", "192.0.2.0/24");
+    }
+
+    #[test]
+    fn an_address_inside_a_block_does_not_stand_for_the_block() {
+        let refused = "192.0.2.7/24".parse::<Target>().unwrap_err().to_string();
+        assert!(refused.contains("write 192.0.2.0/24"), "{refused}");
+        assert!("2001:db8::1/64".parse::<Target>().is_err());
     }
 
     #[test]

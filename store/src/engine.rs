@@ -136,6 +136,12 @@ impl<B: Backend> Store for Engine<B> {
         ingest::judge_sightings(&self.0).await
     }
 
+    async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error> {
+        let mut tx = self.0.write().await?;
+        tx.delete_unmatched(horizon, most).await?;
+        tx.commit().await
+    }
+
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error> {
         if let Some((.., probe)) = &query.after {
             stored::name("a probe's name", probe.as_str())?;

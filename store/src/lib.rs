@@ -138,6 +138,10 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the findings that changed.
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
 
+    /// Forgets sightings that are of no finding: those received before `horizon`, and the oldest of those beyond `most`. Anybody
+    /// can send the canary a mail with an invented nonce.
+    async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error>;
+
     /// Findings, sorted by (campaign, ip, port, probe), at most `query.limit` of them after `query.after`.
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
 

@@ -153,6 +153,8 @@ pub(crate) trait FindingRows: Send {
     /// Sighted nonces of known findings that were not judged since, at most so many.
     async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error>;
     async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error>;
+    /// Removes sightings of no finding that are older than `horizon`, or than the newest `most`.
+    async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error>;
     /// Notes endpoints, which are sorted, as open; says how many were not before.
     async fn put_open_endpoints(
         &mut self,

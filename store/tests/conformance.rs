@@ -63,6 +63,7 @@ mod conformance {
                     sightings::a_sighting_beside_its_observation_opens_it,
                     sightings::the_earliest_sighting_is_kept,
                     sightings::only_an_accepted_mail_is_awaited,
+                    sightings::sightings_of_no_finding_are_forgotten,
                     findings::findings_come_in_the_order_of_addresses,
                     findings::pages_join_without_gap_or_overlap,
                     findings::findings_are_filtered_by_campaign_and_verdict,

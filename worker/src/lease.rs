@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -112,11 +113,17 @@ impl Worker {
         let campaign = in_time(self.control.clone().describe(request)).await?;
         let spec: Spec = convert::spec_in(campaign.spec)?;
         let key = convert::nonce_key_in(&campaign.nonce_key)?;
+        let canaries = campaign.canaries.iter();
+        let mut never = self.options.control_plane.clone();
+        never.extend(spec.canary.destinations());
+        for canary in canaries {
+            never.push(convert::parse("canaries", canary)?);
+        }
         let span = tracing::info_span!("shard", shard = %lease.shard, token = lease.token);
         if let Some(parent) = &spec.traceparent {
             trace::follow(&span, parent);
         }
-        self.run_shard(lease, sent, place, spec, key)
+        self.run_shard(lease, sent, place, spec, key, &never)
             .instrument(span)
             .await
     }
@@ -128,6 +135,7 @@ impl Worker {
         place: OwnedSemaphorePermit,
         spec: Spec,
         key: NonceKey,
+        never: &[SocketAddr],
     ) -> Result<Ended, Error> {
         let options = &self.options;
         let permission = Permission::new(&spec, options.allow_loopback, &options.signers)?;
@@ -136,7 +144,7 @@ impl Worker {
             permission.authentic.as_ref().map(|a| &a.authorization),
             space,
             &spec.exclude,
-            &options.control_plane,
+            never,
         );
         let fence = Arc::new(Fence::new(sent, lease.ttl.saturating_sub(MARGIN)));
         let pacer = self.pacer(lease.shard.campaign, &spec);

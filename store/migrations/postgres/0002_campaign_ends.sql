@@ -43,7 +43,7 @@ INSERT INTO ajar.counts SELECT campaign, 0, 'open_endpoints', count(*) FROM ajar
 
 -- False until the findings of its nonce were judged by it.
 ALTER TABLE ajar.sightings ADD COLUMN judged boolean NOT NULL DEFAULT false;
-CREATE INDEX sightings_unjudged ON ajar.sightings (nonce) WHERE NOT judged;
+CREATE INDEX sightings_unjudged ON ajar.sightings (received_at) WHERE NOT judged;
 
 -- Why workers gave leases back, the last reason of each.
 CREATE TABLE ajar.troubles (

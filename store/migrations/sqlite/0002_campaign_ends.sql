@@ -43,7 +43,7 @@ INSERT INTO counts SELECT campaign, 0, 'open_endpoints', count(*) FROM open_endp
 
 -- False until the findings of its nonce were judged by it.
 ALTER TABLE sightings ADD COLUMN judged INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX sightings_unjudged ON sightings (nonce) WHERE judged = 0;
+CREATE INDEX sightings_unjudged ON sightings (received_at) WHERE judged = 0;
 
 -- Why workers gave leases back, the last reason of each.
 CREATE TABLE troubles (

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use ajar_model::{CampaignId, Finding, Nonce, Observation, ProbeId, Sighting};
+use ajar_model::{CampaignId, Finding, Nonce, Observation, ProbeId, Sighting, Timestamp};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row, postgres::PgRow};
 
@@ -193,7 +193,7 @@ impl FindingRows for PostgresRows {
         let nonces: Vec<String> = sqlx::query_scalar(
             "SELECT s.nonce FROM ajar.sightings s WHERE NOT s.judged \
              AND EXISTS (SELECT 1 FROM ajar.nonces n WHERE n.nonce = s.nonce) \
-             ORDER BY s.nonce LIMIT $1",
+             ORDER BY s.received_at LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&mut *self.0)
@@ -207,6 +207,20 @@ impl FindingRows for PostgresRows {
             .bind(nonce.to_string())
             .execute(&mut *self.0)
             .await?;
+        Ok(())
+    }
+
+    async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error> {
+        sqlx::query(
+            "DELETE FROM ajar.sightings WHERE NOT judged AND (received_at < $1 OR received_at < \
+             (SELECT received_at FROM ajar.sightings WHERE NOT judged ORDER BY received_at DESC \
+             LIMIT 1 OFFSET $2)) \
+             AND NOT EXISTS (SELECT 1 FROM ajar.nonces n WHERE n.nonce = sightings.nonce)",
+        )
+        .bind(At(horizon))
+        .bind(i64::from(most.saturating_sub(1)))
+        .execute(&mut *self.0)
+        .await?;
         Ok(())
     }
 

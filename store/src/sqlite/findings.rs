@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use ajar_model::{CampaignId, Finding, Nonce, Observation, ProbeId, Sighting};
+use ajar_model::{CampaignId, Finding, Nonce, Observation, ProbeId, Sighting, Timestamp};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row, sqlite::SqliteRow};
 
@@ -162,7 +162,7 @@ impl FindingRows for SqliteRows {
         let nonces: Vec<String> = sqlx::query_scalar(
             "SELECT s.nonce FROM sightings s WHERE s.judged = 0 \
              AND EXISTS (SELECT 1 FROM nonces n WHERE n.nonce = s.nonce) \
-             ORDER BY s.nonce LIMIT $1",
+             ORDER BY s.received_at LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&mut *self.0)
@@ -176,6 +176,20 @@ impl FindingRows for SqliteRows {
             .bind(nonce.to_string())
             .execute(&mut *self.0)
             .await?;
+        Ok(())
+    }
+
+    async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error> {
+        sqlx::query(
+            "DELETE FROM sightings WHERE judged = 0 AND (received_at < $1 OR received_at < \
+             (SELECT received_at FROM sightings WHERE judged = 0 ORDER BY received_at DESC \
+             LIMIT 1 OFFSET $2)) \
+             AND NOT EXISTS (SELECT 1 FROM nonces n WHERE n.nonce = sightings.nonce)",
+        )
+        .bind(micros(horizon))
+        .bind(i64::from(most.saturating_sub(1)))
+        .execute(&mut *self.0)
+        .await?;
         Ok(())
     }
 

@@ -109,3 +109,27 @@ pub async fn only_an_accepted_mail_is_awaited(place: &Place) {
     let forged = store.record_sighting(&sighting(&tunnel, 50)).await.unwrap();
     assert_eq!(forged, None);
 }
+
+pub async fn sightings_of_no_finding_are_forgotten(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let token = token(&**store, shard, at(0)).await;
+    let seen: Vec<_> = (1..6)
+        .map(|host| observation(1, &format!("10.0.0.{host}:25"), ACCEPTED))
+        .collect();
+    for (mail, received) in seen.iter().zip(0..) {
+        store
+            .record_sighting(&sighting(mail, received))
+            .await
+            .unwrap();
+    }
+    let known = vec![seen[0].clone()];
+    store.ingest(&batch(shard, token, known)).await.unwrap();
+    // The first is of a finding, the second too old, and of the other three two are kept.
+    store.forget_sightings(at(2), 2).await.unwrap();
+    store.ingest(&batch(shard, token, seen)).await.unwrap();
+    let verdicts = all_findings(&**store).await.into_iter().map(|f| f.verdict);
+    let (open, unproven) = (Verdict::Open, Verdict::Unproven);
+    let expect = [open, unproven, unproven, open, open];
+    assert_eq!(verdicts.collect::<Vec<_>>(), expect);
+}
