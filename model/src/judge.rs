@@ -19,11 +19,11 @@ pub enum Verdict {
     NotAService,
     /// It speaks the protocol and refused every variant tried.
     Closed,
-    /// Temporary failure, reset or time-out after connecting.
+    /// Temporary failure, reset or time-out after connecting, or nothing was asked.
     Inconclusive,
     /// It asks for credentials.
     Protected,
-    /// It accepted, and no receipt has come.
+    /// It accepted as far as it was asked, and no receipt has come.
     Unproven,
     /// The canary received this probe's nonce through the endpoint.
     Open,
@@ -108,10 +108,7 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         .iter()
         .map(|attempt| unproven_verdict(attempt.reply))
         .max()
-        .unwrap_or(match (evidence.service, evidence.broken) {
-            (None, None) => Verdict::NotAService,
-            _ => Verdict::Inconclusive,
-        });
+        .unwrap_or_else(|| without_attempt(evidence));
     let decided = evidence
         .attempts
         .iter()
@@ -143,11 +140,65 @@ fn receipt(attempt: &Attempt, sightings: &[Sighting], key: &CanaryKey) -> Option
     })
 }
 
+/// A service that was recognised, and was not asked to forward anything: it let us speak, and the tier ended there.
+/// Somebody who was only connected to has said nothing, and was not asked.
+fn without_attempt(evidence: &Evidence) -> Verdict {
+    let only_connected = evidence.banner.is_none() && evidence.transcript.is_empty();
+    match (evidence.service, evidence.broken) {
+        (_, Some(_)) => Verdict::Inconclusive,
+        (Some(_), None) => Verdict::Unproven,
+        (None, None) if only_connected => Verdict::Inconclusive,
+        (None, None) => Verdict::NotAService,
+    }
+}
+
 fn unproven_verdict(reply: Reply) -> Verdict {
     match reply {
         Reply::Accepted { .. } => Verdict::Unproven,
         Reply::AuthRequired { .. } => Verdict::Protected,
         Reply::Refused { .. } => Verdict::Closed,
         Reply::Temporary { .. } | Reply::Broken { .. } => Verdict::Inconclusive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::{
+        evidence::{Broken, Direction, Entry, Service},
+        text::Untrusted,
+    };
+
+    #[test]
+    fn what_was_not_asked_is_not_called_something_else() {
+        let key = CanaryKey::from(&SigningKey::from_bytes(&[3; 32]));
+        let check = |evidence: Evidence, expect: Verdict| {
+            assert_eq!(judge(&evidence, &[], &key).verdict, expect, "{evidence:?}");
+        };
+        let said = vec![Entry {
+            at_ms: 0,
+            direction: Direction::Event,
+            text: Untrusted::from("connected".to_owned()),
+        }];
+        // At tier `connect` nobody said anything.
+        check(Evidence::default(), Verdict::Inconclusive);
+        let strange = Evidence {
+            transcript: said.clone(),
+            ..Evidence::default()
+        };
+        check(strange.clone(), Verdict::NotAService);
+        // At tier `handshake` a proxy was recognised, and not asked to forward anything.
+        let recognised = Evidence {
+            service: Some(Service::HttpProxy),
+            ..strange.clone()
+        };
+        check(recognised, Verdict::Unproven);
+        let broken = Evidence {
+            broken: Some(Broken::TimedOut),
+            ..strange
+        };
+        check(broken, Verdict::Inconclusive);
     }
 }

@@ -4,7 +4,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use ajar_model::{ProbeId, Tier, evidence::Service};
 
-use crate::{Limits, registry::Probe, socks4};
+use crate::{
+    Limits,
+    registry::{PROBES, Probe},
+    socks4,
+};
 
 /// One thing to say to a silent endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,19 +88,25 @@ pub(crate) fn is_mail_port(port: u16) -> bool {
     matches!(port, 25 | 465 | 587 | 2525)
 }
 
-/// How long an endpoint is given to speak first. Mail servers make suspected spammers wait for their banner.
+/// How long an endpoint is given to speak first. Mail servers make suspected spammers wait for their banner; on the usual
+/// ports of proxies, which never speak first, somebody else's greeting would be quick.
 pub(crate) fn greeting_wait(port: u16, limits: &Limits) -> Duration {
-    if is_mail_port(port) {
-        limits.reply * 2
-    } else {
-        limits.banner
+    let of_proxies = || {
+        let mut others = PROBES
+            .iter()
+            .filter(|probe| probe.service() != Service::Smtp);
+        others.any(|probe| probe.ports().contains(&port))
+    };
+    match is_mail_port(port) {
+        true => limits.reply * 2,
+        false if of_proxies() => limits.banner / 5,
+        false => limits.banner,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PROBES;
 
     fn check(port: u16, tier: Tier, only: &[&str], expect: &[Offer]) {
         let chosen: Vec<_> = PROBES
@@ -146,6 +156,8 @@ mod tests {
     fn mail_ports_are_given_time_to_greet() {
         let limits = Limits::default();
         assert_eq!(greeting_wait(25, &limits), limits.reply * 2);
-        assert_eq!(greeting_wait(1080, &limits), limits.banner);
+        assert_eq!(greeting_wait(1080, &limits), limits.banner / 5);
+        assert_eq!(greeting_wait(9999, &limits), limits.banner / 5);
+        assert_eq!(greeting_wait(2222, &limits), limits.banner);
     }
 }

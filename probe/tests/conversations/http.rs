@@ -252,7 +252,7 @@ async fn below_deliver_a_proxy_is_asked_for_nothing() {
         ),
         (0, 0, 1)
     );
-    assert_eq!(exam.verdict("recognise"), Verdict::Inconclusive);
+    assert_eq!(exam.verdict("recognise"), Verdict::Unproven);
 }
 
 #[tokio::test(start_paused = true)]

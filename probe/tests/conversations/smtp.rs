@@ -325,7 +325,7 @@ async fn below_deliver_no_message_is_ever_sent() {
     );
     let exam = examine(Exam::of(25).tier(Tier::Handshake), obliging).await;
     assert_eq!(exam.said(), "EHLO audit.example\r\nQUIT\r\n");
-    assert_eq!(exam.verdict("smtp-relay"), Verdict::Inconclusive);
+    assert_eq!(exam.verdict("smtp-relay"), Verdict::Unproven);
     let exam = examine(Exam::of(25).tier(Tier::Connect), obliging).await;
     assert_eq!((exam.said().as_str(), exam.rows.len()), ("", 0));
 }

@@ -228,7 +228,7 @@ async fn below_deliver_only_the_greeting_is_sent() {
         assert_eq!(exam.sent, [vec![5, 1, 0]]);
         assert_eq!(exam.verdict("socks5"), verdict);
     };
-    check(0, Verdict::Inconclusive).await;
+    check(0, Verdict::Unproven).await;
     check(0xff, Verdict::Protected).await;
 }
 
