@@ -22,6 +22,7 @@ want ip iproute2
 want tcpdump tcpdump
 want sqlite3 sqlite3
 want ssh-keygen openssh-client
+want openssl openssl
 
 [ -n "$need" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -5,6 +5,10 @@ use std::{net::IpAddr, path::PathBuf};
 use ajar_model::{Ports, Verdict};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod services;
+
+pub use services::{CanaryService, Cluster, Coordinator, MaybeCluster, Tls, Worker};
+
 /// Finds the doors that were left ajar: open mail relays and open proxies, proven by a receipt.
 #[derive(Debug, Parser)]
 #[command(name = "ajar", version, propagate_version = true, max_term_width = 110)]
@@ -42,6 +46,9 @@ pub enum Command {
     /// Read findings.
     #[command(subcommand)]
     Findings(Findings),
+    /// Read and check the audit log.
+    #[command(subcommand)]
+    Audit(Audit),
     /// List the catalogue: name, ports, tier.
     Probes,
     /// Discover open (address, port) pairs and nothing more.
@@ -286,102 +293,6 @@ pub struct Authorize {
     pub output: PathBuf,
 }
 
-/// TLS with certificates on both sides.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Tls {
-    /// Our certificate chain, PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Its key, PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// The authority that the other side must be certified by, PEM.
-    #[arg(long, value_name = "FILE")]
-    pub tls_ca: Option<PathBuf>,
-    /// Take plain text over a network.
-    #[arg(long)]
-    pub insecure: bool,
-}
-
-/// A cluster, where one is named.
-#[derive(Debug, Clone, Args)]
-pub struct MaybeCluster {
-    /// The coordinator's URL; the run stays in this process where not given.
-    #[arg(long, value_name = "URL")]
-    pub coordinator: Option<String>,
-    #[command(flatten)]
-    pub tls: Tls,
-}
-
-/// A cluster.
-#[derive(Debug, Clone, Args)]
-pub struct Cluster {
-    /// The coordinator's URL.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7400")]
-    pub coordinator: String,
-    #[command(flatten)]
-    pub tls: Tls,
-}
-
-/// `ajar coordinator`.
-#[derive(Debug, Args)]
-pub struct Coordinator {
-    /// Where to listen.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7400")]
-    pub listen: std::net::SocketAddr,
-    /// Shards on offer: redis://, rediss://, or memory: for a single coordinator.
-    #[arg(long, value_name = "URL", default_value = "memory:")]
-    pub redis: String,
-    /// The store: postgres:// or a SQLite file.
-    #[arg(long, value_name = "URL", default_value = "ajar.db")]
-    pub store: String,
-    /// Most new connections a second over all campaigns; no limit where not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub site_rate: Option<u32>,
-    /// Whose signatures are accepted. Read again every second.
-    #[arg(long, value_name = "FILE")]
-    pub allowed_signers: Option<PathBuf>,
-    #[command(flatten)]
-    pub tls: Tls,
-}
-
-/// `ajar worker`.
-#[derive(Debug, Args)]
-pub struct Worker {
-    #[command(flatten)]
-    pub cluster: Cluster,
-    /// The vantage point's name, in results.
-    #[arg(long, value_name = "NAME", default_value = "local")]
-    pub vantage: String,
-    /// Whose signatures are accepted.
-    #[arg(long, value_name = "FILE")]
-    pub allowed_signers: Option<PathBuf>,
-    /// Targets visited at the same time; as many as descriptors allow where not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub capacity: Option<u32>,
-}
-
-/// `ajar canary`.
-#[derive(Debug, Args)]
-pub struct CanaryService {
-    /// The address to bind.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    pub listen: IpAddr,
-    /// The address that targets reach it by, where that is another one: a load balancer's, or a host's.
-    #[arg(long, value_name = "ADDR")]
-    pub advertise: Option<IpAddr>,
-    /// The mail domain that is delivered here.
-    #[arg(long, value_name = "NAME")]
-    pub domain: String,
-    /// Whom an owner can write to, in probing.txt.
-    #[arg(long, value_name = "MAIL")]
-    pub contact: Option<String>,
-    #[command(flatten)]
-    pub ports: CanaryPorts,
-    #[command(flatten)]
-    pub cluster: Cluster,
-}
-
 /// `ajar campaign`.
 #[derive(Debug, Subcommand)]
 pub enum Campaign {
@@ -463,6 +374,30 @@ pub struct FindingShow {
     /// The finding's id, from a result line.
     #[arg(value_name = "ID")]
     pub id: String,
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// `ajar audit`.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Every entry, oldest first.
+    Show(Source),
+    /// The end of the chain, to be signed and kept elsewhere: `ssh-keygen -Y sign -n ajar-audit -f KEY HEAD`.
+    Head(Source),
+    /// Check that no entry was changed or removed.
+    Verify(AuditVerify),
+}
+
+/// `ajar audit verify`.
+#[derive(Debug, Args)]
+pub struct AuditVerify {
+    /// A head that was kept elsewhere; its signature is HEAD.sig.
+    #[arg(long, value_name = "FILE")]
+    pub head: Option<PathBuf>,
+    /// Whose signatures are accepted; ~/.config/ajar/allowed_signers where not given.
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
     #[command(flatten)]
     pub source: Source,
 }

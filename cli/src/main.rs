@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches};
 use exit::Ended;
 
 mod args;
+mod audit;
 mod authorize;
 mod campaign;
 mod cluster;
@@ -69,6 +70,7 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
         Command::Canary(options) => services::canary(options).await,
         Command::Campaign(command) => campaign::run(command).await,
         Command::Findings(command) => findings::run(command).await,
+        Command::Audit(command) => audit::run(command).await,
         Command::Probes => probes::run(),
         Command::Sweep(options) => sweep::run(*options).await,
     }

@@ -16,7 +16,12 @@ use crate::{Coordinator, campaigns, error};
 
 impl Coordinator {
     /// Checks and starts a campaign; says how many (address, port) pairs it has.
-    pub(crate) async fn admit(&self, id: CampaignId, spec: Spec) -> Result<u64, Status> {
+    pub(crate) async fn admit(
+        &self,
+        id: CampaignId,
+        spec: Spec,
+        caller: &str,
+    ) -> Result<u64, Status> {
         let space = self.check_shape(&spec)?;
         let verified = self.check_authorization(&spec)?;
         let pairs = space.addresses() * spec.ports.as_slice().len() as u64;
@@ -39,7 +44,7 @@ impl Coordinator {
             campaign: &campaign,
             shards: &shards,
             authorization: registered.as_ref(),
-            audit: &submission(&campaign, verified.as_ref(), pairs),
+            audit: &submission(&campaign, verified.as_ref(), pairs, caller),
         };
         let created = self.options.store.create_campaign(&admission).await;
         created.map_err(error::store)?;
@@ -118,7 +123,12 @@ pub(crate) fn registered(spec: &Spec, verified: Option<&Verified>) -> Option<Reg
     })
 }
 
-fn submission(campaign: &Campaign, verified: Option<&Verified>, pairs: u64) -> AuditEntry {
+fn submission(
+    campaign: &Campaign,
+    verified: Option<&Verified>,
+    pairs: u64,
+    caller: &str,
+) -> AuditEntry {
     let Spec {
         targets,
         ports,
@@ -129,13 +139,14 @@ fn submission(campaign: &Campaign, verified: Option<&Verified>, pairs: u64) -> A
     let more = if targets.len() > 8 { ", …" } else { "" };
     AuditEntry {
         at: campaign.created_at,
-        actor: verified.map_or_else(|| "loopback".to_owned(), |verified| verified.signer.clone()),
+        actor: caller.to_owned(),
         action: "campaign.submit".to_owned(),
         authorization: verified.map(|verified| verified.authorization.id.clone()),
         campaign: Some(campaign.id),
         detail: format!(
-            "{pairs} targets in {}{more}; ports {ports}; {rate}/s",
-            listed.join(", ")
+            "{pairs} targets in {}{more}; ports {ports}; {rate}/s; authorized by {}",
+            listed.join(", "),
+            verified.map_or("nobody: loopback", |verified| verified.signer.as_str())
         ),
     }
 }

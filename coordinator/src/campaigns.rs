@@ -10,7 +10,7 @@ use ajar_store::{AuditEntry, Progress, Resumption, Transition};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use crate::{Coordinator, Drives, admit, error};
+use crate::{Coordinator, Drives, admit, caller, error};
 
 /// How often a watched campaign is looked at.
 const WATCH: Duration = Duration::from_millis(250);
@@ -21,11 +21,12 @@ type Reply<T> = Result<Response<T>, Status>;
 impl CampaignService for Coordinator {
     #[tracing::instrument(name = "campaign.submit", skip_all)]
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Reply<v1::SubmitResponse> {
+        let caller = caller::name(&request);
         let request = request.into_inner();
         let id = convert::campaign_id(&request.id)?;
         let mut spec = convert::spec_in(request.spec)?;
         spec.traceparent = trace::current();
-        let targets = self.admit(id, spec).await?;
+        let targets = self.admit(id, spec, &caller).await?;
         Ok(Response::new(v1::SubmitResponse { targets }))
     }
 
@@ -66,21 +67,30 @@ impl CampaignService for Coordinator {
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Reply<v1::PauseResponse> {
+        let caller = caller::name(&request);
         let id = convert::campaign_id(&request.into_inner().id)?;
-        self.steer(id, &[State::Running], State::Paused, "campaign.pause")
-            .await?;
+        self.steer(
+            id,
+            &[State::Running],
+            State::Paused,
+            "campaign.pause",
+            &caller,
+        )
+        .await?;
         Ok(Response::new(v1::PauseResponse {}))
     }
 
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Reply<v1::ResumeResponse> {
+        let caller = caller::name(&request);
         let request = request.into_inner();
         let id = convert::campaign_id(&request.id)?;
-        self.go_on(id, request.authorization.map(Into::into))
+        self.go_on(id, request.authorization.map(Into::into), &caller)
             .await?;
         Ok(Response::new(v1::ResumeResponse {}))
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Reply<v1::CancelResponse> {
+        let caller = caller::name(&request);
         let id = convert::campaign_id(&request.into_inner().id)?;
         let from = [
             State::Running,
@@ -88,7 +98,7 @@ impl CampaignService for Coordinator {
             State::Settling,
             State::Incomplete,
         ];
-        self.steer(id, &from, State::Cancelled, "campaign.cancel")
+        self.steer(id, &from, State::Cancelled, "campaign.cancel", &caller)
             .await?;
         // What stays in the queue is dropped when it is proposed.
         if let Err(error) = self.options.queue.withdraw(id).await {
@@ -97,7 +107,8 @@ impl CampaignService for Coordinator {
         Ok(Response::new(v1::CancelResponse {}))
     }
 
-    async fn stop_all(&self, _: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
+    async fn stop_all(&self, request: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
+        let caller = caller::name(&request);
         let campaigns = self.options.store.campaigns().await.map_err(error::store)?;
         let running = campaigns
             .iter()
@@ -105,7 +116,13 @@ impl CampaignService for Coordinator {
         let mut response = v1::StopAllResponse::default();
         for campaign in running {
             let id = campaign.id;
-            let paused = self.steer(id, &[State::Running], State::Paused, "campaign.stop-all");
+            let paused = self.steer(
+                id,
+                &[State::Running],
+                State::Paused,
+                "campaign.stop-all",
+                &caller,
+            );
             match paused.await {
                 Ok(()) => response.ids.push(id.to_string()),
                 Err(status) => response.failed.push(v1::NotStopped {
@@ -115,6 +132,12 @@ impl CampaignService for Coordinator {
             }
         }
         Ok(Response::new(response))
+    }
+
+    type AuditStream = BoxStream<'static, Result<v1::AuditResponse, Status>>;
+
+    async fn audit(&self, _: Request<v1::AuditRequest>) -> Reply<Self::AuditStream> {
+        Ok(Response::new(self.audit_pages().await?))
     }
 
     async fn list_canaries(
@@ -146,6 +169,7 @@ impl Coordinator {
         &self,
         id: CampaignId,
         authorization: Option<SignedAuthorization>,
+        caller: &str,
     ) -> Result<(), Status> {
         let campaign = self.stored(id).await?;
         self.check_drives(&campaign)?;
@@ -160,7 +184,7 @@ impl Coordinator {
             authorization: spec.authorization.as_ref().zip(registered.as_ref()),
             audit: &AuditEntry {
                 at: Timestamp::now(),
-                actor: spec.tenant.clone(),
+                actor: caller.to_owned(),
                 action: "campaign.resume".to_owned(),
                 authorization: registered.as_ref().map(|registered| registered.id.clone()),
                 campaign: Some(id),
@@ -203,6 +227,7 @@ impl Coordinator {
         from: &[State],
         to: State,
         action: &str,
+        caller: &str,
     ) -> Result<(), Status> {
         let store = &self.options.store;
         let campaign = self.stored(id).await?;
@@ -213,7 +238,7 @@ impl Coordinator {
             cause: None,
             audit: &AuditEntry {
                 at: Timestamp::now(),
-                actor: campaign.spec.tenant,
+                actor: caller.to_owned(),
                 action: action.to_owned(),
                 authorization: None,
                 campaign: Some(id),

@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, ServerTlsConfig, server::Connected};
 
 mod admit;
+mod audit;
+mod caller;
 mod campaigns;
 mod canaries;
 mod error;

@@ -1,6 +1,6 @@
 //! Whose signatures are accepted: the `allowed_signers` file of OpenSSH (ssh-keygen(1), ALLOWED SIGNERS).
 
-use ssh_key::{PublicKey, public::KeyData};
+use ssh_key::{PublicKey, SshSig, public::KeyData};
 
 use crate::Timestamp;
 
@@ -93,6 +93,26 @@ impl AllowedSigners {
             .find(allowed)
             .map(|signer| signer.principals.as_str())
     }
+}
+
+/// Who signed a text for this purpose, if they may at `now`: the principals of the key.
+pub fn signer_of(
+    text: &str,
+    signature: &str,
+    namespace: &str,
+    signers: &AllowedSigners,
+    now: Timestamp,
+) -> Result<String, String> {
+    let signature = SshSig::from_pem(signature)
+        .map_err(|cause| format!("its signature cannot be read: {cause}"))?;
+    let key = signature.public_key();
+    PublicKey::from(key.clone())
+        .verify(namespace, text.as_bytes(), &signature)
+        .map_err(|_| "its signature is over another text, or for another purpose".to_owned())?;
+    let signer = signers.principal(key, namespace, now);
+    signer
+        .map(str::to_owned)
+        .ok_or_else(|| format!("its signer is not in {}", signers.file()))
 }
 
 fn signer(line: &str) -> Result<Option<Signer>, String> {

@@ -76,7 +76,11 @@ pub fn time_out(at: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-fn time_in(field: &'static str, at: Option<prost_types::Timestamp>) -> Result<Timestamp, Error> {
+/// A point in time from the wire.
+pub fn time_in(
+    field: &'static str,
+    at: Option<prost_types::Timestamp>,
+) -> Result<Timestamp, Error> {
     let at = at.ok_or_else(|| missing(field))?;
     Timestamp::new(at.seconds, at.nanos).map_err(|cause| wrong(field, cause))
 }

@@ -2,11 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::{
-    AuditEntry, Error,
-    rows::{AuditRow, Rows},
-    stored,
-};
+use crate::{AuditEntry, AuditLink, Error, rows::Rows, stored};
 
 /// Stands before the first entry.
 const START: [u8; 32] = [0; 32];
@@ -23,7 +19,7 @@ pub(crate) async fn append(tx: &mut dyn Rows, entry: &AuditEntry) -> Result<(), 
         None => (1, START),
     };
     let hash = link(&previous, number, &entry);
-    tx.insert_audit(&AuditRow {
+    tx.insert_audit(&AuditLink {
         number,
         entry,
         hash,
@@ -31,19 +27,17 @@ pub(crate) async fn append(tx: &mut dyn Rows, entry: &AuditEntry) -> Result<(), 
     .await
 }
 
-/// The entries, if every one of them is as it was written and none in between is missing. That the last ones were
-/// not cut off cannot be seen here.
-pub(crate) fn verified(rows: Vec<AuditRow>) -> Result<Vec<AuditEntry>, Error> {
+/// Fails with the first entry that is not as it was written, or before which one is missing. That the last ones were cut off
+/// is seen by comparing with a head that was kept elsewhere.
+pub fn verify(links: &[AuditLink]) -> Result<(), Error> {
     let mut previous = START;
-    let mut entries = Vec::with_capacity(rows.len());
-    for (row, number) in rows.into_iter().zip(1..) {
-        if row.number != number || row.hash != link(&previous, number, &row.entry) {
+    for (stored, number) in links.iter().zip(1..) {
+        if stored.number != number || stored.hash != link(&previous, number, &stored.entry) {
             return Err(Error::AuditBroken { entry: number });
         }
-        previous = row.hash;
-        entries.push(row.entry);
+        previous = stored.hash;
     }
-    Ok(entries)
+    Ok(())
 }
 
 fn check(entry: &AuditEntry) -> Result<(), Error> {
@@ -92,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    fn chain(details: &[&str]) -> Vec<AuditRow> {
+    fn chain(details: &[&str]) -> Vec<AuditLink> {
         let mut previous = START;
         details
             .iter()
@@ -107,7 +101,7 @@ mod tests {
                     detail: (*detail).to_owned(),
                 };
                 previous = link(&previous, number, &entry);
-                AuditRow {
+                AuditLink {
                     number,
                     entry,
                     hash: previous,
@@ -116,10 +110,10 @@ mod tests {
             .collect()
     }
 
-    fn check(change: impl FnOnce(&mut Vec<AuditRow>), broken_at: Option<u64>) {
+    fn check(change: impl FnOnce(&mut Vec<AuditLink>), broken_at: Option<u64>) {
         let mut rows = chain(&["a", "b", "c"]);
         change(&mut rows);
-        let found = match verified(rows) {
+        let found = match verify(&rows) {
             Err(Error::AuditBroken { entry }) => Some(entry),
             other => {
                 other.unwrap();

@@ -33,6 +33,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 
 pub use crate::{
+    audit::verify as verify_audit,
     error::Error,
     open::{Access, Options, open},
 };
@@ -151,8 +152,8 @@ pub trait Store: Send + Sync + 'static {
     /// Appends to the audit log, chained by hash to the entry before.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), Error>;
 
-    /// The audit log, oldest first, after its chain was checked; fails with [`Error::AuditBroken`].
-    async fn audit_log(&self) -> Result<Vec<AuditEntry>, Error>;
+    /// The audit log, oldest first, as it is stored: [`verify_audit`] checks its chain.
+    async fn audit_log(&self) -> Result<Vec<AuditLink>, Error>;
 
     /// Registers a canary; a later one of the same address takes its place.
     async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
@@ -442,7 +443,7 @@ pub type FindingKey = (CampaignId, std::net::IpAddr, u16, ajar_model::ProbeId);
 pub struct AuditEntry {
     /// When.
     pub at: Timestamp,
-    /// Who: the signer of the authorization, or the local user.
+    /// Who: the subject of the caller's certificate, their address, or the local user.
     pub actor: String,
     /// What: `campaign.submit`, `campaign.cancel` and so on.
     pub action: String,
@@ -452,4 +453,15 @@ pub struct AuditEntry {
     pub campaign: Option<CampaignId>,
     /// Details for a person who reads it.
     pub detail: String,
+}
+
+/// An entry of the audit log with its place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLink {
+    /// From 1, without a gap.
+    pub number: u64,
+    /// The entry.
+    pub entry: AuditEntry,
+    /// SHA-256 over the hash before, the number and the entry.
+    pub hash: [u8; 32],
 }

@@ -12,7 +12,7 @@ use ajar_model::{
 use async_trait::async_trait;
 use ipnet::IpNet;
 
-use crate::{Admission, AuditEntry, Error, FindingQuery, Progress, SeenWorker, Trouble};
+use crate::{Admission, AuditLink, Error, FindingQuery, Progress, SeenWorker, Trouble};
 
 /// A database.
 #[async_trait]
@@ -174,9 +174,9 @@ pub(crate) trait RecordRows: Send {
     async fn authorization(&mut self, id: &str, digest: [u8; 32]) -> Result<[u8; 32], Error>;
     /// Holds every other appender back; says number and hash of the last entry.
     async fn lock_audit(&mut self) -> Result<Option<(u64, [u8; 32])>, Error>;
-    async fn insert_audit(&mut self, row: &AuditRow) -> Result<(), Error>;
+    async fn insert_audit(&mut self, row: &AuditLink) -> Result<(), Error>;
     /// Oldest first.
-    async fn audit_rows(&mut self) -> Result<Vec<AuditRow>, Error>;
+    async fn audit_rows(&mut self) -> Result<Vec<AuditLink>, Error>;
     async fn put_canary(&mut self, address: IpAddr, body: &str) -> Result<(), Error>;
     /// In order of registration.
     async fn canaries(&mut self) -> Result<Vec<String>, Error>;
@@ -251,12 +251,4 @@ pub(crate) struct FindingRow {
     pub finding: Finding,
     /// A late mail may still prove it.
     pub awaits_mail: bool,
-}
-
-/// An entry of the audit log with its place in the chain.
-#[derive(Debug, Clone)]
-pub(crate) struct AuditRow {
-    pub number: u64,
-    pub entry: AuditEntry,
-    pub hash: [u8; 32],
 }

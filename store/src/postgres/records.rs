@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::{PostgresRows, at::At, lock};
 use crate::{
-    AuditEntry, Error, SeenWorker,
-    rows::{AuditRow, RecordRows},
+    AuditEntry, AuditLink, Error, SeenWorker,
+    rows::RecordRows,
     stored::{self, signed, unsigned},
 };
 
@@ -54,7 +54,7 @@ impl RecordRows for PostgresRows {
         .transpose()
     }
 
-    async fn insert_audit(&mut self, row: &AuditRow) -> Result<(), Error> {
+    async fn insert_audit(&mut self, row: &AuditLink) -> Result<(), Error> {
         let entry = &row.entry;
         sqlx::query(
             "INSERT INTO ajar.audit (number, at, actor, action, authorization_id, campaign, detail, hash) \
@@ -73,7 +73,7 @@ impl RecordRows for PostgresRows {
         Ok(())
     }
 
-    async fn audit_rows(&mut self) -> Result<Vec<AuditRow>, Error> {
+    async fn audit_rows(&mut self) -> Result<Vec<AuditLink>, Error> {
         let rows: Vec<AuditColumns> = sqlx::query_as(
             "SELECT number, at, actor, action, authorization_id, campaign, detail, hash \
              FROM ajar.audit ORDER BY number",
@@ -140,9 +140,9 @@ impl RecordRows for PostgresRows {
     }
 }
 
-fn audit_row(columns: AuditColumns) -> Result<AuditRow, Error> {
+fn audit_row(columns: AuditColumns) -> Result<AuditLink, Error> {
     let (number, at, actor, action, authorization, campaign, detail, hash) = columns;
-    Ok(AuditRow {
+    Ok(AuditLink {
         number: unsigned("an audit entry", number)?,
         entry: AuditEntry {
             at: at.0,

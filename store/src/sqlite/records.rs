@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::{SqliteRows, sortable};
 use crate::{
-    AuditEntry, Error, SeenWorker,
-    rows::{AuditRow, RecordRows},
+    AuditEntry, AuditLink, Error, SeenWorker,
+    rows::RecordRows,
     stored::{self, micros, signed, unsigned},
 };
 
@@ -52,7 +52,7 @@ impl RecordRows for SqliteRows {
         .transpose()
     }
 
-    async fn insert_audit(&mut self, row: &AuditRow) -> Result<(), Error> {
+    async fn insert_audit(&mut self, row: &AuditLink) -> Result<(), Error> {
         let entry = &row.entry;
         sqlx::query(
             "INSERT INTO audit (number, at, actor, action, authorization_id, campaign, detail, hash) \
@@ -71,7 +71,7 @@ impl RecordRows for SqliteRows {
         Ok(())
     }
 
-    async fn audit_rows(&mut self) -> Result<Vec<AuditRow>, Error> {
+    async fn audit_rows(&mut self) -> Result<Vec<AuditLink>, Error> {
         let rows: Vec<AuditColumns> = sqlx::query_as(
             "SELECT number, at, actor, action, authorization_id, campaign, detail, hash \
              FROM audit ORDER BY number",
@@ -139,9 +139,9 @@ impl RecordRows for SqliteRows {
     }
 }
 
-fn audit_row(columns: AuditColumns) -> Result<AuditRow, Error> {
+fn audit_row(columns: AuditColumns) -> Result<AuditLink, Error> {
     let (number, at, actor, action, authorization, campaign, detail, hash) = columns;
-    Ok(AuditRow {
+    Ok(AuditLink {
         number: unsigned("an audit entry", number)?,
         entry: AuditEntry {
             at: stored::timestamp(at)?,

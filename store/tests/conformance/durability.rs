@@ -33,7 +33,7 @@ pub async fn what_was_stored_outlasts_the_store(place: &Place) {
         reopened.progress(shard.campaign, at(1)).await.unwrap(),
     );
     assert_eq!(before, after);
-    let log = reopened.audit_log().await.unwrap();
+    let log = audit_log(&*reopened).await;
     assert_eq!(log.last(), Some(&entry));
     assert_eq!(log.len(), 2);
     let again = reopened.grant(&request(shard, at(60))).await.unwrap();

@@ -15,7 +15,7 @@ use ajar_model::{
 };
 use ajar_store::{
     Admission, Advance, AuditEntry, Batch, Caps, Error, FindingQuery, Grant, GrantRequest, Options,
-    Store, Transition, open,
+    Store, Transition, open, verify_audit,
 };
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
@@ -119,6 +119,13 @@ pub fn entry(detail: &str) -> AuditEntry {
         campaign: None,
         detail: detail.to_owned(),
     }
+}
+
+/// The audit log, whose chain must be whole.
+pub async fn audit_log(store: &dyn Store) -> Vec<AuditEntry> {
+    let links = store.audit_log().await.unwrap();
+    verify_audit(&links).unwrap();
+    links.into_iter().map(|link| link.entry).collect()
 }
 
 /// Stores a campaign with these shards.

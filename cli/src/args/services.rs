@@ -1,0 +1,103 @@
+//! The services of a cluster, and how to reach it.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::Args;
+
+use super::CanaryPorts;
+
+/// TLS with certificates on both sides.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Tls {
+    /// Our certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// The authority that the other side must be certified by, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Take plain text over a network.
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+/// A cluster, where one is named.
+#[derive(Debug, Clone, Args)]
+pub struct MaybeCluster {
+    /// The coordinator's URL; the run stays in this process where not given.
+    #[arg(long, value_name = "URL")]
+    pub coordinator: Option<String>,
+    #[command(flatten)]
+    pub tls: Tls,
+}
+
+/// A cluster.
+#[derive(Debug, Clone, Args)]
+pub struct Cluster {
+    /// The coordinator's URL.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7400")]
+    pub coordinator: String,
+    #[command(flatten)]
+    pub tls: Tls,
+}
+
+/// `ajar coordinator`.
+#[derive(Debug, Args)]
+pub struct Coordinator {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7400")]
+    pub listen: std::net::SocketAddr,
+    /// Shards on offer: redis://, rediss://, or memory: for a single coordinator.
+    #[arg(long, value_name = "URL", default_value = "memory:")]
+    pub redis: String,
+    /// The store: postgres:// or a SQLite file.
+    #[arg(long, value_name = "URL", default_value = "ajar.db")]
+    pub store: String,
+    /// Most new connections a second over all campaigns; no limit where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub site_rate: Option<u32>,
+    /// Whose signatures are accepted. Read again every second.
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: Tls,
+}
+
+/// `ajar worker`.
+#[derive(Debug, Args)]
+pub struct Worker {
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// The vantage point's name, in results.
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub vantage: String,
+    /// Whose signatures are accepted.
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+    /// Targets visited at the same time; as many as descriptors allow where not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub capacity: Option<u32>,
+}
+
+/// `ajar canary`.
+#[derive(Debug, Args)]
+pub struct CanaryService {
+    /// The address to bind.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub listen: IpAddr,
+    /// The address that targets reach it by, where that is another one: a load balancer's, or a host's.
+    #[arg(long, value_name = "ADDR")]
+    pub advertise: Option<IpAddr>,
+    /// The mail domain that is delivered here.
+    #[arg(long, value_name = "NAME")]
+    pub domain: String,
+    /// Whom an owner can write to, in probing.txt.
+    #[arg(long, value_name = "MAIL")]
+    pub contact: Option<String>,
+    #[command(flatten)]
+    pub ports: CanaryPorts,
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
