@@ -122,6 +122,9 @@ pub struct Evidence {
     pub banner: Option<Untrusted>,
     /// True where the conversation went through TLS to the target.
     pub tls: bool,
+    /// For HTTP: whether anything that was said is a proxy's and not a plain web server's. Absent for other protocols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shows_proxy: Option<bool>,
     /// How the conversation broke before any variant could be tried; absent where the endpoint did answer,
     /// if only in another protocol.
     pub broken: Option<Broken>,

@@ -109,10 +109,15 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         .map(|attempt| unproven_verdict(attempt.reply))
         .max()
         .unwrap_or_else(|| without_attempt(evidence));
-    let decided = evidence
-        .attempts
-        .iter()
-        .filter(|attempt| unproven_verdict(attempt.reply) == verdict);
+    let verdict = match (verdict, evidence.shows_proxy) {
+        // A web server that refuses to be a proxy is none.
+        (Verdict::Closed, Some(false)) => Verdict::NotAService,
+        (verdict, _) => verdict,
+    };
+    let decided = evidence.attempts.iter().filter(|attempt| {
+        let of_attempt = unproven_verdict(attempt.reply);
+        of_attempt == verdict || (verdict, of_attempt) == (Verdict::NotAService, Verdict::Closed)
+    });
     Judgement {
         verdict,
         variants: decided.map(|attempt| attempt.variant.clone()).collect(),
@@ -146,6 +151,7 @@ fn without_attempt(evidence: &Evidence) -> Verdict {
     let only_connected = evidence.banner.is_none() && evidence.transcript.is_empty();
     match (evidence.service, evidence.broken) {
         (_, Some(_)) => Verdict::Inconclusive,
+        (Some(_), None) if evidence.shows_proxy == Some(false) => Verdict::NotAService,
         (Some(_), None) => Verdict::Unproven,
         (None, None) if only_connected => Verdict::Inconclusive,
         (None, None) => Verdict::NotAService,
@@ -195,6 +201,12 @@ mod tests {
             ..strange.clone()
         };
         check(recognised, Verdict::Unproven);
+        let web_server = Evidence {
+            service: Some(Service::HttpProxy),
+            shows_proxy: Some(false),
+            ..strange.clone()
+        };
+        check(web_server, Verdict::NotAService);
         let broken = Evidence {
             broken: Some(Broken::TimedOut),
             ..strange

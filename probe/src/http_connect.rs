@@ -81,7 +81,11 @@ impl Gateway for HttpConnect {
         async move {
             let request = http::connect(&hop.authority(), agent).map_err(|_| Broken::Garbled)?;
             wire.send(&request).await?;
-            Ok(reply(head(wire).await?.status, hop.form()))
+            let reply = reply(head(wire).await?.status, hop.form());
+            if matches!(reply, Reply::Accepted { .. }) {
+                wire.note_proxy();
+            }
+            Ok(reply)
         }
         .boxed()
     }
@@ -92,6 +96,9 @@ pub(crate) async fn head(wire: &mut Wire) -> Result<http::Head, Broken> {
     for _ in 0..MAX_INTERIM {
         let head = wire.frame(wire.limits().reply, http::Head::parse).await?;
         if !head.is_interim() {
+            if head.shows_proxy() {
+                wire.note_proxy();
+            }
             return Ok(head);
         }
     }

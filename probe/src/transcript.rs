@@ -27,6 +27,7 @@ struct Inner {
     limit: usize,
     left: usize,
     entries: Vec<Entry>,
+    saw_proxy: bool,
     /// How many entries are the common beginning of all rows, and what they left of the limit.
     opening: (usize, usize),
 }
@@ -40,6 +41,7 @@ impl Transcript {
             left: limit,
             entries: Vec::new(),
             opening: (0, limit),
+            saw_proxy: false,
         })))
     }
 
@@ -53,6 +55,16 @@ impl Transcript {
     /// Notes an event in our own words.
     pub(crate) fn event(&self, what: &str) {
         self.inner().push(Direction::Event, what.to_owned().into());
+    }
+
+    /// Notes that the endpoint showed itself to be a proxy.
+    pub(crate) fn note_proxy(&self) {
+        self.inner().saw_proxy = true;
+    }
+
+    /// True if it ever did.
+    pub(crate) fn saw_proxy(&self) -> bool {
+        self.inner().saw_proxy
     }
 
     /// Declares what was said so far the common beginning of every row.

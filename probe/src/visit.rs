@@ -166,6 +166,7 @@ impl<'a> Visit<'a> {
             service,
             banner: self.banner.clone(),
             tls: self.tls,
+            shows_proxy: (service == Some(Service::HttpProxy)).then(|| self.transcript.saw_proxy()),
             broken: None,
             attempts: Vec::new(),
             transcript: self.transcript.take_row(),

@@ -65,6 +65,11 @@ impl Wire {
         }
     }
 
+    /// Notes that the endpoint showed itself to be a proxy.
+    pub(crate) fn note_proxy(&self) {
+        self.transcript.note_proxy();
+    }
+
     /// What a peer may cost us.
     pub fn limits(&self) -> &Limits {
         &self.limits

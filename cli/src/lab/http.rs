@@ -49,7 +49,7 @@ pub(super) fn open(
 }
 
 pub(super) fn closed(client: TcpStream, _: Arc<Canary>) -> BoxFuture<'static, io::Result<()>> {
-    always(client, "403 Forbidden", "Server: lab\r\n", "no\n")
+    always(client, "403 Forbidden", "Via: 1.1 lab\r\n", "no\n")
 }
 
 pub(super) fn login(client: TcpStream, _: Arc<Canary>) -> BoxFuture<'static, io::Result<()>> {

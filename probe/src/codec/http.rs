@@ -9,6 +9,21 @@ pub const MAX_HEAD: usize = 64 * 1024;
 
 const MAX_HEADERS: usize = 128;
 
+/// Words in a Server field that proxies call themselves by.
+const PROXIES: [&str; 11] = [
+    "squid",
+    "tinyproxy",
+    "privoxy",
+    "3proxy",
+    "polipo",
+    "ccproxy",
+    "wingate",
+    "mikrotik httpproxy",
+    "bluecoat",
+    "mcafee web gateway",
+    "zscaler",
+];
+
 /// Bytes of one header that are kept.
 const MAX_VALUE: usize = 1024;
 
@@ -47,6 +62,24 @@ impl Head {
             headers: headers.collect(),
         };
         Ok(Some((head, length)))
+    }
+
+    /// True if it is a proxy's answer, and not a plain web server's: it asks for a proxy's credentials, could not reach what
+    /// it was asked for (RFC 9110 sections 15.6.3 and 15.6.5), has a field that only proxies write, or names a product.
+    pub fn shows_proxy(&self) -> bool {
+        if matches!(self.status, 407 | 502 | 504) {
+            return true;
+        }
+        self.headers.iter().any(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            let is_a_proxys = name == "via"
+                || name.starts_with("proxy-")
+                || name.starts_with("x-squid")
+                || name.starts_with("x-proxy");
+            let value = value.raw().to_ascii_lowercase();
+            let names_one = name == "server" && PROXIES.iter().any(|proxy| value.contains(proxy));
+            is_a_proxys || names_one
+        })
     }
 
     /// True for 1xx: another head follows (RFC 9110 section 15.2). 101 is final: the protocol changes.
@@ -206,5 +239,23 @@ mod tests {
             assert!(get("/", hostile, "ajar").is_err(), "{hostile:?}");
         }
         assert!(options("host", "ajar\r\nX: y").is_err());
+    }
+
+    #[test]
+    fn a_proxy_is_told_from_a_plain_web_server() {
+        let check = |text: &str, expect: bool| {
+            let (head, _) = Head::parse(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(head.shows_proxy(), expect, "{text}");
+        };
+        check("HTTP/1.1 403 Forbidden\r\nServer: squid/5.7\r\n\r\n", true);
+        check("HTTP/1.1 403 Forbidden\r\nVia: 1.1 lab\r\n\r\n", true);
+        check("HTTP/1.0 407 Who\r\n\r\n", true);
+        check("HTTP/1.1 504 Gateway Timeout\r\n\r\n", true);
+        check("HTTP/1.1 405 Not Allowed\r\nServer: nginx\r\n\r\n", false);
+        check(
+            "HTTP/1.1 400 Bad Request\r\nServer: Apache/2.4\r\n\r\n",
+            false,
+        );
+        check("HTTP/1.1 200 OK\r\n\r\n", false);
     }
 }

@@ -43,10 +43,14 @@ async fn tunnels(mut conn: Conn, established: &str, key: SigningKey) {
 }
 
 /// Answers every request alike, and then does as it is told.
-async fn answers(exam: Exam, head: &'static str) -> Examined {
-    exam.run(move |mut conn| async move {
-        if conn.head().await.is_some() {
-            conn.say(head).await;
+async fn answers(exam: Exam, head: &str) -> Examined {
+    let head = head.to_owned();
+    exam.run(move |mut conn| {
+        let head = head.clone();
+        async move {
+            if conn.head().await.is_some() {
+                conn.say(&head).await;
+            }
         }
     })
     .await
@@ -154,7 +158,7 @@ async fn an_echo_in_the_tunnel_is_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_told_from_a_demand_and_from_a_failure() {
-    let check = async |head: &'static str, verdict: Verdict, connections: usize| {
+    let check = async |head: &str, verdict: Verdict, connections: usize| {
         let exam = answers(Exam::of(3128).only(&["http-connect"]), head).await;
         assert_eq!(exam.verdict("http-connect"), verdict, "{head}");
         assert_eq!(exam.sent.len(), connections, "{head}");
@@ -162,13 +166,11 @@ async fn a_refusal_is_told_from_a_demand_and_from_a_failure() {
             exam.attempt("http-connect", variant);
         }
     };
-    check("HTTP/1.1 403 Forbidden\r\n\r\n", Verdict::Closed, 5).await;
-    check(
-        "HTTP/1.1 301 Moved\r\nLocation: http://x/\r\n\r\n",
-        Verdict::Closed,
-        5,
-    )
-    .await;
+    let (squid, nginx) = ("Server: squid/5.7", "Server: nginx");
+    let refused = |status: &str, server: &str| format!("HTTP/1.1 {status}\r\n{server}\r\n\r\n");
+    check(&refused("403 Forbidden", squid), Verdict::Closed, 5).await;
+    check(&refused("301 Moved", squid), Verdict::Closed, 5).await;
+    check(&refused("405 Not Allowed", nginx), Verdict::NotAService, 5).await;
     check("HTTP/1.1 407 Authenticate\r\n\r\n", Verdict::Protected, 5).await;
     check("HTTP/1.1 503 Unavailable\r\n\r\n", Verdict::Inconclusive, 8).await;
 }
@@ -202,7 +204,8 @@ async fn a_proxy_that_only_fetches_is_open_by_get() {
         if request.starts_with("GET http://192.0.2.9:80/") {
             conn.say(canary::page(&request, &canary::key())).await;
         } else {
-            conn.say("HTTP/1.1 501 Not Implemented\r\n\r\n").await;
+            conn.say("HTTP/1.1 501 Not Implemented\r\nVia: 1.1 lab\r\n\r\n")
+                .await;
         }
     };
     let exam = Exam::of(8080).run(fetches).await;
@@ -239,7 +242,7 @@ async fn a_plain_proxy_on_port_443_is_recognised_all_the_same() {
 async fn below_deliver_a_proxy_is_asked_for_nothing() {
     let exam = answers(
         Exam::of(3128).tier(Tier::Envelope),
-        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nVia: 1.1 lab\r\n\r\n",
     )
     .await;
     assert_eq!(exam.probes(), ["recognise"]);
