@@ -11,7 +11,7 @@ use crate::{Coordinator, Drives, error};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
-/// How often every open shard without a lease is offered. The queue may forget any of them at any time: it was flushed,
+/// How often every open shard without a lease is offered, and stray mails are looked at. The queue may forget any of them at any time: it was flushed,
 /// failed over to an older state, or was away when they were offered first.
 const OFFER: Duration = Duration::from_secs(5);
 /// How long, and how many, mails are kept that are of no finding: their observation may still be on its way.
@@ -27,7 +27,7 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     }
     let mut offer_at = Instant::now();
     while !shutdown.is_cancelled() {
-        let offered = coordinator.offer_if_due(&mut offer_at).await;
+        let offered = coordinator.every_few_seconds(&mut offer_at).await;
         let concluded = coordinator.conclude_campaigns().await;
         let mut pause = TICK;
         for status in [offered, concluded].into_iter().filter_map(Result::err) {
@@ -45,24 +45,21 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
 }
 
 impl Coordinator {
-    async fn offer_if_due(&self, due: &mut Instant) -> Result<(), Status> {
+    async fn every_few_seconds(&self, due: &mut Instant) -> Result<(), Status> {
         let lost = self.options.queue.lost().await.map_err(error::queue)?;
         if lost {
             tracing::info!("the queue is new or was lost: offering every open shard");
         }
         if lost || Instant::now() >= *due {
             self.offer_unleased(None).await?;
-            let horizon = Timestamp::now()
-                .saturating_sub(STRAY)
-                .unwrap_or(Timestamp::MIN);
-            let forgotten = self.options.store.forget_sightings(horizon, STRAYS).await;
-            forgotten.map_err(error::store)?;
+            self.care_for_sightings().await?;
             *due = Instant::now() + OFFER;
         }
         Ok(())
     }
 
-    async fn conclude_campaigns(&self) -> Result<(), Status> {
+    /// A process may die between storing a mail and judging by it, and anybody may send mails that are of no finding.
+    async fn care_for_sightings(&self) -> Result<(), Status> {
         let store = &self.options.store;
         for finding in store.judge_sightings().await.map_err(error::store)? {
             tracing::info!(
@@ -70,6 +67,15 @@ impl Coordinator {
                 "a mail that was overlooked changed a finding"
             );
         }
+        let horizon = Timestamp::now()
+            .saturating_sub(STRAY)
+            .unwrap_or(Timestamp::MIN);
+        let forgotten = store.forget_sightings(horizon, STRAYS).await;
+        forgotten.map_err(error::store)
+    }
+
+    async fn conclude_campaigns(&self) -> Result<(), Status> {
+        let store = &self.options.store;
         let active = store.active_campaigns(self.options.drives.only()).await;
         for id in active.map_err(error::store)? {
             self.conclude(id).await?;

@@ -159,3 +159,28 @@ fn a_worker_that_refuses_says_why_until_its_operator_mends_it() {
     assert!(seen.stdout.contains(" finished "), "{}", seen.stdout);
     assert_eq!(seen.syns.len(), 16);
 }
+
+#[test]
+fn the_canarys_own_doors_are_never_targets() {
+    let ajar = Ajar::new().unwrap();
+    let seen = captured(
+        &ajar,
+        r#"
+        $AJAR coordinator 2>coordinator.log &
+        $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
+        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+        $AJAR worker 2>worker.log &
+        id=$($AJAR campaign submit 127.0.0.1 -p 9,2525,7401,8080,8443 --settle 1s)
+        $AJAR campaign watch $id
+        $AJAR findings export --coordinator http://127.0.0.1:7400
+        "#,
+    )
+    .unwrap();
+    assert_eq!(seen.status, 0, "{}", seen.stderr);
+    assert!(
+        seen.stdout.contains("1 refused") && seen.stdout.contains("4 denied"),
+        "{}",
+        seen.stdout
+    );
+    assert!(!seen.stdout.contains("open_"), "{}", seen.stdout);
+}

@@ -178,3 +178,43 @@ impl Dial for EndpointDial<'_> {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ajar_model::{Target, TargetSpace};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_visit_whose_dial_was_fenced_did_not_happen() {
+        let targets: [Target; 1] = ["127.0.0.1".parse().unwrap()];
+        let space = TargetSpace::new(&targets, &[]).unwrap();
+        let fence = Arc::new(Fence::new(Now::read(), Duration::from_secs(3600)));
+        let pacer = Arc::new(Pacer::new(100));
+        let budget = pacer.lease(Arc::clone(&fence), 100);
+        let scope = Scope::new(None, space, &[], &[]);
+        let egress = Egress::new(scope, Arc::clone(&fence), pacer, budget);
+        let elsewhere = EndpointDial::new(&egress, "127.0.0.2:25".parse().unwrap());
+        assert!(elsewhere.dial().await.is_err());
+        assert_eq!(
+            elsewhere.unvisited(),
+            None,
+            "a denied dial is the target's outcome"
+        );
+
+        fence.close();
+        let renewed = pacer_of(&egress);
+        let dial = EndpointDial::new(&egress, "127.0.0.1:25".parse().unwrap());
+        assert!(dial.dial().await.is_err());
+        assert_eq!(dial.unvisited(), Some(Unvisited::Ended));
+        drop(renewed);
+    }
+
+    /// Another lease of the same campaign keeps the pace going.
+    fn pacer_of(egress: &Egress) -> Arc<Budget> {
+        let open = Arc::new(Fence::new(Now::read(), Duration::from_secs(3600)));
+        egress.pacer.lease(open, 100)
+    }
+}
