@@ -44,7 +44,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The coordinator could not be asked, or refused.
-    #[error("the coordinator does not answer: {}", .0.message())]
+    #[error("asking the coordinator failed: {}", .0.message())]
     Coordinator(#[from] tonic::Status),
     /// It sent what this worker cannot take.
     #[error("the coordinator sent a lease that cannot be run: {0}")]
