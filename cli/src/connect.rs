@@ -12,12 +12,13 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::{
     args,
-    exit::{OrRefuse, refuse},
+    exit::{self, OrRefuse, refuse},
     request,
 };
 
 /// The coordinator at a URL.
 pub fn dial(url: &str, tls: &args::Tls) -> anyhow::Result<dial::Coordinator> {
+    exit::COORDINATOR.get_or_init(|| url.to_owned());
     let files = dial::Tls {
         identity: identity(tls)?,
         ca: tls.tls_ca.as_deref().map(read).transpose()?,

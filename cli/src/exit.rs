@@ -1,6 +1,6 @@
 //! What a run ends with: the exit statuses that scripts rely on.
 
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, process::ExitCode, sync::OnceLock};
 
 use ajar_model::CampaignId;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +75,9 @@ pub fn status(error: &anyhow::Error) -> ExitCode {
     })
 }
 
+/// The only coordinator that this process talks to, for errors; unset where it is in this process.
+pub static COORDINATOR: OnceLock<String> = OnceLock::new();
+
 /// True where a call failed on its way: a broken connection has a cause of its own, an answer has none.
 pub fn is_away(status: &tonic::Status) -> bool {
     status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some()
@@ -85,7 +88,10 @@ pub fn from_status(status: tonic::Status) -> anyhow::Error {
     use tonic::Code;
     let text = status.message().to_owned();
     if is_away(&status) {
-        return anyhow::anyhow!("the coordinator does not answer: {text}");
+        let named = COORDINATOR
+            .get()
+            .map_or_else(String::new, |url| format!(" at {url}"));
+        return anyhow::anyhow!("the coordinator{named} does not answer: {text}");
     }
     match status.code() {
         Code::InvalidArgument

@@ -59,7 +59,10 @@ impl Display {
         for trouble in progress.troubles.iter().map(trouble) {
             self.tell(trouble);
         }
-        let done = progress.finished;
+        // A worker that dies takes the news of targets beyond its cursor with it: they are visited again.
+        let done = progress
+            .finished
+            .max(self.seen.back().map_or(0, |seen| seen.1));
         let rate = self.rate(done);
         let text = describe(seen.state(), progress, rate);
         self.bar.set_position(done);

@@ -108,6 +108,14 @@ fn submit_lists_no_option_that_it_does_not_read() {
 }
 
 #[test]
+fn a_coordinator_that_is_away_is_named() {
+    let url = "http://127.0.0.1:9";
+    let (status, stderr) = run(&["campaign", "list", "--coordinator", url], &[], "");
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains(url), "{stderr}");
+}
+
+#[test]
 fn results_may_go_where_nothing_can_be_truncated() {
     let (status, stderr) = run(
         &[

@@ -311,7 +311,8 @@ fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
     v1::Progress {
         targets,
         quarantined: progress.quarantined,
-        finished: progress.tally.total() + progress.ahead,
+        // Revisits are no further targets.
+        finished: targets.min(progress.tally.total() + progress.ahead),
         open_endpoints: progress.open_endpoints,
         cause: progress.cause.unwrap_or_default(),
         troubles: troubles.collect(),
