@@ -324,3 +324,27 @@ async fn the_raw_greeting_answers_a_nonce_and_nothing_else() {
     peer.send("GET / HTTP/1.1\r\n").await;
     assert_eq!(peer.line().await, "");
 }
+
+#[tokio::test]
+async fn a_header_is_kept_once_however_many_recipients_a_mail_has() {
+    let bench = bench().await;
+    let mut peer = bench.mail().await;
+    for line in ["EHLO peer.test", "MAIL FROM:<a@b.test>"] {
+        assert!(peer.ask(line).await.starts_with("250 "), "{line}");
+    }
+    for number in 0..20 {
+        let recipient = format!("RCPT TO:<{number:032x}@{DOMAIN}>");
+        assert!(peer.ask(&recipient).await.starts_with("250 "));
+    }
+    assert!(peer.ask("DATA").await.starts_with("354 "));
+    let header = format!("X-Long: {}", "x".repeat(8000));
+    assert!(
+        peer.ask(&format!("{header}\r\n\r\nbody\r\n."))
+            .await
+            .starts_with("250 ")
+    );
+    let sightings = bench.ledger.sightings.lock().unwrap();
+    assert_eq!(sightings.len(), 20);
+    let kept: usize = sightings.iter().map(|seen| seen.header.raw().len()).sum();
+    assert!((8000..9000).contains(&kept), "{kept} bytes");
+}
