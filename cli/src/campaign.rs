@@ -82,13 +82,11 @@ async fn list(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
 
 async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
     let request = v1::GetRequest { id: id.to_owned() };
-    let campaign = coordinator
-        .campaigns()
-        .get(request)
-        .await
-        .map_err(from_status)?
-        .into_inner()
-        .campaign;
+    let got = coordinator.campaigns().get(request).await;
+    let v1::GetResponse {
+        campaign,
+        quarantined,
+    } = got.map_err(from_status)?.into_inner();
     let campaign = campaign.ok_or_else(|| anyhow::anyhow!("the coordinator sent no campaign"))?;
     let (spec, progress) = (
         campaign.spec.clone().unwrap_or_default(),
@@ -131,6 +129,9 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     }
     if !progress.cause.is_empty() {
         writeln!(out, "cause     {}", progress.cause)?;
+    }
+    for shard in &quarantined {
+        writeln!(out, "given up  {}", given_up(shard))?;
     }
     for trouble in &progress.troubles {
         writeln!(out, "trouble   {}", progress::trouble(trouble))?;
@@ -184,6 +185,20 @@ fn line(campaign: &v1::Campaign) -> anyhow::Result<String> {
         progress.targets,
         progress.open_endpoints
     ))
+}
+
+/// A shard that was given up, and why.
+fn given_up(shard: &v1::Quarantined) -> String {
+    let cause = match shard.cause.as_str() {
+        "" => "each worker that took it went silent",
+        cause => cause,
+    };
+    format!(
+        "shard {}, {} targets in {}: {cause}",
+        shard.number,
+        shard.targets,
+        shard.networks.join(" ")
+    )
 }
 
 fn none(text: &str) -> &str {

@@ -15,13 +15,17 @@ const EVERY: Duration = Duration::from_secs(5);
 /// The span that the shown rate is of.
 const WINDOW: Duration = Duration::from_secs(15);
 
+/// No target ended for so long, and for as long as [`MISSED`] of them take at the shown rate: what is left takes its own time.
+const STILL: Duration = Duration::from_secs(2);
+/// See [`STILL`].
+const MISSED: f64 = 3.0;
+
 /// Shows progress on standard error.
 pub struct Display {
     bar: ProgressBar,
     on_terminal: bool,
     said: Instant,
-    /// How many targets were finished, and when, within the last [`WINDOW`].
-    seen: VecDeque<(Instant, u64)>,
+    meter: Meter,
     /// Troubles that were shown.
     troubles: HashSet<String>,
 }
@@ -46,7 +50,7 @@ impl Display {
             bar,
             on_terminal,
             said: Instant::now(),
-            seen: VecDeque::new(),
+            meter: Meter::default(),
             troubles: HashSet::new(),
         }
     }
@@ -59,19 +63,15 @@ impl Display {
         for trouble in progress.troubles.iter().map(trouble) {
             self.tell(trouble);
         }
-        // A worker that dies takes the news of targets beyond its cursor with it: they are visited again.
-        let done = progress
-            .finished
-            .max(self.seen.back().map_or(0, |seen| seen.1));
-        let rate = self.rate(done);
-        let text = describe(seen.state(), progress, rate);
-        self.bar.set_position(done);
+        let text = self.meter.read(Instant::now(), seen.state(), progress);
+        self.bar.set_position(self.meter.finished);
         self.bar.set_message(text.clone());
         if !self.on_terminal && self.said.elapsed() >= EVERY {
             self.said = Instant::now();
             let _ = writeln!(
                 std::io::stderr(),
-                "{done}/{} targets, {text}",
+                "{}/{} targets, {text}",
+                self.meter.finished,
                 progress.targets
             );
         }
@@ -86,24 +86,69 @@ impl Display {
         }
     }
 
-    /// Targets a second, lately.
-    fn rate(&mut self, done: u64) -> f64 {
-        let now = Instant::now();
-        self.seen.push_back((now, done));
-        while self.seen.len() > 2 && now - self.seen[1].0 > WINDOW {
-            self.seen.pop_front();
-        }
-        let (since, before) = self.seen[0];
-        let seconds = (now - since).as_secs_f64();
-        match seconds > 0.0 {
-            true => done.saturating_sub(before) as f64 / seconds,
-            false => 0.0,
-        }
-    }
-
     /// Removes the bar.
     pub fn end(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Turns looks at a campaign into a rate and the time that is left. What it counts never goes back: a worker that dies takes
+/// the news of targets beyond its cursor with it, and they are visited again.
+#[derive(Debug, Default)]
+struct Meter {
+    finished: u64,
+    answered: u64,
+    /// How many targets were finished, and when, within the last [`WINDOW`].
+    looks: VecDeque<(Instant, u64)>,
+    /// When a target was last seen to end, and the rate then.
+    moved: Option<(Instant, f64)>,
+}
+
+impl Meter {
+    fn read(&mut self, now: Instant, state: v1::CampaignState, progress: &v1::Progress) -> String {
+        let moves = progress.finished > self.finished;
+        self.finished = self.finished.max(progress.finished);
+        self.answered = self.answered.max(progress.answered);
+        let rate = self.rate(now);
+        if moves {
+            self.moved = Some((now, rate));
+        }
+        let found = format!(
+            "{} answered, {} open",
+            self.answered, progress.open_endpoints
+        );
+        if state == v1::CampaignState::Settling {
+            return format!("{found}, waiting for mail of {}", progress.awaiting_mail);
+        }
+        let left = progress.targets.saturating_sub(self.finished);
+        if left == 0 {
+            return format!("{rate:.0}/s, {found}");
+        }
+        let stands_still = self.moved.is_none_or(|(moved, rate)| {
+            let quiet = now - moved;
+            quiet >= STILL && quiet.as_secs_f64() * rate >= MISSED
+        });
+        if stands_still || rate == 0.0 {
+            return format!("{found}, waiting for {left}");
+        }
+        format!(
+            "{rate:.0}/s, {found}, {} left",
+            clock((left as f64 / rate).ceil())
+        )
+    }
+
+    /// Targets a second, lately.
+    fn rate(&mut self, now: Instant) -> f64 {
+        self.looks.push_back((now, self.finished));
+        while self.looks.len() > 2 && now - self.looks[1].0 > WINDOW {
+            self.looks.pop_front();
+        }
+        let (since, before) = self.looks[0];
+        let seconds = (now - since).as_secs_f64();
+        match seconds > 0.0 {
+            true => (self.finished - before) as f64 / seconds,
+            false => 0.0,
+        }
     }
 }
 
@@ -115,27 +160,63 @@ pub fn trouble(trouble: &v1::Trouble) -> String {
     )
 }
 
-fn describe(state: v1::CampaignState, progress: &v1::Progress, rate: f64) -> String {
-    let answered = progress.tally.unwrap_or_default().answered;
-    let found = format!("{answered} answered, {} open", progress.open_endpoints);
-    if state == v1::CampaignState::Settling {
-        return format!("{found}, waiting for mail of {}", progress.awaiting_mail);
-    }
-    let left = progress.targets.saturating_sub(progress.finished);
-    let eta = match (left, rate) {
-        (0, _) => String::new(),
-        // Nothing was finished lately: when it goes on is not known.
-        (_, rate) if rate < 0.01 => format!(", waiting for {left}"),
-        _ => format!(", {} left", clock(left as f64 / rate)),
-    };
-    format!("{rate:.0}/s, {found}{eta}")
-}
-
 fn clock(seconds: f64) -> String {
     let seconds = seconds.min(1e9) as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, s) => format!("{s}s"),
         (0, m, s) => format!("{m}m{s:02}s"),
         (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is shown for looks at these tenths of a second: targets finished and answered, of 100.
+    fn shown(looks: impl IntoIterator<Item = (u64, u64, u64)>) -> Vec<String> {
+        let (start, mut meter) = (Instant::now(), Meter::default());
+        let read = |(tenths, finished, answered)| {
+            let progress = v1::Progress {
+                targets: 100,
+                finished,
+                answered,
+                ..v1::Progress::default()
+            };
+            let now = start + Duration::from_millis(100 * tenths);
+            meter.read(now, v1::CampaignState::Running, &progress)
+        };
+        looks.into_iter().map(read).collect()
+    }
+
+    #[test]
+    fn the_time_left_follows_the_rate() {
+        let lines = shown((0..=10).map(|tenths| (tenths, tenths, 1)));
+        assert_eq!(lines[10], "10/s, 1 answered, 0 open, 9s left");
+    }
+
+    #[test]
+    fn the_last_slow_targets_are_waited_for_not_promised() {
+        // 97 at 10/s, then tarpits.
+        let lines = shown((0..300).map(|tenths| (tenths, tenths.min(97), 0)));
+        assert_eq!(lines[96], "10/s, 0 answered, 0 open, 1s left");
+        let waiting = |line: &String| line == "0 answered, 0 open, waiting for 3";
+        assert!(lines[117..].iter().all(waiting), "{lines:?}");
+    }
+
+    #[test]
+    fn a_slow_scan_is_not_called_waiting_between_two_targets() {
+        // One in four seconds.
+        let lines = shown((0..400).map(|tenths| (tenths, tenths / 40, 0)));
+        assert!(
+            lines[200..].iter().all(|line| line.ends_with(" left")),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn what_was_counted_stays_counted() {
+        let lines = shown([(0, 50, 7), (10, 40, 5)]);
+        assert_eq!(lines[1], "7 answered, 0 open, waiting for 50");
     }
 }

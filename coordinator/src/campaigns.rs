@@ -8,12 +8,16 @@ use ajar_model::{
 use ajar_proto::{convert, trace, v1, v1::campaign_service_server::CampaignService};
 use ajar_store::{AuditEntry, Progress, Resumption, Transition};
 use futures::stream::{BoxStream, StreamExt};
+use ipnet::IpNet;
 use tonic::{Request, Response, Status};
 
 use crate::{Coordinator, Drives, admit, caller, error};
 
 /// How often a watched campaign is looked at.
 const WATCH: Duration = Duration::from_millis(250);
+/// Shards that were given up which are listed, and networks of each.
+const LISTED: u32 = 20;
+const NETWORKS: usize = 8;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -32,8 +36,15 @@ impl CampaignService for Coordinator {
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Reply<v1::GetResponse> {
         let id = convert::campaign_id(&request.into_inner().id)?;
-        let campaign = Some(self.described(&self.stored(id).await?).await?);
-        Ok(Response::new(v1::GetResponse { campaign }))
+        let campaign = self.described(&self.stored(id).await?).await?;
+        let quarantined = match campaign.progress.as_ref().map_or(0, |p| p.quarantined) {
+            0 => Vec::new(),
+            _ => self.quarantined(id).await?,
+        };
+        Ok(Response::new(v1::GetResponse {
+            campaign: Some(campaign),
+            quarantined,
+        }))
     }
 
     async fn list(&self, _: Request<v1::ListRequest>) -> Reply<v1::ListResponse> {
@@ -173,6 +184,7 @@ impl Coordinator {
     ) -> Result<(), Status> {
         let campaign = self.stored(id).await?;
         self.check_drives(&campaign)?;
+        let is_new = authorization.is_some();
         let spec = Spec {
             authorization: authorization.or(campaign.spec.authorization),
             ..campaign.spec
@@ -181,7 +193,11 @@ impl Coordinator {
         let registered = admit::registered(&spec, verified.as_ref());
         let resumption = Resumption {
             id,
-            authorization: spec.authorization.as_ref().zip(registered.as_ref()),
+            authorization: spec
+                .authorization
+                .as_ref()
+                .zip(registered.as_ref())
+                .filter(|_| is_new),
             audit: &AuditEntry {
                 at: Timestamp::now(),
                 actor: caller.to_owned(),
@@ -276,6 +292,24 @@ impl Coordinator {
         Ok((response, campaign.state))
     }
 
+    async fn quarantined(&self, id: CampaignId) -> Result<Vec<v1::Quarantined>, Status> {
+        let plan = self.plan(id).await?;
+        let shards = self.options.store.quarantined(id, LISTED).await;
+        let shards = shards.map_err(error::store)?.into_iter();
+        let listed = shards.map(|shard| v1::Quarantined {
+            number: shard.shard.number,
+            targets: shard.targets.end - shard.targets.start,
+            networks: plan
+                .networks(&shard.work, shard.targets)
+                .iter()
+                .take(NETWORKS)
+                .map(IpNet::to_string)
+                .collect(),
+            cause: shard.cause.unwrap_or_default(),
+        });
+        Ok(listed.collect())
+    }
+
     async fn described(&self, campaign: &Campaign) -> Result<v1::Campaign, Status> {
         let progress = self.options.store.progress(campaign.id, Timestamp::now());
         let progress = progress.await.map_err(error::store)?;
@@ -312,7 +346,8 @@ fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
         targets,
         quarantined: progress.quarantined,
         // Revisits are no further targets.
-        finished: targets.min(progress.tally.total() + progress.ahead),
+        finished: targets.min(progress.tally.total() + progress.ahead.finished),
+        answered: targets.min(progress.tally.answered + progress.ahead.answered),
         open_endpoints: progress.open_endpoints,
         cause: progress.cause.unwrap_or_default(),
         troubles: troubles.collect(),

@@ -1,6 +1,6 @@
 //! What workers report: checked, stored and judged in one transaction, and only then acknowledged.
 
-use ajar_model::{Observation, Timestamp};
+use ajar_model::{Ahead, Observation, Timestamp};
 use ajar_proto::{convert, v1};
 use ajar_store::{Advance, Batch};
 use futures::stream::{BoxStream, StreamExt};
@@ -62,7 +62,10 @@ impl Coordinator {
             token: report.token,
             observations,
             progress,
-            ahead: report.ahead,
+            ahead: Ahead {
+                finished: report.ahead,
+                answered: report.ahead_answered,
+            },
             now: Timestamp::now(),
         };
         let ingested = self

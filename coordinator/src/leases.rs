@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ajar_model::{Lease, ShardId, Timestamp, Untrusted};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
-use ajar_store::{Grant, GrantRequest, Renewal, Renewed, Trouble};
+use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -108,25 +108,27 @@ impl WorkService for Coordinator {
         let request = request.into_inner();
         let shard = convert::shard_in(request.shard)?;
         let store = &self.options.store;
+        let cause = cleaned(&request.cause);
+        let failed = request.failed.then_some(cause.as_str());
         store
-            .release(shard, request.token, request.failed)
+            .release(shard, request.token, failed)
             .await
             .map_err(error::store)?;
-        if !request.cause.is_empty() {
+        if !cause.is_empty() {
             let trouble = Trouble {
                 campaign: shard.campaign,
                 worker: request.worker,
                 vantage: request.vantage,
-                cause: cleaned(&request.cause),
+                cause,
                 at: Timestamp::now(),
             };
             tracing::warn!(%shard, worker = trouble.worker, cause = trouble.cause, "a worker gave a lease back");
             store.note_trouble(&trouble).await.map_err(error::store)?;
         }
         // Whoever could not run it asks again soon: others come first.
-        let delay = match request.cause.is_empty() {
-            true => Duration::ZERO,
-            false => LATER,
+        let delay = match request.cause.as_str() {
+            "" => Duration::ZERO,
+            _ => LATER,
         };
         if let Err(error) = self.options.queue.offer(&[shard], delay).await {
             tracing::debug!(%error, "a released shard comes back later");
@@ -202,6 +204,7 @@ impl Coordinator {
                 ttl: TTL,
                 rate,
                 attempt,
+                alone: attempt >= ATTEMPTS,
             })),
             Grant::BlocksBusy | Grant::NoRate => {
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;

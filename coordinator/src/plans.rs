@@ -1,6 +1,6 @@
 //! A campaign as it is read again and again: its space is laid out once, and its authorization's signature checked once.
 
-use std::{net::SocketAddr, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, ops::Range, sync::Arc};
 
 use ajar_model::{
     Campaign, CampaignId, TargetSpace, Timestamp, authorization, lease::Work, shard::ShardSpace,
@@ -64,11 +64,20 @@ impl Plan {
                 (shard.targets(), shard.prefixes())
             }
             Work::Revisit { endpoints, .. } => {
-                let prefixes = endpoints.iter().map(|e| space::prefix_of(e.ip()));
-                let mut prefixes: Vec<IpNet> = prefixes.collect();
-                prefixes.sort();
-                prefixes.dedup();
-                (endpoints.len() as u64, prefixes)
+                (endpoints.len() as u64, prefixes(endpoints.iter().copied()))
+            }
+        }
+    }
+
+    /// The prefixes that these targets of a shard are in.
+    pub(crate) fn networks(&self, work: &Work, targets: Range<u64>) -> Vec<IpNet> {
+        match work {
+            Work::Sweep(blocks) => {
+                let shard = self.shard(blocks.clone());
+                prefixes(targets.map(|number| shard.target(number)))
+            }
+            Work::Revisit { endpoints, .. } => {
+                prefixes(targets.map(|number| endpoints[number as usize]))
             }
         }
     }
@@ -93,6 +102,12 @@ impl Plan {
         let campaign = &self.campaign;
         ShardSpace::new(&self.space, &campaign.spec.ports, campaign.id, blocks)
     }
+}
+
+/// Each once, in order.
+fn prefixes(endpoints: impl Iterator<Item = SocketAddr>) -> Vec<IpNet> {
+    let prefixes: BTreeSet<IpNet> = endpoints.map(|e| space::prefix_of(e.ip())).collect();
+    prefixes.into_iter().collect()
 }
 
 impl Coordinator {

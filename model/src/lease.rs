@@ -37,4 +37,7 @@ pub struct Lease {
     pub rate: u32,
     /// How often the shard was granted since it moved, this time included.
     pub attempt: u32,
+    /// True where nothing may run beside it: it is given up if it does not move, so that it must be known who is to blame
+    /// if the worker dies.
+    pub alone: bool,
 }

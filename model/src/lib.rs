@@ -34,7 +34,7 @@ pub use id::{CampaignId, ProbeId, ShardId};
 pub use judge::Verdict;
 pub use lease::Lease;
 pub use nonce::{Nonce, NonceKey};
-pub use observation::{Observation, Outcome, Tally};
+pub use observation::{Ahead, Observation, Outcome, Tally};
 pub use ports::Ports;
 pub use proof::{Proof, Sighting};
 pub use scope::Scope;

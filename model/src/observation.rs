@@ -45,6 +45,15 @@ pub struct Tally {
     pub failed: u64,
 }
 
+/// Finished targets beyond a cursor, which waits for a slower one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// All of them.
+    pub finished: u64,
+    /// Those with the outcome [`Outcome::Answered`].
+    pub answered: u64,
+}
+
 impl Tally {
     /// Counts one target.
     pub fn count(&mut self, outcome: Outcome) {

@@ -356,6 +356,7 @@ impl From<Lease> for v1::Lease {
             ttl: Some(duration_out(lease.ttl)),
             rate: lease.rate,
             attempt: lease.attempt,
+            alone: lease.alone,
             end: lease.end,
         }
     }
@@ -381,6 +382,7 @@ impl TryFrom<v1::Lease> for Lease {
             ttl: duration_in("ttl", lease.ttl)?,
             rate: lease.rate,
             attempt: lease.attempt,
+            alone: lease.alone,
         })
     }
 }

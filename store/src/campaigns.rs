@@ -105,7 +105,10 @@ pub(crate) async fn conclude(
         (true, _) => (State::Settling, None),
         (false, 0) => (State::Finished, None),
         (false, shards) => {
-            let cause = format!("{shards} shards were given up: they never moved");
+            let cause = match shards {
+                1 => "a shard was given up: it never moved".to_owned(),
+                _ => format!("{shards} shards were given up: they never moved"),
+            };
             (State::Incomplete, Some(cause))
         }
     };

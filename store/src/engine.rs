@@ -10,8 +10,8 @@ use async_trait::async_trait;
 
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested,
-    Progress, Renewal, Renewed, Resumption, SeenWorker, Store, Transition, Trouble, audit,
-    campaigns, grant, ingest, rows::Backend, stored,
+    Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition, Trouble,
+    audit, campaigns, grant, ingest, rows::Backend, stored,
 };
 
 /// How long a worker that gives no sign of life is remembered.
@@ -69,6 +69,10 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.unleased(only, cutoff).await
     }
 
+    async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
+        self.0.read().await?.quarantined(id, limit).await
+    }
+
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error> {
         self.0.read().await?.work(shard).await
     }
@@ -99,7 +103,7 @@ impl<B: Backend> Store for Engine<B> {
         grant::renew(self.0.write().await?, renewal).await
     }
 
-    async fn release(&self, shard: ShardId, token: u64, failed: bool) -> Result<(), Error> {
+    async fn release(&self, shard: ShardId, token: u64, failed: Option<&str>) -> Result<(), Error> {
         grant::release(self.0.write().await?, shard, token, failed).await
     }
 

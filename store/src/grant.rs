@@ -2,7 +2,7 @@
 //!
 //! Locks are taken in one order: campaign, site, shard, the shards that hold a wanted block.
 
-use ajar_model::{CampaignId, ShardId, Timestamp, campaign::State};
+use ajar_model::{Ahead, CampaignId, ShardId, Timestamp, campaign::State};
 use ipnet::IpNet;
 
 use crate::{
@@ -54,7 +54,7 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     let token = tx.issue_token(shard, &request.owner, request.now).await?;
     let granted = ShardRow {
         to: Some(end),
-        ahead: 0,
+        ahead: Ahead::default(),
         token: Some(token),
         owner: Some(request.owner.clone()),
         attempt: attempt.saturating_add(1),
@@ -114,16 +114,20 @@ pub(crate) async fn release(
     mut tx: Box<dyn Rows>,
     shard: ShardId,
     token: u64,
-    failed: bool,
+    failed: Option<&str>,
 ) -> Result<(), Error> {
+    if let Some(cause) = failed {
+        stored::plain("a cause", cause)?;
+    }
     let current = tx.lock_shard(shard).await?;
     let Some(row) = current.filter(|row| !row.closed && row.token == Some(token)) else {
         return Ok(());
     };
     tx.end_lease(shard).await?;
     let released = ShardRow {
-        attempt: row.attempt.saturating_sub(u32::from(!failed)),
-        ahead: 0,
+        attempt: row.attempt.saturating_sub(u32::from(failed.is_none())),
+        cause: failed.map(str::to_owned).or_else(|| row.cause.clone()),
+        ahead: Ahead::default(),
         ..row.without_lease(None)
     };
     tx.put_shard(shard, &released).await?;
@@ -136,7 +140,7 @@ async fn quarantine(mut tx: Box<dyn Rows>, shard: ShardId, row: ShardRow) -> Res
     let quarantined = ShardRow {
         closed: true,
         quarantined: true,
-        ahead: 0,
+        ahead: Ahead::default(),
         ..row.without_lease(None)
     };
     tx.put_shard(shard, &quarantined).await?;

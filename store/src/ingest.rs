@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
 };
 
-use ajar_model::{CampaignId, Finding, Nonce, Observation, Sighting, Timestamp, Verdict};
+use ajar_model::{Ahead, CampaignId, Finding, Nonce, Observation, Sighting, Timestamp, Verdict};
 
 use crate::{
     Advance, Batch, Error, Ingested,
@@ -299,7 +299,7 @@ fn advance(row: &mut ShardRow, batch: &Batch, progress: &Advance) -> Result<bool
         });
     }
     if progress.to > row.cursor {
-        row.attempt = 0;
+        (row.attempt, row.cause) = (0, None);
     }
     row.cursor = progress.to;
     row.tally += progress.tally;
@@ -317,7 +317,7 @@ fn advance(row: &mut ShardRow, batch: &Batch, progress: &Advance) -> Result<bool
     let token = row.token;
     *row = ShardRow {
         closed: true,
-        ahead: 0,
+        ahead: Ahead::default(),
         ..std::mem::take(row).without_lease(token)
     };
     Ok(true)

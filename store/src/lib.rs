@@ -26,8 +26,8 @@ mod stored;
 use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use ajar_model::{
-    Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting, SignedAuthorization,
-    Tally, Timestamp, Verdict, campaign::State, lease::Work,
+    Ahead, Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting,
+    SignedAuthorization, Tally, Timestamp, Verdict, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -87,6 +87,9 @@ pub trait Store: Send + Sync + 'static {
         margin: Duration,
     ) -> Result<Vec<ShardId>, Error>;
 
+    /// The shards of a campaign that were given up, by number, at most `limit` of them.
+    async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
+
     /// What a shard consists of.
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
 
@@ -110,9 +113,9 @@ pub trait Store: Send + Sync + 'static {
     /// and its rate may be another's.
     async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error>;
 
-    /// Gives a lease back before its end; the cursor stays. `failed` says that the shard itself is to blame: otherwise the
+    /// Gives a lease back before its end; the cursor stays. `failed` says why the shard itself is to blame: without it the
     /// grant does not count as an attempt. Ignored if `token` is stale.
-    async fn release(&self, shard: ShardId, token: u64, failed: bool) -> Result<(), Error>;
+    async fn release(&self, shard: ShardId, token: u64, failed: Option<&str>) -> Result<(), Error>;
 
     /// Notes why a worker gave a lease back, in place of what it said before. Shown in [`Progress::troubles`].
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
@@ -361,7 +364,7 @@ pub struct Batch {
     /// How far the shard is, where it moved.
     pub progress: Option<Advance>,
     /// Finished targets beyond the cursor.
-    pub ahead: u64,
+    pub ahead: Ahead,
     /// The time.
     pub now: Timestamp,
 }
@@ -403,7 +406,7 @@ pub struct Progress {
     /// Outcomes of the targets before the cursors.
     pub tally: Tally,
     /// Finished targets beyond the cursors.
-    pub ahead: u64,
+    pub ahead: Ahead,
     /// Endpoints with an open finding.
     pub open_endpoints: u64,
     /// Findings by verdict.
@@ -420,6 +423,19 @@ pub struct Progress {
     pub cause: Option<String>,
     /// Why workers gave leases back during the last minute.
     pub troubles: Vec<Trouble>,
+}
+
+/// A shard that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The shard.
+    pub shard: ShardId,
+    /// What it consists of.
+    pub work: Work,
+    /// The targets that have no outcome.
+    pub targets: Range<u64>,
+    /// What its last worker said, unless it only went silent.
+    pub cause: Option<String>,
 }
 
 /// Which findings are wanted.

@@ -6,13 +6,15 @@
 use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
 use ajar_model::{
-    Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, ShardId, Sighting, Spec, Tally,
-    Timestamp, campaign::State, lease::Work, proof::CanaryKey,
+    Ahead, Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, ShardId, Sighting, Spec,
+    Tally, Timestamp, campaign::State, lease::Work, proof::CanaryKey,
 };
 use async_trait::async_trait;
 use ipnet::IpNet;
 
-use crate::{Admission, AuditLink, Error, FindingQuery, Progress, SeenWorker, Trouble};
+use crate::{
+    Admission, AuditLink, Error, FindingQuery, Progress, Quarantined, SeenWorker, Trouble,
+};
 
 /// A database.
 #[async_trait]
@@ -80,6 +82,8 @@ pub(crate) trait CampaignRows: Send {
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error>;
     /// The endpoints, as JSON, of the revisits that are not closed.
     async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error>;
+    /// The quarantined shards by number.
+    async fn quarantined(&mut self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
     /// Quarantined shards are open again, as if never granted.
     async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error>;
     /// How many shards are not closed, counted up to `most`.
@@ -208,13 +212,15 @@ pub(crate) struct ShardRow {
     pub to: Option<u64>,
     pub cursor: u64,
     /// Finished targets beyond the cursor.
-    pub ahead: u64,
+    pub ahead: Ahead,
     pub tally: Tally,
     pub closed: bool,
     /// Closed although not every target has its outcome.
     pub quarantined: bool,
     /// Grants since the cursor moved.
     pub attempt: u32,
+    /// What the worker said that failed last since the cursor moved.
+    pub cause: Option<String>,
     /// The token that may move the cursor.
     pub token: Option<u64>,
     pub owner: Option<String>,

@@ -22,6 +22,11 @@ pub(crate) const SQLITE: Scripts = &[
         "campaign ends",
         include_str!("../migrations/sqlite/0002_campaign_ends.sql"),
     ),
+    (
+        3,
+        "shard ends",
+        include_str!("../migrations/sqlite/0003_shard_ends.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -35,6 +40,11 @@ pub(crate) const POSTGRES: Scripts = &[
         2,
         "campaign ends",
         include_str!("../migrations/postgres/0002_campaign_ends.sql"),
+    ),
+    (
+        3,
+        "shard ends",
+        include_str!("../migrations/postgres/0003_shard_ends.sql"),
     ),
 ];
 

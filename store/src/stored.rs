@@ -2,11 +2,11 @@
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
-use ajar_model::{Campaign, CampaignId, NonceKey, ShardId, Tally, Timestamp, lease::Work};
+use ajar_model::{Ahead, Campaign, CampaignId, NonceKey, ShardId, Tally, Timestamp, lease::Work};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::Row;
 
-use crate::{Error, Progress};
+use crate::{Error, Progress, Quarantined};
 
 const MAX_NAME: usize = 255;
 
@@ -133,14 +133,42 @@ pub(crate) fn work(
 pub(crate) const AWAITS_MAIL: &str = "awaits_mail";
 pub(crate) const OPEN_ENDPOINTS: &str = "open_endpoints";
 
+/// Number, first and past block, endpoints, visit, cursor, end and cause.
+pub(crate) type QuarantinedRow = (
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    i64,
+    Option<i64>,
+    Option<String>,
+);
+
+pub(crate) fn quarantined(
+    campaign: CampaignId,
+    (number, first, past, endpoints, visit, cursor, to, cause): QuarantinedRow,
+) -> Result<Quarantined, Error> {
+    let target = |at: i64| unsigned("a shard's targets", at);
+    Ok(Quarantined {
+        shard: ShardId {
+            campaign,
+            number: unsigned("a shard's number", number)?,
+        },
+        work: work(first.zip(past), endpoints.zip(visit))?,
+        targets: target(cursor)?..target(to.unwrap_or(cursor))?,
+        cause,
+    })
+}
+
 /// How long a worker's trouble is shown.
 pub(crate) const TROUBLE: Duration = Duration::from_secs(60);
 
 /// Columns that [`progress`] reads.
-pub(crate) const SUMS: usize = 13;
+pub(crate) const SUMS: usize = 14;
 
-/// A campaign's progress from the sums of its shards (all, closed, quarantined, leased, the tally's six, ahead, rate,
-/// workers) and from its counts by kind.
+/// A campaign's progress from the sums of its shards (all, closed, quarantined, leased, the tally's six, the two
+/// ahead, rate, workers) and from its counts by kind.
 pub(crate) fn progress<R: Row>(row: &R, counts: Vec<(String, i64)>) -> Result<Progress, Error>
 where
     usize: sqlx::ColumnIndex<R>,
@@ -161,7 +189,8 @@ where
         unreachable,
         denied,
         failed,
-        ahead,
+        finished_ahead,
+        answered_ahead,
         rate,
         workers,
     ] = sums;
@@ -170,7 +199,10 @@ where
         closed,
         quarantined,
         leased,
-        ahead,
+        ahead: Ahead {
+            finished: finished_ahead,
+            answered: answered_ahead,
+        },
         tally: Tally {
             answered,
             refused,

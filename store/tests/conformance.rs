@@ -37,6 +37,7 @@ mod conformance {
                     leases::a_lease_leaves_their_part_to_the_other_open_shards,
                     leases::the_caps_of_authorization_and_site_are_over_all_campaigns,
                     poison::a_shard_that_never_moves_is_cut_and_then_quarantined,
+                    poison::a_quarantined_shard_says_what_its_last_worker_said,
                     poison::a_shard_that_moves_or_is_handed_back_is_not_poison,
                     leases::a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns,
                     leases::a_dead_lease_cannot_be_renewed,

@@ -118,10 +118,7 @@ impl Workers {
             Step::Release { lease } => {
                 if !self.leases.is_empty() {
                     let lease = self.leases.remove(lease.index(self.leases.len()));
-                    store
-                        .release(lease.shard, lease.token, false)
-                        .await
-                        .unwrap();
+                    store.release(lease.shard, lease.token, None).await.unwrap();
                 }
             }
         }

@@ -27,6 +27,20 @@ impl Ajar {
         Ok(())
     }
 
+    /// A directory with a key and an authorization `a.toml` for port 25 at tier `connect`, whose canary is 127.0.0.1.
+    pub fn authorized(options: &str) -> anyhow::Result<Self> {
+        let ajar = Self::new()?;
+        ajar.make_signer()?;
+        ajar.authorize_connect("a.toml", options)?;
+        Ok(ajar)
+    }
+
+    /// Signs one more authorization of that kind.
+    pub fn authorize_connect(&self, file: &str, options: &str) -> anyhow::Result<()> {
+        let fixed = "--canary 127.0.0.1 --ports 25 --tier connect";
+        self.authorize(file, &format!("{fixed} {options}"))
+    }
+
     /// Changes an authorization's text, and signs it again with stock tools.
     pub fn sign_again(&self, file: &str, from: &str, to: &str) -> anyhow::Result<()> {
         let path = self.path().join(file);

@@ -50,8 +50,7 @@ impl Cluster {
             &[&canary[..], &["--coordinator", &url]].concat(),
         )?;
         for number in 1..=workers {
-            let worker = ["worker", "--coordinator", &url, "--vantage", "local"];
-            cluster.spawn(ajar, &format!("worker-{number}"), &worker)?;
+            cluster.start_worker(ajar, &format!("worker-{number}"))?;
         }
         await_line(ajar, "coordinator", "a canary is ready")?;
         Ok(cluster)
@@ -68,6 +67,13 @@ impl Cluster {
         let stores = ["--redis", &redis, "--store", &postgres];
         let coordinator = [&["coordinator", "--listen", &listen][..], &stores].concat();
         self.spawn(ajar, "coordinator", &coordinator)
+    }
+
+    /// Starts a worker of this name; what it says goes to a file of that name.
+    pub fn start_worker(&mut self, ajar: &Ajar, name: &str) -> anyhow::Result<()> {
+        let url = self.url();
+        let worker = ["worker", "--coordinator", &url, "--vantage", "local"];
+        self.spawn(ajar, name, &worker)
     }
 
     /// Kills the process of this name.

@@ -14,7 +14,7 @@ mod stores;
 
 pub use ajar::{Ajar, Finished};
 pub use cluster::{Cluster, DOMAIN, await_line};
-pub use namespace::{Captured, captured};
+pub use namespace::{Captured, captured, cluster};
 pub use postfix::Postfix;
 pub use proxies::{Dante, Squid};
 pub use server::{Access, Signal, free_port, signal};

@@ -21,6 +21,19 @@ pub struct Captured {
     pub status: i32,
 }
 
+/// Starts a cluster in a script for [`captured`]: a coordinator with these options, and a canary that it knows. Sets
+/// `$coordinator` to its process, and `submit` to a command that submits a campaign under an authorization.
+pub fn cluster(options: &str) -> String {
+    format!(
+        r#"
+        $AJAR coordinator {options} 2>coordinator.log & coordinator=$!
+        $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
+        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+        submit() {{ $AJAR campaign submit --allowed-signers signers --authorization "$@"; }}
+        "#
+    )
+}
+
 /// Runs a shell script in a namespace, in the directory of `ajar`. `$AJAR` is the program. Whatever it leaves running is
 /// killed with it.
 pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {

@@ -53,6 +53,26 @@ impl Postfix {
         self.endpoint
     }
 
+    /// Takes mail, but delivers none until [`Self::deliver`] is called.
+    pub fn hold(&self) -> anyhow::Result<()> {
+        self.configure("defer_transports=smtp")
+    }
+
+    /// Delivers what was held.
+    pub fn deliver(&self) -> anyhow::Result<()> {
+        self.configure("defer_transports=")?;
+        run(self.command().arg("flush"))
+    }
+
+    fn configure(&self, setting: &str) -> anyhow::Result<()> {
+        let config = self.directory.path().join("config");
+        run(Command::new("/usr/sbin/postconf")
+            .arg("-c")
+            .arg(config)
+            .args(["-e", setting]))?;
+        run(self.command().arg("reload"))
+    }
+
     fn log(&self) -> PathBuf {
         self.directory.path().join("mail.log")
     }

@@ -1,6 +1,7 @@
 //! Once faults cease, a campaign ends: whatever the queue forgot, and whoever died holding a lease.
 
 use std::{
+    net::TcpListener,
     process::Output,
     thread,
     time::{Duration, Instant},
@@ -39,8 +40,12 @@ impl Site {
 
     /// Loopback addresses where nothing listens, visited for some seconds.
     fn submit(&self, targets: &str) -> String {
+        self.submit_at(targets, "--rate 16 --prefix-rate 4")
+    }
+
+    fn submit_at(&self, targets: &str, rates: &str) -> String {
         let submitted = self.run(&format!(
-            "campaign submit {targets} -p 9 --tier connect --rate 16 --prefix-rate 4"
+            "campaign submit {targets} -p 9 --tier connect {rates}"
         ));
         assert!(submitted.status.success(), "{submitted:?}");
         String::from_utf8(submitted.stdout)
@@ -88,6 +93,52 @@ fn a_campaign_ends_after_its_queue_was_flushed_and_a_worker_died() {
         "SELECT sum(refused + silent), bool_and(closed) FROM ajar.shards WHERE campaign = '{id}'"
     ));
     assert_eq!(outcomes, "512|t");
+}
+
+#[test]
+fn a_target_that_kills_its_workers_is_given_up_and_named_and_the_rest_is_visited() {
+    let mut site = site(1);
+    let killer = TcpListener::bind("127.0.49.77:9").unwrap();
+    killer.set_nonblocking(true).unwrap();
+    // Two shards: the worker dies at each visit of one address in the second.
+    let id = site.submit_at("127.0.48.0/25 127.0.49.0/25", "--rate 64 --prefix-rate 32");
+    let mut deaths = 0;
+    for look in 0..18_000 {
+        if killer.accept().is_ok() {
+            site.cluster.kill("worker-1");
+            deaths += 1;
+            site.cluster.start_worker(&site.ajar, "worker-1").unwrap();
+        }
+        if look % 100 == 0 && site.shown(&id).contains("incomplete") {
+            break;
+        }
+        // It reports after a fifth of a second: until then it must be dead.
+        thread::sleep(Duration::from_millis(10));
+    }
+    // Three attempts, and one before them if that one moved the cursor.
+    assert!((3..=4).contains(&deaths), "{deaths}");
+    let shown = site.shown(&id);
+    let line = shown.lines().find(|line| line.starts_with("given up"));
+    let line = line.unwrap_or_else(|| panic!("{shown}"));
+    for said in [" targets in 127.0.49.0/24: ", "went silent"] {
+        assert!(line.contains(said), "{line}");
+    }
+    let watched = site.run(&format!("campaign watch {id}"));
+    assert_eq!(watched.status.code(), Some(1), "{watched:?}");
+    let others = site.psql(&format!(
+        "SELECT count(*), sum(refused) FROM ajar.shards WHERE campaign = '{id}' AND NOT quarantined"
+    ));
+    assert_eq!(others, "1|128", "{shown}");
+
+    // Mended, it is visited after all.
+    drop(killer);
+    let resumed = site.run(&format!("campaign resume {id}"));
+    assert!(resumed.status.success(), "{resumed:?}");
+    site.await_state(&id, "finished", Duration::from_secs(60));
+    let visited = site.psql(&format!(
+        "SELECT sum(refused + answered) FROM ajar.shards WHERE campaign = '{id}'"
+    ));
+    assert_eq!(visited, "256");
 }
 
 #[test]

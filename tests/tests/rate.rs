@@ -2,42 +2,27 @@
 
 use std::collections::HashMap;
 
-use ajar_tests::{Ajar, Captured, captured};
+use ajar_tests::{Ajar, Captured, captured, cluster};
 
 /// A campaign's limits hold exactly; a late timer may put one connection into the next second, and jitter another one.
 const LATE: usize = 2;
 
-fn authorized(options: &str) -> Ajar {
-    let ajar = Ajar::new().unwrap();
-    ajar.make_signer().unwrap();
-    let fixed = "--canary 127.0.0.1 --ports 25 --tier connect";
-    ajar.authorize("a.toml", &format!("{fixed} {options}"))
-        .unwrap();
-    ajar
-}
-
 /// Runs scripts against a coordinator with two workers.
-fn cluster(ajar: &Ajar, script: &str) -> Captured {
-    cluster_with(ajar, "", script)
-}
-
-fn cluster_with(ajar: &Ajar, coordinator: &str, script: &str) -> Captured {
+fn two_workers(ajar: &Ajar, coordinator: &str, script: &str) -> Captured {
     let script = format!(
         r#"
-        $AJAR coordinator --allowed-signers signers {coordinator} 2>coordinator.log &
-        $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
-        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+        {}
         for worker in 1 2; do $AJAR worker --allowed-signers signers 2>worker$worker.log & done
-        submit() {{ $AJAR campaign submit --allowed-signers signers --authorization "$@"; }}
         {script}
-        "#
+        "#,
+        cluster(&format!("--allowed-signers signers {coordinator}"))
     );
     captured(ajar, &script).unwrap()
 }
 
 #[test]
 fn silent_targets_get_no_packet_beyond_the_announced_rate() {
-    let ajar = authorized("10.98.0.0/24");
+    let ajar = Ajar::authorized("10.98.0.0/24").unwrap();
     let seen = captured(
         &ajar,
         "$AJAR scan --authorization a.toml --allowed-signers signers 10.98.0.0/27 \
@@ -58,9 +43,10 @@ fn silent_targets_get_no_packet_beyond_the_announced_rate() {
 
 #[test]
 fn campaigns_under_one_authorization_share_its_rate() {
-    let ajar = authorized("10.99.0.0/16 --rate 40 --prefix-rate 40");
-    let seen = cluster(
+    let ajar = Ajar::authorized("10.99.0.0/16 --rate 40 --prefix-rate 40").unwrap();
+    let seen = two_workers(
         &ajar,
+        "",
         "one=$(submit a.toml 10.99.1.0/24); two=$(submit a.toml 10.99.2.0/24)
          $AJAR campaign watch $one && $AJAR campaign watch $two",
     );
@@ -73,13 +59,10 @@ fn campaigns_under_one_authorization_share_its_rate() {
 
 #[test]
 fn a_site_has_one_rate_over_all_its_campaigns() {
-    let ajar = authorized("10.99.0.0/16 --rate 100 --prefix-rate 100");
-    ajar.authorize(
-        "b.toml",
-        "10.99.0.0/16 --rate 100 --prefix-rate 100 --canary 127.0.0.1 --ports 25 --tier connect",
-    )
-    .unwrap();
-    let seen = cluster_with(
+    let ajar = Ajar::authorized("10.99.0.0/16 --rate 100 --prefix-rate 100").unwrap();
+    ajar.authorize_connect("b.toml", "10.99.0.0/16 --rate 100 --prefix-rate 100")
+        .unwrap();
+    let seen = two_workers(
         &ajar,
         "--site-rate 50",
         "one=$(submit a.toml 10.99.1.0/24); two=$(submit b.toml 10.99.2.0/24)
@@ -93,9 +76,10 @@ fn a_site_has_one_rate_over_all_its_campaigns() {
 
 #[test]
 fn a_network_has_one_rate_over_campaigns_and_leases() {
-    let ajar = authorized("10.99.0.0/16 --rate 500 --prefix-rate 20");
-    let seen = cluster(
+    let ajar = Ajar::authorized("10.99.0.0/16 --rate 500 --prefix-rate 20").unwrap();
+    let seen = two_workers(
         &ajar,
+        "",
         "ids=$(for part in 0 32 64 96; do submit a.toml 10.99.1.$part/27; done)
          for id in $ids; do $AJAR campaign watch $id || exit 1; done",
     );
@@ -107,7 +91,7 @@ fn a_network_has_one_rate_over_campaigns_and_leases() {
 
 #[test]
 fn the_announced_rate_is_reached_although_every_network_is_slow() {
-    let ajar = authorized("10.99.0.0/16 --rate 200 --prefix-rate 10");
+    let ajar = Ajar::authorized("10.99.0.0/16 --rate 200 --prefix-rate 10").unwrap();
     let seen = captured(
         &ajar,
         "$AJAR scan --authorization a.toml --allowed-signers signers 10.99.64.0/21 \

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -43,6 +44,62 @@ fn announced(ajar: &Ajar, log: &str) -> String {
         thread::sleep(Duration::from_millis(50));
     }
     panic!("the scan announced nothing");
+}
+
+/// The state of the only campaign in a SQLite store, as SQLite's own program reads it.
+fn state(ajar: &Ajar, store: &str) -> String {
+    let read = Command::new("sqlite3")
+        .args(["-readonly", store, "SELECT state FROM campaigns"])
+        .current_dir(ajar.path())
+        .output()
+        .unwrap();
+    String::from_utf8(read.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_scan_that_is_resumed_again_and_again_while_it_waits_for_mail_keeps_a_late_receipt() {
+    let canary: [u16; 4] = std::array::from_fn(|_| free_port().unwrap());
+    let sink: SocketAddr = format!("127.0.0.1:{}", canary[0]).parse().unwrap();
+    let relay: SocketAddr = "127.0.11.1:2525".parse().unwrap();
+    let relay = Postfix::start(Access::Open, relay, DOMAIN, sink).unwrap();
+    relay.hold().unwrap();
+    let ajar = Ajar::new().unwrap();
+    let ports = canary.map(|port| port.to_string()).join(",");
+    let arguments = format!(
+        "scan 127.0.11.1 -p 2525 --settle 60s --format jsonl --store late.db \
+         --canary-domain {DOMAIN} --canary-ports {ports}"
+    );
+    let mut child = ajar
+        .spawn(&arguments.split(' ').collect::<Vec<_>>(), "late")
+        .unwrap();
+    let id = announced(&ajar, "late");
+    let resume = ["scan", "--resume", &id, "--store", "late.db"];
+    let resume = [&resume[..], &["--format", "jsonl"]].concat();
+    for round in 0..10 {
+        let started = Instant::now();
+        while state(&ajar, "late.db") != "settling" {
+            let said = || std::fs::read_to_string(ajar.path().join("late"));
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "round {round}: {:?}",
+                said()
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+        // At another moment of the housekeeping's rhythm each time.
+        thread::sleep(Duration::from_millis(37 * round));
+        signal(&child, Signal::INT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        if round == 9 {
+            relay.deliver().unwrap();
+        }
+        child = ajar.spawn(&resume, "late").unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = std::fs::read_to_string(ajar.path().join("late")).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let finding: Finding = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(finding.verdict, Verdict::Open, "{said}");
 }
 
 #[test]

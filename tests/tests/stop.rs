@@ -1,25 +1,20 @@
 //! A stop takes effect at once: read from a capture on the targets' side.
 
-use ajar_tests::{Ajar, Captured, captured};
+use ajar_tests::{Ajar, Captured, captured, cluster};
 
 /// A coordinator, a worker, and a campaign of 16 networks at 500/s; then a script that prints when it stopped it.
 fn stopped(script: &str) -> Captured {
-    let ajar = Ajar::new().unwrap();
-    ajar.make_signer().unwrap();
-    let options =
-        "10.99.0.0/16 --canary 127.0.0.1 --ports 25 --tier connect --rate 500 --prefix-rate 20";
-    ajar.authorize("a.toml", options).unwrap();
+    let ajar = Ajar::authorized("10.99.0.0/16 --rate 500 --prefix-rate 20").unwrap();
     let script = format!(
         r#"
-        $AJAR coordinator --allowed-signers signers 2>coordinator.log & coordinator=$!
-        $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
-        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+        {}
         $AJAR worker --allowed-signers signers 2>worker.log & worker=$!
-        id=$($AJAR campaign submit --authorization a.toml --allowed-signers signers)
+        id=$(submit a.toml)
         sleep 4
         now() {{ echo "$1" $(date +%s.%N); }}
         {script}
-        "#
+        "#,
+        cluster("--allowed-signers signers")
     );
     let seen = captured(&ajar, &script).unwrap();
     assert!(seen.syns.len() > 500, "{} {}", seen.syns.len(), seen.stderr);

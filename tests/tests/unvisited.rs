@@ -2,16 +2,7 @@
 
 use std::collections::HashSet;
 
-use ajar_tests::{Ajar, Captured, captured};
-
-fn authorized(options: &str) -> Ajar {
-    let ajar = Ajar::new().unwrap();
-    ajar.make_signer().unwrap();
-    let fixed = "--canary 127.0.0.1 --ports 25 --tier connect";
-    ajar.authorize("a.toml", &format!("{fixed} {options}"))
-        .unwrap();
-    ajar
-}
+use ajar_tests::{Ajar, Captured, captured, cluster};
 
 /// The campaign's id, from the line that announces it.
 fn announced(seen: &Captured) -> String {
@@ -39,12 +30,8 @@ fn ends_in(ajar: &Ajar, file: &str, seconds: i64) {
 
 #[test]
 fn an_authorization_that_ends_ends_the_run_and_a_new_one_lets_it_go_on() {
-    let ajar = authorized("10.99.7.0/24");
-    ajar.authorize(
-        "b.toml",
-        "10.99.7.0/24 --canary 127.0.0.1 --ports 25 --tier connect",
-    )
-    .unwrap();
+    let ajar = Ajar::authorized("10.99.7.0/24").unwrap();
+    ajar.authorize_connect("b.toml", "10.99.7.0/24").unwrap();
     ends_in(&ajar, "a.toml", 8);
     let scan = "$AJAR scan --allowed-signers signers --prefix-rate 16 --format jsonl";
     let first = captured(
@@ -102,7 +89,7 @@ fn an_authorization_that_ends_ends_the_run_and_a_new_one_lets_it_go_on() {
 
 #[test]
 fn a_machine_without_a_way_out_says_so_and_loses_no_target() {
-    let ajar = authorized("10.99.3.0/28");
+    let ajar = Ajar::authorized("10.99.3.0/28").unwrap();
     let seen = captured(
         &ajar,
         &format!(
@@ -130,23 +117,18 @@ fn a_machine_without_a_way_out_says_so_and_loses_no_target() {
 
 #[test]
 fn a_worker_that_refuses_says_why_until_its_operator_mends_it() {
-    let ajar = authorized("10.99.4.0/28");
-    let seen = captured(
-        &ajar,
-        r#"
-        $AJAR coordinator --allowed-signers signers 2>coordinator.log &
-        $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
-        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+    let ajar = Ajar::authorized("10.99.4.0/28").unwrap();
+    let script = r#"
         echo '# nobody' >workers-signers
         $AJAR worker --vantage elsewhere --allowed-signers workers-signers 2>worker.log &
-        id=$($AJAR campaign submit --authorization a.toml --allowed-signers signers)
+        id=$(submit a.toml)
         sleep 4
         $AJAR campaign show $id
         cp signers workers-signers
         $AJAR campaign watch $id
-        "#,
-    )
-    .unwrap();
+        "#;
+    let started = cluster("--allowed-signers signers");
+    let seen = captured(&ajar, &format!("{started}{script}")).unwrap();
     assert_eq!(seen.status, 0, "{}", seen.stderr);
     for said in [
         "trouble",
@@ -163,19 +145,13 @@ fn a_worker_that_refuses_says_why_until_its_operator_mends_it() {
 #[test]
 fn the_canarys_own_doors_are_never_targets() {
     let ajar = Ajar::new().unwrap();
-    let seen = captured(
-        &ajar,
-        r#"
-        $AJAR coordinator 2>coordinator.log &
-        $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
-        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+    let script = r#"
         $AJAR worker 2>worker.log &
         id=$($AJAR campaign submit 127.0.0.1 -p 9,2525,7401,8080,8443 --settle 1s)
         $AJAR campaign watch $id
         $AJAR findings export --coordinator http://127.0.0.1:7400
-        "#,
-    )
-    .unwrap();
+        "#;
+    let seen = captured(&ajar, &format!("{}{script}", cluster(""))).unwrap();
     assert_eq!(seen.status, 0, "{}", seen.stderr);
     assert!(
         seen.stdout.contains("1 refused") && seen.stdout.contains("4 denied"),

@@ -74,14 +74,15 @@ impl Error {
 }
 
 impl Worker {
-    /// Runs a lease that was asked for at `sent`. `place` is given back once every target was started.
+    /// Runs a lease that was asked for at `sent`, until `stop`. `place` is given back once every target was started.
     pub(crate) async fn run_lease(
         &self,
         lease: Lease,
         sent: Now,
         place: OwnedSemaphorePermit,
+        stop: CancellationToken,
     ) -> Result<(), Error> {
-        let ran = self.describe_and_run(&lease, sent, place).await;
+        let ran = self.describe_and_run(&lease, sent, place, stop).await;
         if let Ok(Ended::Done) = ran {
             return Ok(());
         }
@@ -106,6 +107,7 @@ impl Worker {
         lease: &Lease,
         sent: Now,
         place: OwnedSemaphorePermit,
+        stop: CancellationToken,
     ) -> Result<Ended, Error> {
         let request = v1::DescribeRequest {
             campaign: lease.shard.campaign.to_string(),
@@ -123,7 +125,8 @@ impl Worker {
         if let Some(parent) = &spec.traceparent {
             trace::follow(&span, parent);
         }
-        self.run_shard(lease, sent, place, spec, key, &never)
+        let terms = Terms { spec, key, never };
+        self.run_shard(lease, sent, place, stop, terms)
             .instrument(span)
             .await
     }
@@ -133,9 +136,8 @@ impl Worker {
         lease: &Lease,
         sent: Now,
         place: OwnedSemaphorePermit,
-        spec: Spec,
-        key: NonceKey,
-        never: &[SocketAddr],
+        stop: CancellationToken,
+        Terms { spec, key, never }: Terms,
     ) -> Result<Ended, Error> {
         let options = &self.options;
         let permission = Permission::new(&spec, options.allow_loopback, &options.signers)?;
@@ -144,7 +146,7 @@ impl Worker {
             permission.authentic.as_ref().map(|a| &a.authorization),
             space,
             &spec.exclude,
-            never,
+            &never,
         );
         let fence = Arc::new(Fence::new(sent, lease.ttl.saturating_sub(MARGIN)));
         let pacer = self.pacer(lease.shard.campaign, &spec);
@@ -168,7 +170,7 @@ impl Worker {
         });
         let give_up = self.give_up.clone();
         let mut reporter = Reporter::new(&options.coordinator, lease.shard, lease.token, give_up);
-        let stop = self.drain.child_token();
+        let stop = stop.child_token();
         let keeper = Keeper {
             client: self.control.clone(),
             lease: lease.clone(),
@@ -212,6 +214,14 @@ impl Worker {
             (Delivery::Complete, Ran::Stopped, Lost::Ended) => Ok(Ended::Early),
         }
     }
+}
+
+/// What the coordinator says of a campaign.
+struct Terms {
+    spec: Spec,
+    key: NonceKey,
+    /// Sockets that are never targets.
+    never: Vec<SocketAddr>,
 }
 
 /// How a lease ended with which nothing was wrong.

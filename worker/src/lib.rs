@@ -97,6 +97,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
     let places = Arc::new(Semaphore::new(LEASES));
     let mut leases = Leases::new();
     let mut pause = Pause::new();
+    let mut stop = worker.drain.child_token();
     while !worker.drain.is_cancelled() {
         let Some(place) = worker.place(&places, &mut leases, &mut pause).await else {
             continue;
@@ -109,8 +110,18 @@ pub async fn run(options: Options, drain: CancellationToken) {
         match asked {
             Ok(Some(lease)) => {
                 pause.away = false;
-                let worker = Arc::clone(&worker);
-                leases.spawn(async move { worker.run_lease(lease, sent, place).await });
+                let alone = lease.alone;
+                if alone {
+                    // The others go back, and are had again afterwards.
+                    stop.cancel();
+                    stop = worker.drain.child_token();
+                    worker.end(&mut leases, &mut pause).await;
+                }
+                let (running, stop) = (Arc::clone(&worker), stop.clone());
+                leases.spawn(async move { running.run_lease(lease, sent, place, stop).await });
+                if alone {
+                    worker.end(&mut leases, &mut pause).await;
+                }
             }
             Ok(None) => {
                 pause.away = false;
@@ -131,6 +142,16 @@ pub async fn run(options: Options, drain: CancellationToken) {
 }
 
 impl Worker {
+    /// Waits for the end of every lease, or until this worker drains.
+    async fn end(&self, leases: &mut Leases, pause: &mut Pause) {
+        while let Some(ended) = tokio::select! {
+            ended = leases.join_next() => ended,
+            () = self.drain.cancelled() => None,
+        } {
+            pause.after(&flat(ended));
+        }
+    }
+
     /// A place for one more lease, once this worker can use it. None if it should look again: a lease ended, or it drains.
     async fn place(
         &self,
@@ -150,7 +171,7 @@ impl Worker {
             biased;
             () = self.drain.cancelled() => None,
             Some(ended) = leases.join_next() => {
-                pause.after(&ended.unwrap_or_else(|error| Err(lease::Error::Broken(error.to_string()))));
+                pause.after(&flat(ended));
                 None
             }
             place = usable, if may_take => Some(place),
@@ -178,6 +199,13 @@ impl Worker {
         pacers.insert(campaign, Arc::downgrade(&pacer));
         pacer
     }
+}
+
+/// How a lease ended, whose task may have failed.
+fn flat(
+    ended: Result<Result<(), lease::Error>, tokio::task::JoinError>,
+) -> Result<(), lease::Error> {
+    ended.unwrap_or_else(|error| Err(lease::Error::Broken(error.to_string())))
 }
 
 /// When a worker asks again, and what it says meanwhile: the same trouble is said once.

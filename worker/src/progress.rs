@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ajar_model::{Outcome, Tally};
+use ajar_model::{Ahead, Outcome, Tally};
 
 /// Outcomes of the targets from the cursor on. The cursor moves over an unbroken run of them.
 #[derive(Debug)]
@@ -42,9 +42,14 @@ impl Progress {
         }
     }
 
-    /// How many targets beyond the cursor have their outcome.
-    pub fn ahead(&self) -> u64 {
-        self.outcomes.iter().flatten().count() as u64
+    /// The targets beyond the cursor that have their outcome.
+    pub fn ahead(&self) -> Ahead {
+        let mut ahead = Ahead::default();
+        for outcome in self.outcomes.iter().flatten() {
+            ahead.finished += 1;
+            ahead.answered += u64::from(*outcome == Outcome::Answered);
+        }
+        ahead
     }
 
     /// How many targets lie between the cursor and the farthest finished one.
@@ -90,16 +95,17 @@ mod tests {
     #[test]
     fn the_cursor_waits_for_the_slowest_target() {
         let mut progress = Progress::new(10);
-        progress.finish(11, Outcome::Silent);
+        progress.finish(11, Outcome::Answered);
         progress.finish(12, Outcome::Refused);
         assert_eq!(progress.advance(), None);
-        assert_eq!(progress.ahead(), 2);
+        let ahead = progress.ahead();
+        assert_eq!((ahead.finished, ahead.answered), (2, 1));
         progress.finish(10, Outcome::Answered);
         let run = progress.advance().unwrap();
         assert_eq!((run.from, run.to, run.tally.total()), (10, 13, 3));
         assert_eq!(
             (run.tally.answered, run.tally.silent, run.tally.refused),
-            (1, 1, 1)
+            (2, 0, 1)
         );
         progress.finish(14, Outcome::Silent);
         assert_eq!((progress.advance(), progress.spread()), (None, 2));

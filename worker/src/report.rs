@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ajar_model::{Observation, ShardId};
+use ajar_model::{Ahead, Observation, ShardId};
 use ajar_proto::{dial::Coordinator, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -69,12 +69,12 @@ impl Reporter {
         self.batches.clone().reserve_owned().await.ok()
     }
 
-    /// A batch: what was observed, how far the cursor moves, and how many targets beyond it are finished.
+    /// A batch: what was observed, how far the cursor moves, and which targets beyond it are finished.
     pub fn batch(
         &mut self,
         observations: &[Observation],
         run: Option<Run>,
-        ahead: u64,
+        ahead: Ahead,
         closes: bool,
     ) -> v1::ReportRequest {
         self.sequence += 1;
@@ -89,7 +89,8 @@ impl Reporter {
                 tally: Some(run.tally.into()),
                 closes,
             }),
-            ahead,
+            ahead: ahead.finished,
+            ahead_answered: ahead.answered,
         }
     }
 

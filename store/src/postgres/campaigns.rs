@@ -8,9 +8,9 @@ use sqlx::Row;
 
 use super::{PostgresRows, at::At};
 use crate::{
-    Admission, Error, Progress, Trouble,
+    Admission, Error, Progress, Quarantined, Trouble,
     rows::{Bench, CampaignRows},
-    stored::{self, signed, unsigned},
+    stored::{self, QuarantinedRow, signed, unsigned},
 };
 
 const CAMPAIGN: &str =
@@ -23,7 +23,7 @@ const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
     coalesce(sum(answered), 0)::bigint, coalesce(sum(refused), 0)::bigint, \
     coalesce(sum(silent), 0)::bigint, coalesce(sum(unreachable), 0)::bigint, \
     coalesce(sum(denied), 0)::bigint, coalesce(sum(failed), 0)::bigint, \
-    coalesce(sum(ahead), 0)::bigint, \
+    coalesce(sum(ahead), 0)::bigint, coalesce(sum(ahead_answered), 0)::bigint, \
     coalesce(sum(rate) FILTER (WHERE lease_until > $2), 0)::bigint, \
     count(DISTINCT owner) FILTER (WHERE lease_until > $2), max(reported_at) \
     FROM ajar.shards WHERE campaign = $1";
@@ -139,25 +139,13 @@ impl CampaignRows for PostgresRows {
 
     async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
         // Not FOR UPDATE: foreign keys to the campaign are checked meanwhile, by transactions that hold a shard.
-        let state: Option<String> =
-            sqlx::query_scalar("SELECT state FROM ajar.campaigns WHERE id = $1 FOR NO KEY UPDATE")
-                .bind(id.to_string())
-                .fetch_optional(&mut *self.0)
-                .await?;
-        state
-            .map(|state| stored::parsed("a campaign's state", &state))
-            .transpose()
+        let locked = "SELECT state FROM ajar.campaigns WHERE id = $1 FOR NO KEY UPDATE";
+        self.state(locked, id).await
     }
 
     async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
-        let state: Option<String> =
-            sqlx::query_scalar("SELECT state FROM ajar.campaigns WHERE id = $1 FOR SHARE")
-                .bind(id.to_string())
-                .fetch_optional(&mut *self.0)
-                .await?;
-        state
-            .map(|state| stored::parsed("a campaign's state", &state))
-            .transpose()
+        let shared = "SELECT state FROM ajar.campaigns WHERE id = $1 FOR SHARE";
+        self.state(shared, id).await
     }
 
     async fn bench(&mut self, id: CampaignId) -> Result<Option<Bench>, Error> {
@@ -220,9 +208,23 @@ impl CampaignRows for PostgresRows {
         Ok(endpoints)
     }
 
+    async fn quarantined(&mut self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
+        let rows: Vec<QuarantinedRow> = sqlx::query_as(
+            "SELECT number, first, past, endpoints::text, visit, cursor, to_target, cause FROM ajar.shards \
+             WHERE campaign = $1 AND quarantined ORDER BY number LIMIT $2",
+        )
+        .bind(id.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.into_iter()
+            .map(|row| stored::quarantined(id, row))
+            .collect()
+    }
+
     async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error> {
         sqlx::query(
-            "UPDATE ajar.shards SET closed = false, quarantined = false, attempt = 0 \
+            "UPDATE ajar.shards SET closed = false, quarantined = false, attempt = 0, cause = NULL \
              WHERE campaign = $1 AND quarantined",
         )
         .bind(id.to_string())
@@ -357,5 +359,21 @@ impl CampaignRows for PostgresRows {
         rows.into_iter()
             .map(|(campaign, number)| stored::shard(&campaign, number))
             .collect()
+    }
+}
+
+impl PostgresRows {
+    async fn state(
+        &mut self,
+        statement: &'static str,
+        id: CampaignId,
+    ) -> Result<Option<State>, Error> {
+        let state: Option<String> = sqlx::query_scalar(statement)
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        state
+            .map(|state| stored::parsed("a campaign's state", &state))
+            .transpose()
     }
 }

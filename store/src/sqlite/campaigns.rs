@@ -8,9 +8,9 @@ use sqlx::Row;
 
 use super::SqliteRows;
 use crate::{
-    Admission, Error, Progress, Trouble,
+    Admission, Error, Progress, Quarantined, Trouble,
     rows::{Bench, CampaignRows},
-    stored::{self, micros, signed, unsigned},
+    stored::{self, QuarantinedRow, micros, signed, unsigned},
 };
 
 const CAMPAIGN: &str =
@@ -22,7 +22,8 @@ const SUMS: &str = "SELECT count(*), coalesce(sum(closed), 0), coalesce(sum(quar
     coalesce(sum(lease_until > $2), 0), \
     coalesce(sum(answered), 0), coalesce(sum(refused), 0), coalesce(sum(silent), 0), \
     coalesce(sum(unreachable), 0), coalesce(sum(denied), 0), coalesce(sum(failed), 0), \
-    coalesce(sum(ahead), 0), coalesce(sum(CASE WHEN lease_until > $2 THEN rate END), 0), \
+    coalesce(sum(ahead), 0), coalesce(sum(ahead_answered), 0), \
+    coalesce(sum(CASE WHEN lease_until > $2 THEN rate END), 0), \
     count(DISTINCT CASE WHEN lease_until > $2 THEN owner END), max(reported_at) \
     FROM shards WHERE campaign = $1";
 const COUNTS: &str = "SELECT kind, sum(n) FROM counts WHERE campaign = $1 GROUP BY kind";
@@ -207,9 +208,23 @@ impl CampaignRows for SqliteRows {
         Ok(endpoints)
     }
 
+    async fn quarantined(&mut self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
+        let rows: Vec<QuarantinedRow> = sqlx::query_as(
+            "SELECT number, first, past, endpoints, visit, cursor, to_target, cause FROM shards \
+             WHERE campaign = $1 AND quarantined ORDER BY number LIMIT $2",
+        )
+        .bind(id.to_string())
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.into_iter()
+            .map(|row| stored::quarantined(id, row))
+            .collect()
+    }
+
     async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error> {
         sqlx::query(
-            "UPDATE shards SET closed = 0, quarantined = 0, attempt = 0 \
+            "UPDATE shards SET closed = 0, quarantined = 0, attempt = 0, cause = NULL \
              WHERE campaign = $1 AND quarantined",
         )
         .bind(id.to_string())

@@ -1,6 +1,6 @@
 //! Leases in SQLite. Row locks are needless: whoever writes is alone.
 
-use ajar_model::{CampaignId, ShardId, Tally, Timestamp};
+use ajar_model::{Ahead, CampaignId, ShardId, Tally, Timestamp};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use sqlx::{QueryBuilder, Row};
@@ -25,7 +25,7 @@ impl LeaseRows for SqliteRows {
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error> {
         let row = sqlx::query(
             "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
-             closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead \
+             closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead, ahead_answered, cause \
              FROM shards WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -40,7 +40,7 @@ impl LeaseRows for SqliteRows {
             "UPDATE shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
              unreachable = $7, denied = $8, failed = $9, attempt = $10, rate = $11, closed = $12, \
              token = $13, owner = $14, lease_until = $15, reported_at = $16, \
-             to_target = $17, quarantined = $18, ahead = $19 \
+             to_target = $17, quarantined = $18, ahead = $19, ahead_answered = $20, cause = $21 \
              WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -65,7 +65,9 @@ impl LeaseRows for SqliteRows {
                 .transpose()?,
         )
         .bind(row.quarantined)
-        .bind(signed("a shard's targets", row.ahead)?)
+        .bind(signed("a shard's targets", row.ahead.finished)?)
+        .bind(signed("a shard's targets", row.ahead.answered)?)
+        .bind(&row.cause)
         .execute(&mut *self.0)
         .await?;
         Ok(())
@@ -227,6 +229,10 @@ fn shard_row(row: &sqlx::sqlite::SqliteRow) -> Result<ShardRow, Error> {
         from: number(14)?,
         to: to.map(|to| unsigned("a shard's targets", to)).transpose()?,
         quarantined: row.try_get(16)?,
-        ahead: number(17)?,
+        ahead: Ahead {
+            finished: number(17)?,
+            answered: number(18)?,
+        },
+        cause: row.try_get(19)?,
     })
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, CampaignId, SignedAuthorization, Tally, Verdict, campaign::State, lease::Work,
+    Ahead, Campaign, CampaignId, SignedAuthorization, Tally, Verdict, campaign::State, lease::Work,
 };
 use ajar_store::{
     AuditEntry, Batch, Error, Grant, GrantRequest, Progress, Registered, Renewal, Renewed,
@@ -138,7 +138,10 @@ pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
     };
     store.ingest(&report).await.unwrap();
     let beyond = Batch {
-        ahead: 2,
+        ahead: Ahead {
+            finished: 2,
+            answered: 1,
+        },
         now: at(6),
         ..batch(shard(1, 1), open, vec![])
     };
@@ -146,7 +149,10 @@ pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
     let expect = Progress {
         shards: 4,
         closed: 1,
-        ahead: 2,
+        ahead: Ahead {
+            finished: 2,
+            answered: 1,
+        },
         leased: 2,
         tally,
         verdicts: vec![(Verdict::Closed, 2), (Verdict::Unproven, 1)],
@@ -377,7 +383,7 @@ pub async fn leases_housekeeping_and_watching_read_no_findings(place: &Place) {
         store.renew(&renewal).await.unwrap(),
         Renewed::Kept { rate: 60 }
     );
-    store.release(shard(1, 1), token, false).await.unwrap();
+    store.release(shard(1, 1), token, None).await.unwrap();
     let progress = store.progress(id, at(41)).await.unwrap();
     assert_eq!(progress.verdicts, [(Verdict::Unproven, 1)]);
     assert_eq!(progress.awaiting_mail, 1);

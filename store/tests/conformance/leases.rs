@@ -281,11 +281,14 @@ pub async fn a_released_shard_is_free_at_once_and_keeps_its_cursor(place: &Place
         ..batch(shard(1, 0), held, vec![])
     };
     store.ingest(&report).await.unwrap();
-    store.release(shard(1, 0), held + 1, false).await.unwrap();
-    store.release(shard(1, 9), held, false).await.unwrap();
+    store.release(shard(1, 0), held + 1, None).await.unwrap();
+    store.release(shard(1, 9), held, None).await.unwrap();
     let still = store.grant(&request(shard(1, 0), at(1))).await.unwrap();
     assert_eq!(still, Grant::Leased);
-    store.release(shard(1, 0), held, true).await.unwrap();
+    store
+        .release(shard(1, 0), held, Some("it broke"))
+        .await
+        .unwrap();
     let renewed = store.renew(&renewal(shard(1, 0), held, 2)).await.unwrap();
     assert_eq!(renewed, Renewed::Fenced);
     let block_is_free = GrantRequest {

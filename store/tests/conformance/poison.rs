@@ -78,8 +78,15 @@ pub async fn a_shard_that_never_moves_is_cut_and_then_quarantined(place: &Place)
     assert_eq!(progress.tally.total(), 750);
     let concluded = store.conclude(id, Duration::ZERO, at(9999)).await;
     assert_eq!(concluded.unwrap(), Some(State::Incomplete));
+    let given_up = store.quarantined(id, 10).await.unwrap();
+    assert_eq!(given_up.len(), 1);
+    assert_eq!(
+        (given_up[0].shard, given_up[0].targets.clone()),
+        (first, 0..250)
+    );
+    assert_eq!(given_up[0].cause, None, "they died without a word");
     let cause = store.progress(id, at(9999)).await.unwrap().cause;
-    assert!(cause.is_some_and(|cause| cause.contains("1 shards were given up")));
+    assert!(cause.is_some_and(|cause| cause.contains("a shard was given up")));
 
     let audit = entry("resume");
     let resumption = Resumption {
@@ -88,6 +95,7 @@ pub async fn a_shard_that_never_moves_is_cut_and_then_quarantined(place: &Place)
         audit: &audit,
     };
     store.resume(&resumption).await.unwrap();
+    assert_eq!(store.quarantined(id, 10).await.unwrap(), []);
     let again = die(first).await;
     assert!(
         matches!(
@@ -116,7 +124,7 @@ pub async fn a_shard_that_moves_or_is_handed_back_is_not_poison(place: &Place) {
         };
         assert_eq!(attempt, 1);
         match round % 2 {
-            0 => store.release(shard, token, false).await.unwrap(),
+            0 => store.release(shard, token, None).await.unwrap(),
             _ => {
                 let moved = Batch {
                     progress: Some(advance(round / 2, round / 2 + 1, false)),
@@ -126,4 +134,34 @@ pub async fn a_shard_that_moves_or_is_handed_back_is_not_poison(place: &Place) {
             }
         }
     }
+}
+
+pub async fn a_quarantined_shard_says_what_its_last_worker_said(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    for (attempt, cause) in ["no memory", "a visit was lost", ""]
+        .into_iter()
+        .enumerate()
+    {
+        let now = at(100 * attempt as i64);
+        let token = token_of(&**store, shard, now, 10).await;
+        if !cause.is_empty() {
+            store.release(shard, token, Some(cause)).await.unwrap();
+        }
+    }
+    let request = GrantRequest {
+        targets: 10,
+        ..request(shard, at(9999))
+    };
+    assert_eq!(store.grant(&request).await.unwrap(), Grant::Quarantined);
+    let given_up = store.quarantined(shard.campaign, 10).await.unwrap();
+    assert_eq!(given_up[0].cause.as_deref(), Some("a visit was lost"));
+    assert_eq!(given_up[0].work, store.work(shard).await.unwrap().unwrap());
+    assert!(
+        store
+            .quarantined(campaign_id(2), 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

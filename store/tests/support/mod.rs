@@ -6,7 +6,7 @@ pub mod postgres;
 use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use ajar_model::{
-    Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
+    Ahead, Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
     ProbeId, Reply, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
     campaign::{State, Sweep},
     evidence::Service,
@@ -224,7 +224,7 @@ pub fn batch(shard: ShardId, token: u64, observations: Vec<Observation>) -> Batc
         token,
         observations,
         progress: None,
-        ahead: 0,
+        ahead: Ahead::default(),
         now: at(1),
     }
 }
