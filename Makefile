@@ -16,10 +16,11 @@ lint:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Whole runs against a bare loop on loopback; takes about two minutes after the build.
-bench:
+# Whole runs against a bare loop on loopback, then a store with a million findings; takes about ten minutes after the build.
+bench: packages
 	cargo build --release --locked -p ajar-cli -p ajar-benches
 	"$${CARGO_TARGET_DIR:-target}/release/scan-benchmark"
+	cargo bench --locked -p ajar-store --bench findings
 
 # Each fuzz target for FUZZ_SECONDS (60); needs `cargo install cargo-fuzz` and a nightly toolchain.
 FUZZ_SECONDS ?= 60

@@ -14,7 +14,7 @@ use ajar_model::{Nonce, Sighting};
 use futures::future::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::Semaphore,
     time::timeout,
 };
@@ -100,11 +100,17 @@ struct Peer {
 }
 
 impl Peer {
-    #[expect(clippy::disallowed_methods, reason = "a test calls on its own canary")]
     async fn connect(port: u16) -> Self {
+        Self::connect_from(Ipv4Addr::LOCALHOST, port).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test calls on its own canary")]
+    async fn connect_from(source: Ipv4Addr, port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
-            stream: TcpStream::connect(address).await.unwrap(),
+            stream: socket.connect(address).await.unwrap(),
             received: Vec::new(),
         }
     }
@@ -201,6 +207,31 @@ async fn a_receipt_survives_a_stop_and_a_sender_that_hangs_up() {
     drop(pass);
     timeout(PATIENCE, bench.handle.join()).await.unwrap();
     assert_eq!(bench.ledger.sightings.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn mails_beyond_a_bound_are_put_off_while_the_coordinator_is_slow() {
+    let bench = bench().await;
+    let pass = bench.ledger.gate.acquire().await.unwrap();
+    let mut peers = Vec::new();
+    for number in 0..600_u16 {
+        // One address has 256 places.
+        let source = Ipv4Addr::new(127, 0, 0, 2 + (number / 200) as u8);
+        let mut peer = Peer::connect_from(source, bench.handle.canary().smtp).await;
+        assert!(peer.reply().await.starts_with("220 "));
+        peer.begin().await;
+        peer.send("x\r\n.\r\n").await;
+        peers.push(peer);
+    }
+    // Whoever is put off hears so while the others wait.
+    for peer in &mut peers[512..] {
+        assert!(peer.reply().await.starts_with("451 "));
+    }
+    drop(pass);
+    for peer in &mut peers[..512] {
+        assert!(peer.reply().await.starts_with("250 "));
+    }
+    assert_eq!(bench.sightings(), 512);
 }
 
 #[tokio::test]
