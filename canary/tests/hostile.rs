@@ -104,7 +104,6 @@ impl Peer {
         Self::connect_from(Ipv4Addr::LOCALHOST, port).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a test calls on its own canary")]
     async fn connect_from(source: Ipv4Addr, port: u16) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();

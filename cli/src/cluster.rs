@@ -6,7 +6,6 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use ajar_canary::Recorder;
 use ajar_coordinator::Drives;
 use ajar_model::{CampaignId, Sighting, signers::AllowedSigners};
-use ajar_probe::PROBES;
 use ajar_proto::{
     dial, local,
     v1::{self, canary_service_client::CanaryServiceClient},
@@ -67,7 +66,7 @@ impl Cluster {
             drives,
             site_rate: None,
             allow_loopback: true,
-            probes: PROBES.iter().map(|probe| probe.id()).collect(),
+            probes: ajar_probe::probes().map(|probe| probe.id()).collect(),
         };
         let (listener, dialer) = local::pair();
         let shutdown = CancellationToken::new();

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use ajar_probe::PROBES;
 use comfy_table::{Table, presets};
 
 use crate::exit::Ended;
@@ -13,8 +12,13 @@ pub fn run() -> anyhow::Result<Ended> {
     table
         .load_preset(presets::NOTHING)
         .set_header(["PROBE", "TIER", "PORTS", "WHAT IT TRIES"]);
-    for probe in PROBES {
-        let ports: Vec<String> = probe.ports().iter().map(u16::to_string).collect();
+    for probe in ajar_probe::probes() {
+        let ports: Vec<String> = probe
+            .protocol()
+            .ports()
+            .iter()
+            .map(u16::to_string)
+            .collect();
         let tier = format!("{:?}", probe.tier()).to_lowercase();
         table.add_row([
             probe.id().to_string(),

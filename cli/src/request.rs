@@ -9,7 +9,6 @@ use ajar_model::{
     Authorization, Canary, Ports, ProbeId, SignedAuthorization, Spec, Target, TargetSpace, Tier,
     Timestamp, authorization, campaign::Sweep, signers::AllowedSigners,
 };
-use ajar_probe::PROBES;
 
 use crate::{
     args,
@@ -171,8 +170,7 @@ pub fn probes(
     let is_allowed = |id: &ProbeId| authorization.is_none_or(|a| a.allows_probe(id));
     let mut chosen = Vec::new();
     for name in names {
-        let known = PROBES
-            .iter()
+        let known = ajar_probe::probes()
             .map(|probe| probe.id())
             .filter(|id| id.as_str() == name || (name == "all" && is_allowed(id)));
         let before = chosen.len();
@@ -195,10 +193,9 @@ pub fn probes(
 
 /// The ports of the probes.
 pub fn default_ports(probes: &[ProbeId]) -> anyhow::Result<Ports> {
-    let ports = PROBES
-        .iter()
+    let ports = ajar_probe::probes()
         .filter(|probe| probes.contains(&probe.id()))
-        .flat_map(|probe| probe.ports().iter().copied());
+        .flat_map(|probe| probe.protocol().ports().iter().copied());
     Ports::new(ports).or_refuse()
 }
 

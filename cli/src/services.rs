@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use ajar_probe::PROBES;
 use ajar_proto::{dial, v1};
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -49,7 +48,7 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
         drives: ajar_coordinator::Drives::Shared,
         site_rate: options.site_rate,
         allow_loopback: options.listen.ip().is_loopback(),
-        probes: PROBES.iter().map(|probe| probe.id()).collect(),
+        probes: ajar_probe::probes().map(|probe| probe.id()).collect(),
     };
     ajar_coordinator::serve(options, TcpListenerStream::new(listener), tls, stop).await?;
     store.close().await?;

@@ -1,3 +1,15 @@
-#![no_main]
+//! SOCKS 5 methods and answers.
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ajar_fuzz::socks5(data));
+use ajar_fuzz::framed;
+use ajar_probe::socks::codec5 as socks5;
+
+pub fn check(data: &[u8]) {
+    framed(data, socks5::parse_method);
+    if let Some((reply, _)) = framed(data, socks5::Reply::parse) {
+        assert_eq!(reply.code == socks5::SUCCEEDED, reply.bound.is_some());
+    }
+}
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data));

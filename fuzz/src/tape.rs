@@ -33,14 +33,14 @@ enum Cue {
 }
 
 /// Connections that share one tape.
-pub(crate) struct Tapes {
+pub struct Tapes {
     cues: Arc<Mutex<VecDeque<Cue>>>,
     said: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Tapes {
     /// A tape of bytes, three values of which are cues.
-    pub(crate) fn new(script: &[u8]) -> Self {
+    pub fn new(script: &[u8]) -> Self {
         let mut cues = VecDeque::new();
         for piece in script.split_inclusive(|byte| (CUT..=CLOSE).contains(byte)) {
             let (words, cue) = match piece {
@@ -61,7 +61,7 @@ impl Tapes {
     }
 
     /// One more connection.
-    pub(crate) fn open(&self) -> BoxStream {
+    pub fn open(&self) -> BoxStream {
         Box::new(Tape {
             cues: Arc::clone(&self.cues),
             said: Arc::clone(&self.said),
@@ -71,7 +71,7 @@ impl Tapes {
     }
 
     /// Everything that was said to the peer.
-    pub(crate) fn said(&self) -> Vec<u8> {
+    pub fn said(&self) -> Vec<u8> {
         self.said.lock().expect("no holder panics").clone()
     }
 }

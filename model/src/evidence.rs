@@ -3,25 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Timestamp,
+    Exposure, Service, Timestamp,
     nonce::Nonce,
     proof::{Answer, Kind},
     text::Untrusted,
 };
-
-/// The protocol that an endpoint was recognised by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Service {
-    /// RFC 5321.
-    Smtp,
-    /// HTTP/1 (RFC 9112), whether or not it turns out to forward anything.
-    HttpProxy,
-    /// SOCKS 4 and 4a.
-    Socks4,
-    /// SOCKS 5 (RFC 1928).
-    Socks5,
-}
 
 /// How a service answered one variant, at the furthest step that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,11 +104,15 @@ pub struct Entry {
 pub struct Evidence {
     /// The protocol, where one was recognised.
     pub service: Option<Service>,
+    /// What it would expose if it were open. Absent in what older versions stored: see [`Evidence::exposure`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
     /// The greeting or the first reply, bounded.
     pub banner: Option<Untrusted>,
     /// True where the conversation went through TLS to the target.
     pub tls: bool,
-    /// For HTTP: whether anything that was said is a proxy's and not a plain web server's. Absent for other protocols.
+    /// Whether anything that was said is a gateway's and not a plain server's. Absent for protocols that no plain server
+    /// speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows_proxy: Option<bool>,
     /// How the conversation broke before any variant could be tried; absent where the endpoint did answer,
@@ -132,4 +122,38 @@ pub struct Evidence {
     pub attempts: Vec<Attempt>,
     /// The conversation, bounded.
     pub transcript: Vec<Entry>,
+}
+
+impl Evidence {
+    /// What the endpoint would expose if it were open.
+    pub fn exposure(&self) -> Option<Exposure> {
+        let service = self.service.as_ref()?;
+        let of_old = || match service.as_str() {
+            "smtp" => Some(Exposure::from_static("open_relay")),
+            "http-proxy" | "socks4" | "socks5" => Some(Exposure::from_static("open_proxy")),
+            _ => None,
+        };
+        self.exposure.clone().or_else(of_old)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_older_versions_stored_has_its_exposure() {
+        let check = |service: &str, expect: Option<&str>| {
+            let text = format!(
+                r#"{{"service": {service:?}, "banner": null, "tls": false, "broken": null, "attempts": [], "transcript": []}}"#
+            );
+            let evidence: Evidence = serde_json::from_str(&text).unwrap();
+            let exposure = evidence.exposure();
+            assert_eq!(exposure.as_ref().map(Exposure::as_str), expect);
+        };
+        check("smtp", Some("open_relay"));
+        check("http-proxy", Some("open_proxy"));
+        check("socks5", Some("open_proxy"));
+        check("gopher", None);
+    }
 }

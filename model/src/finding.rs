@@ -7,23 +7,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Timestamp,
-    evidence::Service,
-    id::{CampaignId, ProbeId},
+    id::{CampaignId, Exposure, ProbeId, Service},
     judge::{Judgement, Verdict},
     observation::Observation,
     proof::Proof,
     text::Untrusted,
 };
-
-/// What an open endpoint exposes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Exposure {
-    /// It delivers strangers' mail to strangers.
-    OpenRelay,
-    /// It passes strangers' traffic on.
-    OpenProxy,
-}
 
 /// The product behind an endpoint, from its banner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,18 +76,16 @@ impl Finding {
             evidence,
             ..
         } = observation;
-        let exposure = evidence.service.map(|service| match service {
-            Service::Smtp => Exposure::OpenRelay,
-            Service::HttpProxy | Service::Socks4 | Service::Socks5 => Exposure::OpenProxy,
-        });
         Self {
             id: id(tenant, *campaign, *endpoint, probe),
             campaign: *campaign,
             ip: endpoint.ip(),
             port: endpoint.port(),
             transport: "tcp".to_owned(),
-            service: evidence.service,
-            exposure: exposure.filter(|_| judgement.verdict == Verdict::Open),
+            service: evidence.service.clone(),
+            exposure: evidence
+                .exposure()
+                .filter(|_| judgement.verdict == Verdict::Open),
             verdict: judgement.verdict,
             probe: probe.clone(),
             variants: judgement.variants,

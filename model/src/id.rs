@@ -68,32 +68,52 @@ impl FromStr for ShardId {
     }
 }
 
-/// The name of a probe, such as `smtp-relay`. A string on the wire, so that coordinators and workers
-/// of neighbouring versions understand each other.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ProbeId(Cow<'static, str>);
+/// A name from an open list: a string on the wire and in stores, so that coordinators and workers of neighbouring versions
+/// understand each other. Known names are made at build time.
+macro_rules! open_name {
+    ($(#[$docs:meta])* $name:ident) => {
+        $(#[$docs])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Cow<'static, str>);
 
-impl ProbeId {
-    /// A name known at build time.
-    pub const fn from_static(name: &'static str) -> Self {
-        Self(Cow::Borrowed(name))
-    }
+        impl $name {
+            /// A name known at build time.
+            pub const fn from_static(name: &'static str) -> Self {
+                Self(Cow::Borrowed(name))
+            }
 
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            /// The name.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self(Cow::Owned(name))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
 }
 
-impl From<String> for ProbeId {
-    fn from(name: String) -> Self {
-        Self(Cow::Owned(name))
-    }
+open_name! {
+    /// The name of a probe, such as `smtp-relay`.
+    ProbeId
 }
 
-impl fmt::Display for ProbeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+open_name! {
+    /// The protocol that an endpoint was recognised by, such as `smtp` or `http-proxy`.
+    Service
+}
+
+open_name! {
+    /// What an open endpoint exposes, such as `open_relay` or `open_proxy`.
+    Exposure
 }

@@ -110,7 +110,7 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         .max()
         .unwrap_or_else(|| without_attempt(evidence));
     let verdict = match (verdict, evidence.shows_proxy) {
-        // A web server that refuses to be a proxy is none.
+        // A plain server that refuses to be a gateway is none.
         (Verdict::Closed, Some(false)) => Verdict::NotAService,
         (verdict, _) => verdict,
     };
@@ -149,7 +149,7 @@ fn receipt(attempt: &Attempt, sightings: &[Sighting], key: &CanaryKey) -> Option
 /// Somebody who was only connected to has said nothing, and was not asked.
 fn without_attempt(evidence: &Evidence) -> Verdict {
     let only_connected = evidence.banner.is_none() && evidence.transcript.is_empty();
-    match (evidence.service, evidence.broken) {
+    match (&evidence.service, evidence.broken) {
         (_, Some(_)) => Verdict::Inconclusive,
         (Some(_), None) if evidence.shows_proxy == Some(false) => Verdict::NotAService,
         (Some(_), None) => Verdict::Unproven,
@@ -173,7 +173,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        evidence::{Broken, Direction, Entry, Service},
+        Service,
+        evidence::{Broken, Direction, Entry},
         text::Untrusted,
     };
 
@@ -197,12 +198,12 @@ mod tests {
         check(strange.clone(), Verdict::NotAService);
         // At tier `handshake` a proxy was recognised, and not asked to forward anything.
         let recognised = Evidence {
-            service: Some(Service::HttpProxy),
+            service: Some(Service::from_static("http-proxy")),
             ..strange.clone()
         };
         check(recognised, Verdict::Unproven);
         let web_server = Evidence {
-            service: Some(Service::HttpProxy),
+            service: Some(Service::from_static("http-proxy")),
             shows_proxy: Some(false),
             ..strange.clone()
         };

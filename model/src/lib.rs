@@ -30,7 +30,7 @@ pub use campaign::{Campaign, Spec, Tier};
 pub use canary::Canary;
 pub use evidence::{Attempt, Evidence, Reply};
 pub use finding::Finding;
-pub use id::{CampaignId, ProbeId, ShardId};
+pub use id::{CampaignId, Exposure, ProbeId, Service, ShardId};
 pub use judge::Verdict;
 pub use lease::Lease;
 pub use nonce::{Nonce, NonceKey};

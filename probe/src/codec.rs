@@ -1,12 +1,7 @@
-//! Pure readers and writers of the protocols that targets speak.
+//! What the pure readers and writers of all protocols share.
 //!
 //! A reader is given every byte that has come so far. It says that it needs more, or hands over a frame
 //! and how many bytes that took, or gives up. It never keeps state, so how the bytes were split makes no difference.
-
-pub mod http;
-pub mod smtp;
-pub mod socks4;
-pub mod socks5;
 
 /// What a reader makes of the bytes so far: a frame and its length in bytes, none where more bytes are
 /// needed, or why no frame will ever come of them.

@@ -1,11 +1,12 @@
 //! From an open connection to the evidence of every chosen probe.
 
-use ajar_model::{Evidence, ProbeId, Tier, evidence::Service};
+use ajar_model::{Evidence, ProbeId, Tier};
 
 use crate::{
     BoxStream, Session,
-    recognise::{self, recognise},
-    registry::{PROBES, Probe},
+    probe::Probe,
+    recognise::{Recognised, recognise, speaks_too},
+    registry,
     visit::Visit,
 };
 
@@ -28,27 +29,28 @@ pub async fn examine(
     if session.tier < Tier::Handshake {
         return Vec::new();
     }
-    let mut chosen: Vec<&dyn Probe> = PROBES
-        .iter()
-        .copied()
+    let mut chosen: Vec<&dyn Probe> = registry::probes()
         .filter(|probe| probes.contains(&probe.id()))
         .collect();
     let mut visit = Visit::new(session);
     let recognised = recognise(&mut visit, first, &chosen).await;
     visit.recognised();
-    tracing::debug!(endpoint = %session.endpoint, ?recognised, "recognised");
+    tracing::debug!(endpoint = %session.endpoint, service = ?recognised.service(), "recognised");
     // Those first whose first step recognition has made.
-    chosen.sort_by_key(|probe| Some(probe.service()) != recognised.service);
+    chosen.sort_by_key(|probe| Some(probe.protocol().service()) != recognised.service());
     let mut rows = Vec::new();
     for probe in chosen.iter().filter(|probe| probe.tier() <= session.tier) {
-        if speaks(&mut visit, recognised.service, *probe).await {
+        if speaks(&mut visit, &recognised, *probe).await {
             rows.push((probe.id(), probe.run(&mut visit).await));
         }
     }
     if rows.is_empty() {
         // A protocol that nobody asked about is, for this campaign, none.
-        let wanted = |service: &Service| chosen.iter().any(|probe| probe.service() == *service);
-        let evidence = visit.evidence(recognised.service.filter(wanted));
+        let wanted = recognised.protocol.filter(|protocol| {
+            let mut chosen = chosen.iter();
+            chosen.any(|probe| probe.protocol().service() == protocol.service())
+        });
+        let evidence = visit.evidence(wanted);
         rows.push((
             RECOGNISE,
             Evidence {
@@ -60,10 +62,11 @@ pub async fn examine(
     rows
 }
 
-async fn speaks(visit: &mut Visit<'_>, recognised: Option<Service>, probe: &dyn Probe) -> bool {
-    match (recognised, probe.service()) {
-        (Some(recognised), service) if recognised == service => true,
-        (Some(Service::Socks5), Service::Socks4) => recognise::is_socks4_too(visit).await,
-        _ => false,
+async fn speaks(visit: &mut Visit<'_>, recognised: &Recognised, probe: &dyn Probe) -> bool {
+    let (protocol, service) = (probe.protocol(), recognised.service());
+    if service == Some(protocol.service()) {
+        return true;
     }
+    let may = protocol.accompanies(service.as_ref(), visit.is_tls());
+    may && speaks_too(visit, protocol).await
 }

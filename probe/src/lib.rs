@@ -1,7 +1,7 @@
 //! Conversations with targets.
 //!
-//! A probe is straight-line async code over a [`Wire`]; the bytes are read and written by pure codecs
-//! ([`codec`]), and what they amount to is judged elsewhere ([`ajar_model::judge`]). [`Wire`] owns the byte
+//! Each protocol is a folder: what recognises it, its pure codecs, its probes. A probe is straight-line async code over a
+//! [`Wire`], and what it saw is judged elsewhere ([`ajar_model::judge`]). [`Wire`] owns the byte
 //! and line caps, the deadline of the whole session and the transcript, so that "always ends" holds whatever
 //! the peer does.
 //!
@@ -12,14 +12,14 @@
 pub mod codec;
 mod examine;
 mod hop;
-mod http_connect;
-mod http_get;
+pub mod http;
 mod offers;
+mod probe;
+mod protocol;
 mod recognise;
 mod registry;
-mod smtp_relay;
-mod socks4;
-mod socks5;
+pub mod smtp;
+pub mod socks;
 mod tls;
 mod transcript;
 mod tunnel;
@@ -33,7 +33,9 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use examine::{RECOGNISE, examine};
-pub use registry::{PROBES, Probe, find};
+pub use probe::Probe;
+pub use protocol::Protocol;
+pub use registry::{PROTOCOLS, probes};
 pub use visit::{MAX_DIALS, Visit};
 pub use wire::Wire;
 

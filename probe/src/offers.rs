@@ -1,155 +1,178 @@
-//! What is offered to an endpoint that does not speak first, and in which order. Pure.
+//! What is said to an endpoint that does not speak first, in which order, and how long it is given to. Pure.
 
 use std::{collections::VecDeque, time::Duration};
 
-use ajar_model::{ProbeId, Tier, evidence::Service};
+use ajar_model::Tier;
 
 use crate::{
     Limits,
-    registry::{PROBES, Probe},
-    socks4,
+    protocol::{Asking, First, Greet, Offer, Protocol},
+    registry::PROTOCOLS,
 };
 
 /// One thing to say to a silent endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offer {
-    /// CONNECT to the canary.
-    Http,
-    /// OPTIONS, where no tunnel may be opened or asked for.
-    HttpOptions,
-    /// Greeting, and a request to the canary.
-    Socks5,
-    /// The greeting alone, where no tunnel may be opened.
-    Socks5Greeting,
-    /// A request to the canary.
-    Socks4,
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    /// A protocol's own first words.
+    Offer(&'static dyn Protocol, &'static dyn Offer),
     /// A TLS handshake.
     Tls,
 }
 
-/// The offers that the chosen probes and the tier allow: the port's usual protocol first, TLS last unless it is that.
-pub(crate) fn plan(port: u16, chosen: &[&dyn Probe], tier: Tier) -> VecDeque<Offer> {
-    let wants = |service: Service| chosen.iter().any(|probe| probe.service() == service);
-    let deliver = tier >= Tier::Deliver;
-    let http = http(chosen, tier);
-    let socks5 = if deliver {
-        Offer::Socks5
-    } else {
-        Offer::Socks5Greeting
-    };
-    let socks = [
-        wants(Service::Socks5).then_some(socks5),
-        (wants(Service::Socks4) && deliver).then_some(Offer::Socks4),
-    ];
-    let tls = (wants(Service::Smtp) || wants(Service::HttpProxy)).then_some(Offer::Tls);
-    let [first, second] = socks;
-    let order = if is_tls_from_the_start(port) {
-        [tls, http, first, second]
-    } else if socks4::PORTS.contains(&port) {
-        [first, second, http, tls]
-    } else {
-        [http, first, second, tls]
-    };
-    order
+/// The steps that the chosen probes and the tier allow: the port's usual protocols first, TLS last unless it is that.
+pub(crate) fn plan(asking: &Asking<'_>) -> VecDeque<Step> {
+    let port = asking.session.endpoint.port();
+    if asking.session.tier < Tier::Handshake {
+        return VecDeque::new();
+    }
+    let mut wanted = PROTOCOLS.iter().filter(|protocol| asking.wants(**protocol));
+    let inside = wanted.any(|protocol| protocol.runs_inside_tls());
+    let mut offers: Vec<_> = offers(asking).collect();
+    offers.sort_by_key(|(protocol, _)| !protocol.ports().contains(&port));
+    let mut steps: VecDeque<Step> = offers
         .into_iter()
-        .flatten()
-        .filter(|_| tier >= Tier::Handshake)
-        .collect()
+        .map(|(protocol, offer)| Step::Offer(protocol, offer))
+        .collect();
+    match (inside, is_tls_from_the_start(port)) {
+        (true, true) => steps.push_front(Step::Tls),
+        (true, false) => steps.push_back(Step::Tls),
+        (false, _) => {}
+    }
+    steps
 }
 
 /// What is offered inside TLS.
-pub(crate) fn inside_tls(chosen: &[&dyn Probe], tier: Tier) -> Option<Offer> {
-    http(chosen, tier)
+pub(crate) fn inside_tls(
+    asking: &Asking<'_>,
+) -> impl Iterator<Item = (&'static dyn Protocol, &'static dyn Offer)> {
+    offers(asking).filter(|(protocol, _)| protocol.runs_inside_tls())
 }
 
-fn http(chosen: &[&dyn Probe], tier: Tier) -> Option<Offer> {
-    let connect = ProbeId::from_static("http-connect");
-    let of_http = || {
-        chosen
-            .iter()
-            .filter(|probe| probe.service() == Service::HttpProxy)
+fn offers(
+    asking: &Asking<'_>,
+) -> impl Iterator<Item = (&'static dyn Protocol, &'static dyn Offer)> {
+    let client_first = |protocol: &'static dyn Protocol| match protocol.first() {
+        First::Client(offer) => Some((protocol, offer)),
+        First::Server(_) => None,
     };
-    of_http().next()?;
-    let may_connect = tier >= Tier::Deliver && of_http().any(|probe| probe.id() == connect);
-    Some(if may_connect {
-        Offer::Http
-    } else {
-        Offer::HttpOptions
-    })
+    PROTOCOLS
+        .iter()
+        .copied()
+        .filter_map(client_first)
+        .filter(|(protocol, offer)| asking.wants(*protocol) && asking.session.tier >= offer.tier())
+}
+
+/// The protocols whose servers speak first.
+pub(crate) fn greeters() -> impl Iterator<Item = (&'static dyn Protocol, &'static dyn Greet)> {
+    PROTOCOLS
+        .iter()
+        .copied()
+        .filter_map(|protocol| match protocol.first() {
+            First::Server(greet) => Some((protocol, greet)),
+            First::Client(_) => None,
+        })
 }
 
 /// True for ports whose servers expect a TLS handshake at once (RFC 8314, RFC 9110).
 pub(crate) fn is_tls_from_the_start(port: u16) -> bool {
-    matches!(port, 465 | 443 | 8443)
+    let mut protocols = PROTOCOLS.iter();
+    protocols.any(|protocol| protocol.tls_ports().contains(&port))
 }
 
-/// True for ports of mail servers, which speak first.
-pub(crate) fn is_mail_port(port: u16) -> bool {
-    matches!(port, 25 | 465 | 587 | 2525)
-}
-
-/// How long an endpoint is given to speak first. Mail servers make suspected spammers wait for their banner; on the usual
-/// ports of proxies, which never speak first, somebody else's greeting would be quick.
+/// How long an endpoint is given to speak first. On the usual ports of protocols whose servers never do, somebody else's
+/// greeting would be quick.
 pub(crate) fn greeting_wait(port: u16, limits: &Limits) -> Duration {
-    let of_proxies = || {
-        let mut others = PROBES
-            .iter()
-            .filter(|probe| probe.service() != Service::Smtp);
-        others.any(|probe| probe.ports().contains(&port))
-    };
-    match is_mail_port(port) {
-        true => limits.reply * 2,
-        false if of_proxies() => limits.banner / 5,
+    let of_greeters = greeters()
+        .filter(|(protocol, _)| protocol.ports().contains(&port))
+        .map(|(_, greet)| greet.patience(limits))
+        .max();
+    let mut protocols = PROTOCOLS.iter();
+    let is_usual = protocols.any(|protocol| protocol.ports().contains(&port));
+    of_greeters.unwrap_or(match is_usual {
+        true => limits.banner / 5,
         false => limits.banner,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use ajar_model::{CampaignId, Canary, NonceKey};
+    use futures::{FutureExt, future::BoxFuture};
 
-    fn check(port: u16, tier: Tier, only: &[&str], expect: &[Offer]) {
-        let chosen: Vec<_> = PROBES
-            .iter()
-            .copied()
+    use super::*;
+    use crate::{BoxStream, Dial, Session, probe::Probe, registry::probes};
+
+    struct Nowhere;
+
+    impl Dial for Nowhere {
+        fn dial(&self) -> BoxFuture<'_, std::io::Result<BoxStream>> {
+            async { Err(std::io::ErrorKind::NotConnected.into()) }.boxed()
+        }
+    }
+
+    fn check(port: u16, tier: Tier, only: &[&str], expect: &[&str]) {
+        let chosen: Vec<&dyn Probe> = probes()
             .filter(|probe| only.is_empty() || only.contains(&probe.id().as_str()))
             .collect();
-        assert_eq!(
-            plan(port, &chosen, tier),
-            expect,
-            "port {port}, {tier:?}, {only:?}"
-        );
+        let canary = Canary {
+            domain: "canary.test".to_owned(),
+            address: "192.0.2.9".parse().unwrap(),
+            smtp: 25,
+            http: 80,
+            https: 443,
+            raw: 7401,
+            key: "WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY"
+                .parse()
+                .unwrap(),
+        };
+        let session = Session {
+            endpoint: ([192, 0, 2, 1], port).into(),
+            campaign: CampaignId(ulid::Ulid::nil()),
+            key: &NonceKey([9; 32]),
+            vantage: "test",
+            canary: &canary,
+            tier,
+            our_name: "audit.example",
+            dial: &Nowhere,
+            limits: Limits::default(),
+        };
+        let asking = Asking {
+            session: &session,
+            agent: String::new(),
+            chosen: &chosen,
+        };
+        let names = plan(&asking).into_iter().map(|step| match step {
+            Step::Offer(protocol, _) => protocol.service().to_string(),
+            Step::Tls => "tls".to_owned(),
+        });
+        let names: Vec<String> = names.collect();
+        assert_eq!(names, expect, "port {port}, {tier:?}, {only:?}");
     }
 
     #[test]
     fn the_usual_protocol_of_the_port_goes_first_and_tls_last() {
-        use Offer::{Http, Socks4, Socks5, Tls};
-        check(3128, Tier::Deliver, &[], &[Http, Socks5, Socks4, Tls]);
-        check(25, Tier::Deliver, &[], &[Http, Socks5, Socks4, Tls]);
-        check(1080, Tier::Deliver, &[], &[Socks5, Socks4, Http, Tls]);
-        check(465, Tier::Deliver, &[], &[Tls, Http, Socks5, Socks4]);
-        check(443, Tier::Deliver, &[], &[Tls, Http, Socks5, Socks4]);
+        let check = |port, expect: &[&str]| check(port, Tier::Deliver, &[], expect);
+        check(3128, &["http-proxy", "socks5", "socks4", "tls"]);
+        check(25, &["http-proxy", "socks5", "socks4", "tls"]);
+        check(1080, &["socks5", "socks4", "http-proxy", "tls"]);
+        check(465, &["tls", "http-proxy", "socks5", "socks4"]);
+        check(443, &["tls", "http-proxy", "socks5", "socks4"]);
     }
 
     #[test]
     fn below_deliver_nothing_is_offered_that_asks_for_a_tunnel() {
-        use Offer::{HttpOptions, Socks5Greeting, Tls};
         for tier in [Tier::Handshake, Tier::Envelope] {
-            check(1080, tier, &[], &[Socks5Greeting, HttpOptions, Tls]);
+            check(1080, tier, &[], &["socks5", "http-proxy", "tls"]);
         }
         check(1080, Tier::Connect, &[], &[]);
     }
 
     #[test]
     fn only_protocols_of_chosen_probes_are_offered() {
-        check(9999, Tier::Deliver, &["socks5"], &[Offer::Socks5]);
-        check(9999, Tier::Deliver, &["smtp-relay"], &[Offer::Tls]);
-        check(
-            9999,
-            Tier::Deliver,
-            &["http-get"],
-            &[Offer::HttpOptions, Offer::Tls],
-        );
+        let check = |only, expect: &[&str]| check(9999, Tier::Deliver, only, expect);
+        check(&["socks5"], &["socks5"]);
+        check(&["smtp-relay"], &["tls"]);
+        check(&["http-get"], &["http-proxy", "tls"]);
     }
 
     #[test]

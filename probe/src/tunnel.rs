@@ -2,15 +2,18 @@
 
 use ajar_model::{
     Attempt, Canary, Evidence, Nonce, ProbeId, Reply, Timestamp,
-    evidence::{Broken, Service},
+    evidence::Broken,
     nonce::Role,
     proof::{Answer, Kind},
 };
 use futures::future::BoxFuture;
 
 use crate::{
-    codec::{self, Parsed, http, smtp},
+    codec::{self, Parsed},
     hop::{Far, Form, Hop, Plan},
+    http::codec as http,
+    protocol::{Answered, Asking, Protocol},
+    smtp::codec as smtp,
     tls::Peer,
     visit::Visit,
     wire::Wire,
@@ -24,8 +27,13 @@ pub(crate) trait Gateway: Send + Sync {
     /// The probe that uses it.
     fn id(&self) -> ProbeId;
 
-    /// What it recognises an endpoint by.
-    fn service(&self) -> Service;
+    /// The protocol that it is asked in.
+    fn protocol(&self) -> &'static dyn Protocol;
+
+    /// True if credentials are asked for before the destination is heard.
+    fn asks_who_first(&self) -> bool {
+        false
+    }
 
     /// The ways to name the canary that the protocol has, best first.
     fn forms(&self, canary: &Canary) -> &'static [Form];
@@ -47,6 +55,17 @@ pub(crate) fn first_hop(gateway: &dyn Gateway, canary: &Canary) -> Option<Hop> {
     Plan::new(canary, DESTINATIONS, gateway.forms(canary)).take_next()
 }
 
+/// Offers an endpoint the request that [`run`] begins with.
+pub(crate) async fn offer(
+    gateway: &dyn Gateway,
+    wire: &mut Wire,
+    asking: &Asking<'_>,
+) -> Result<Answered, Broken> {
+    let hop = first_hop(gateway, asking.session.canary).ok_or(Broken::Garbled)?;
+    let reply = gateway.ask(wire, &hop, &asking.agent).await?;
+    Ok(Answered::Probe(gateway.id(), reply))
+}
+
 /// Asks for every destination, and sends a nonce through each tunnel that opens.
 pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidence {
     let canary = visit.session().canary;
@@ -61,7 +80,7 @@ pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidenc
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
         plan.answered(&hop, reply, proven);
-        let hopeless = is_hopeless(reply, gateway.service());
+        let hopeless = is_hopeless(reply, gateway);
         attempts.push(Attempt {
             variant,
             kind: Kind::Tunnel,
@@ -76,16 +95,15 @@ pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidenc
     }
     Evidence {
         attempts,
-        ..visit.evidence(Some(gateway.service()))
+        ..visit.evidence(Some(gateway.protocol()))
     }
 }
 
-/// True where no other destination can fare better: the door is shut, or SOCKS 5 wants a password before it
-/// hears where to.
-fn is_hopeless(reply: Reply, service: Service) -> bool {
+/// True if no other destination can fare better: the door is shut, or a password is wanted before it is heard where to.
+fn is_hopeless(reply: Reply, gateway: &dyn Gateway) -> bool {
     match reply {
         Reply::Broken { how } => how == Broken::Connect,
-        Reply::AuthRequired { .. } => service == Service::Socks5,
+        Reply::AuthRequired { .. } => gateway.asks_who_first(),
         _ => false,
     }
 }
@@ -115,7 +133,7 @@ async fn ask(
     visit: &mut Visit<'_>,
     hop: &Hop,
 ) -> Result<(Wire, Reply), Broken> {
-    let mut wire = visit.open().await?;
+    let mut wire = visit.open(gateway.protocol()).await?;
     let reply = gateway.ask(&mut wire, hop, &visit.agent()).await?;
     Ok((wire, reply))
 }

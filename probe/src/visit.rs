@@ -3,15 +3,13 @@
 use std::net::IpAddr;
 
 use ajar_model::{
-    Evidence, Nonce, ProbeId, Reply, Untrusted,
-    evidence::{Broken, Service},
-    nonce::Role,
+    Evidence, Nonce, ProbeId, Reply, Service, Untrusted, evidence::Broken, nonce::Role,
 };
 use tokio::time::{Instant, timeout};
 
 use crate::{
     BoxStream, Session,
-    codec::smtp,
+    protocol::Protocol,
     tls::Peer,
     transcript::{Transcript, legible},
     wire::Wire,
@@ -36,8 +34,8 @@ pub struct Visit<'a> {
 
 /// A connection that recognition has brought as far as the first step of a probe, which goes on from there.
 pub(crate) enum Kept {
-    /// A mail server has greeted on it.
-    Greeted(Wire, smtp::Reply),
+    /// A server of that protocol has greeted on it, in these bytes.
+    Greeted(Service, Wire, Vec<u8>),
     /// The named probe's first request was answered on it.
     Asked(ProbeId, Wire, Reply),
 }
@@ -78,8 +76,17 @@ impl<'a> Visit<'a> {
         key.nonce(*campaign, *endpoint, probe, variant, vantage, role)
     }
 
-    /// One more connection, inside TLS where the endpoint was recognised by it.
-    pub async fn open(&mut self) -> Result<Wire, Broken> {
+    /// One more connection for a protocol, inside TLS if the endpoint was recognised by it.
+    pub async fn open(&mut self, protocol: &dyn Protocol) -> Result<Wire, Broken> {
+        let wire = self.open_plain().await?;
+        match self.tls && protocol.runs_inside_tls() {
+            true => wire.tls(Peer::from(self.session.endpoint.ip())).await,
+            false => Ok(wire),
+        }
+    }
+
+    /// One more connection.
+    pub async fn open_plain(&mut self) -> Result<Wire, Broken> {
         if self.dials_left == 0 {
             self.transcript
                 .event("no more connections: the limit for one endpoint is reached");
@@ -100,25 +107,23 @@ impl<'a> Visit<'a> {
                     .event(&format!("not connected: {}", error.kind()));
                 Err(Broken::Connect)
             }
-            Ok(Ok(stream)) => self.wire(stream).await,
+            Ok(Ok(stream)) => Ok(self.wire(stream)),
         }
     }
 
     /// A connection that was opened elsewhere.
-    pub(crate) async fn wire(&mut self, stream: BoxStream) -> Result<Wire, Broken> {
+    pub(crate) fn wire(&mut self, stream: BoxStream) -> Wire {
         self.transcript.event("connected");
-        let Session {
-            limits, endpoint, ..
-        } = self.session;
-        let wire = Wire::new(stream, self.deadline, *limits, self.transcript.clone());
-        if self.tls {
-            wire.tls(Peer::from(endpoint.ip())).await
-        } else {
-            Ok(wire)
-        }
+        let limits = self.session.limits;
+        Wire::new(stream, self.deadline, limits, self.transcript.clone())
     }
 
-    /// Speaks TLS on a connection, and on every further one where that succeeds.
+    /// True if the endpoint speaks TLS from the start.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Speaks TLS on a connection, and on every further one if that succeeds.
     pub(crate) async fn secure(&mut self, wire: Wire) -> Result<Wire, Broken> {
         let wire = wire.tls(Peer::from(self.session.endpoint.ip())).await?;
         self.tls = true;
@@ -139,9 +144,15 @@ impl<'a> Visit<'a> {
         self.kept = Some(kept);
     }
 
-    /// The connection that recognition kept.
-    pub(crate) fn take_kept(&mut self) -> Option<Kept> {
-        self.kept.take()
+    /// The greeting of a server of this protocol, and its connection, if recognition heard one.
+    pub(crate) fn take_greeted(&mut self, service: &Service) -> Option<(Wire, Vec<u8>)> {
+        match self.kept.take() {
+            Some(Kept::Greeted(by, wire, greeting)) if by == *service => Some((wire, greeting)),
+            other => {
+                self.kept = other;
+                None
+            }
+        }
     }
 
     /// The answer to the first request of a probe, and its connection, where recognition made the request.
@@ -161,12 +172,16 @@ impl<'a> Visit<'a> {
     }
 
     /// The evidence of one row, without attempts; its transcript is what was said since the last row.
-    pub(crate) fn evidence(&self, service: Option<Service>) -> Evidence {
+    pub(crate) fn evidence(&self, protocol: Option<&dyn Protocol>) -> Evidence {
+        let inside = protocol.is_none_or(|protocol| protocol.runs_inside_tls());
         Evidence {
-            service,
+            service: protocol.map(|protocol| protocol.service()),
+            exposure: protocol.map(|protocol| protocol.exposure()),
             banner: self.banner.clone(),
-            tls: self.tls,
-            shows_proxy: (service == Some(Service::HttpProxy)).then(|| self.transcript.saw_proxy()),
+            tls: self.tls && inside,
+            shows_proxy: protocol
+                .filter(|protocol| protocol.has_plain_servers())
+                .map(|_| self.transcript.saw_proxy()),
             broken: None,
             attempts: Vec::new(),
             transcript: self.transcript.take_row(),

@@ -7,7 +7,9 @@ use std::{
     net::IpAddr,
 };
 
-use ajar_model::{Ahead, CampaignId, Finding, Nonce, Observation, Sighting, Timestamp, Verdict};
+use ajar_model::{
+    Ahead, CampaignId, Exposure, Finding, Nonce, Observation, Service, Sighting, Timestamp, Verdict,
+};
 
 use crate::{
     Advance, Batch, Error, Ingested,
@@ -336,10 +338,28 @@ fn check(batch: &Batch) -> Result<(), Error> {
         }
         stored::name("a vantage point", &observation.vantage)?;
         stored::name("a probe's name", observation.probe.as_str())?;
+        let evidence = &observation.evidence;
+        let service = evidence.service.as_ref().map(Service::as_str);
+        let exposure = evidence.exposure.as_ref().map(Exposure::as_str);
+        for word in [service, exposure].into_iter().flatten() {
+            check_word(word)?;
+        }
         check_time(observation.started_at)?;
         check_time(observation.finished_at)?;
     }
     batch.progress.as_ref().map_or(Ok(()), check_progress)
+}
+
+/// The name of a protocol or an exposure goes into results as it is, known or not.
+fn check_word(word: &str) -> Result<(), Error> {
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    if (1..=64).contains(&word.len()) && word.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        what: "a protocol's name",
+        cause: format!("{word:?} is not 1 to 64 of a-z, 0-9, - and _"),
+    })
 }
 
 /// PostgreSQL's calendar begins in 4713 BC, jiff's earlier; nothing honest happened before 1970.

@@ -51,6 +51,7 @@ mod conformance {
                     ingest::a_token_that_was_never_issued_is_fenced,
                     ingest::a_shard_closes_only_when_its_outcomes_add_up,
                     ingest::a_lost_answer_is_no_lost_lease,
+                    ingest::a_protocol_of_a_later_version_is_stored_and_shown,
                     ingest::an_earlier_observation_never_replaces_a_later_one,
                     ingest::a_visit_that_breaks_early_forgets_nothing,
                     ingest::vantage_points_are_merged,

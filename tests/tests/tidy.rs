@@ -57,25 +57,6 @@ fn no_file_is_a_drawer() {
 }
 
 #[test]
-fn every_codec_has_a_fuzz_target() {
-    let mut codecs: Vec<String> = sources()
-        .iter()
-        .filter(|path| path.parent().unwrap().ends_with("probe/src/codec"))
-        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
-    assert!(codecs.len() >= 4, "{codecs:?}");
-    codecs.extend(["examine", "canary"].map(str::to_owned));
-    for codec in codecs {
-        let target = root().join(format!("fuzz/fuzz_targets/{codec}.rs"));
-        assert!(
-            target.exists(),
-            "the codec {codec} has no fuzz target {}",
-            target.display()
-        );
-    }
-}
-
-#[test]
 fn every_room_shares_the_lints() {
     for entry in fs::read_dir(root()).unwrap() {
         let manifest = entry.unwrap().path().join("Cargo.toml");

@@ -7,7 +7,7 @@ use ajar_model::{
     evidence::{Attempt, Reply},
     judge::judge,
 };
-use ajar_probe::{Limits, PROBES, Session, examine};
+use ajar_probe::{Limits, Session, examine, probes};
 use futures::FutureExt;
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ impl Exam {
         Self {
             port,
             tier: Tier::Deliver,
-            probes: PROBES.iter().map(|probe| probe.id()).collect(),
+            probes: probes().map(|probe| probe.id()).collect(),
             limits: Limits::default(),
             canary: canary::model(),
             connections: usize::MAX,

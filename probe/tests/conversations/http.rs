@@ -1,8 +1,8 @@
 //! HTTP proxies, and web servers that are none.
 
 use ajar_model::{
-    Tier, Verdict,
-    evidence::{Broken, Reply, Service},
+    Service, Tier, Verdict,
+    evidence::{Broken, Reply},
 };
 use ed25519_dalek::SigningKey;
 
@@ -246,7 +246,10 @@ async fn below_deliver_a_proxy_is_asked_for_nothing() {
     )
     .await;
     assert_eq!(exam.probes(), ["recognise"]);
-    assert_eq!(exam.evidence("recognise").service, Some(Service::HttpProxy));
+    assert_eq!(
+        exam.evidence("recognise").service,
+        Some(Service::from_static("http-proxy"))
+    );
     assert_eq!(
         (
             exam.count("CONNECT"),

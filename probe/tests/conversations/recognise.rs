@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Verdict,
-    evidence::{Broken, Direction, Service},
+    Service, Verdict,
+    evidence::{Broken, Direction},
 };
 use tokio::time::sleep;
 
@@ -24,7 +24,7 @@ async fn a_service_that_greets_in_another_protocol_is_heard_and_left_alone() {
         let exam = Exam::of(port).run(greets).await;
         let evidence = exam.evidence("recognise");
         assert_eq!(
-            (evidence.service, evidence.broken),
+            (evidence.service.clone(), evidence.broken),
             (None, None),
             "{banner:?}"
         );
@@ -94,7 +94,10 @@ async fn a_mail_server_that_greets_late_on_an_odd_port_is_recognised_by_its_comp
         serve(conn, "220 mx ESMTP\r\n", obliging).await;
     };
     let exam = Exam::of(3025).run(late).await;
-    assert_eq!(exam.evidence("smtp-relay").service, Some(Service::Smtp));
+    assert_eq!(
+        exam.evidence("smtp-relay").service,
+        Some(Service::from_static("smtp"))
+    );
     assert_eq!(exam.replies("smtp-relay").len(), 1);
 }
 
@@ -104,7 +107,7 @@ async fn an_endpoint_that_never_speaks_is_inconclusive_in_bounded_time() {
         let exam = Exam::of(port).run(Conn::idle).await;
         let evidence = exam.evidence("recognise");
         assert_eq!(
-            (evidence.service, evidence.broken),
+            (evidence.service.clone(), evidence.broken),
             (None, Some(Broken::TimedOut)),
             "{port}"
         );

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Verdict,
-    evidence::{Broken, Reply, Service},
+    Service, Verdict,
+    evidence::{Broken, Reply},
 };
 use tokio::time::sleep;
 
@@ -108,7 +108,10 @@ async fn port_465_is_greeted_by_a_handshake() {
         |conn| async { serve(canary::secure(conn).await.unwrap(), BANNER, obliging).await };
     let exam = Exam::of(465).run(secure).await;
     assert!(exam.evidence("smtp-relay").tls);
-    assert_eq!(exam.evidence("smtp-relay").service, Some(Service::Smtp));
+    assert_eq!(
+        exam.evidence("smtp-relay").service,
+        Some(Service::from_static("smtp"))
+    );
     assert_eq!(
         exam.replies("smtp-relay"),
         [("direct/external", Reply::Accepted { code: 250 })]

@@ -1,9 +1,6 @@
 //! SOCKS servers of both versions.
 
-use ajar_model::{
-    Tier, Verdict,
-    evidence::{Reply, Service},
-};
+use ajar_model::{Service, Tier, Verdict, evidence::Reply};
 
 use crate::{
     canary,
@@ -224,7 +221,10 @@ async fn a_server_of_both_versions_is_examined_in_both() {
 async fn below_deliver_only_the_greeting_is_sent() {
     let check = async |method: u8, verdict: Verdict| {
         let exam = socks5(Exam::of(1080).tier(Tier::Handshake), method, GRANTED5).await;
-        assert_eq!(exam.evidence("socks5").service, Some(Service::Socks5));
+        assert_eq!(
+            exam.evidence("socks5").service,
+            Some(Service::from_static("socks5"))
+        );
         assert_eq!(exam.sent, [vec![5, 1, 0]]);
         assert_eq!(exam.verdict("socks5"), verdict);
     };

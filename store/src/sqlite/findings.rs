@@ -25,15 +25,17 @@ impl FindingRows for SqliteRows {
         for keys in keys.chunks(CHUNK) {
             self.insert_keys(id, keys).await?;
             let mut query = QueryBuilder::new(
-                "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM findings f JOIN (",
+                "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM (",
             );
             query.push_values(keys, |mut row, key| {
                 row.push_bind(sortable(key.ip));
                 row.push_bind(key.port);
                 row.push_bind(key.probe.as_str());
             });
+            // A plain join may be turned round, and then reads every finding of the campaign.
             query.push(
-                ") k ON f.ip = k.column1 AND f.port = k.column2 AND f.probe = k.column3 \
+                ") k CROSS JOIN findings f \
+                 ON f.ip = k.column1 AND f.port = k.column2 AND f.probe = k.column3 \
                  WHERE f.campaign = ",
             );
             query.push_bind(id.to_string());

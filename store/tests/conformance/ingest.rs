@@ -342,6 +342,8 @@ pub async fn what_no_honest_worker_sends_is_refused(place: &Place) {
         changed(|o| o.vantage.push('\0')),
         changed(|o| o.vantage = "v".repeat(256)),
         changed(|o| o.probe = "a\0b".to_owned().into()),
+        changed(|o| o.evidence.service = Some("SMTP\u{1b}[31m".to_owned().into())),
+        changed(|o| o.evidence.exposure = Some(String::new().into())),
         changed(|o| o.started_at = ajar_model::Timestamp::MIN),
         moved(5, 4, 0),
         moved(0, 0, 1),
@@ -357,6 +359,27 @@ pub async fn what_no_honest_worker_sends_is_refused(place: &Place) {
         assert!(!error.is_transient());
     }
     assert_eq!(all_findings(&**store).await, []);
+}
+
+pub async fn a_protocol_of_a_later_version_is_stored_and_shown(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let token = token(&**store, shard, at(0)).await;
+    let mut seen = observation(1, "10.0.0.1:70", ACCEPTED);
+    let mut evidence = serde_json::to_value(&seen.evidence).unwrap();
+    evidence["service"] = "gopher".into();
+    evidence["exposure"] = "open_burrow".into();
+    seen.evidence = serde_json::from_value(evidence).unwrap();
+    let report = batch(shard, token, vec![seen.clone()]);
+    store.ingest(&report).await.unwrap();
+    let mail = sighting(&seen, 50);
+    let found = store.record_sighting(&mail).await.unwrap().unwrap();
+    assert_eq!(found.verdict, Verdict::Open);
+    let line = serde_json::to_value(&all_findings(&**store).await[0]).unwrap();
+    assert_eq!(
+        (&line["service"], &line["exposure"]),
+        (&"gopher".into(), &"open_burrow".into())
+    );
 }
 
 pub async fn a_large_batch_is_stored_whole(place: &Place) {

@@ -7,9 +7,8 @@ use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use ajar_model::{
     Ahead, Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
-    ProbeId, Reply, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
+    ProbeId, Reply, Service, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
     campaign::{State, Sweep},
-    evidence::Service,
     nonce::Role,
     proof::{CanaryKey, Kind},
 };
@@ -272,7 +271,7 @@ pub fn seen(
         finished_at: at(finished),
         visit: 1,
         evidence: Evidence {
-            service: Some(Service::Smtp),
+            service: Some(Service::from_static("smtp")),
             banner: Some(Untrusted::from("220 mail.example ESMTP".to_owned())),
             attempts: vec![Attempt {
                 variant: "plain".to_owned(),

@@ -1,0 +1,261 @@
+//! HTTP/1 response heads and requests (RFC 9112).
+
+use ajar_model::Untrusted;
+
+use crate::codec::{Injection, Parsed, Unreadable};
+
+/// Bytes of a head that are taken at most; security headers of honest servers alone may fill several kilobytes.
+pub const MAX_HEAD: usize = 64 * 1024;
+
+const MAX_HEADERS: usize = 128;
+
+/// Words in a Server field that proxies call themselves by.
+const PROXIES: [&str; 11] = [
+    "squid",
+    "tinyproxy",
+    "privoxy",
+    "3proxy",
+    "polipo",
+    "ccproxy",
+    "wingate",
+    "mikrotik httpproxy",
+    "bluecoat",
+    "mcafee web gateway",
+    "zscaler",
+];
+
+/// Bytes of one header that are kept.
+const MAX_VALUE: usize = 1024;
+
+/// The head of a response. The bytes after it are not part of it: in a tunnel they are the far end's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The status code, 100 to 999.
+    pub status: u16,
+    /// The header fields in their order, values bounded. A stranger's words.
+    pub headers: Vec<(String, Untrusted)>,
+}
+
+impl Head {
+    /// Reads a status line and headers; bare LF and HTTP/1.0 are taken, malformed header lines are skipped.
+    pub fn parse(bytes: &[u8]) -> Parsed<Self> {
+        let window = &bytes[..bytes.len().min(MAX_HEAD)];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let length = match lenient().parse_response(&mut response, window) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+                return Err(Unreadable::TooLong);
+            }
+            Err(_) => return Err(Unreadable::Garbled),
+        };
+        let status = response.code.ok_or(Unreadable::Garbled)?;
+        let headers = response.headers.iter().map(|header| {
+            (
+                header.name.to_owned(),
+                Untrusted::from_bytes(header.value, MAX_VALUE),
+            )
+        });
+        let head = Self {
+            status,
+            headers: headers.collect(),
+        };
+        Ok(Some((head, length)))
+    }
+
+    /// True if it is a proxy's answer, and not a plain web server's: it asks for a proxy's credentials, could not reach what
+    /// it was asked for (RFC 9110 sections 15.6.3 and 15.6.5), has a field that only proxies write, or names a product.
+    pub fn shows_proxy(&self) -> bool {
+        if matches!(self.status, 407 | 502 | 504) {
+            return true;
+        }
+        self.headers.iter().any(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            let is_a_proxys = name == "via"
+                || name.starts_with("proxy-")
+                || name.starts_with("x-squid")
+                || name.starts_with("x-proxy");
+            let value = value.raw().to_ascii_lowercase();
+            let names_one = name == "server" && PROXIES.iter().any(|proxy| value.contains(proxy));
+            is_a_proxys || names_one
+        })
+    }
+
+    /// True for 1xx: another head follows (RFC 9110 section 15.2). 101 is final: the protocol changes.
+    pub fn is_interim(&self) -> bool {
+        self.status / 100 == 1 && self.status != 101
+    }
+}
+
+fn lenient() -> httparse::ParserConfig {
+    let mut config = httparse::ParserConfig::default();
+    config
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_multiple_spaces_in_response_status_delimiters(true)
+        .ignore_invalid_headers_in_responses(true);
+    config
+}
+
+/// Asks for a tunnel to `authority`, which is `host:port` (RFC 9110 section 9.3.6).
+pub fn connect(authority: &str, agent: &str) -> Result<Vec<u8>, Injection> {
+    request("CONNECT", authority, authority, agent, "")
+}
+
+/// Fetches `target`, which is a path, or a whole URI where a proxy is to fetch it; the connection ends with the answer.
+pub fn get(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
+    request(
+        "GET",
+        target,
+        host,
+        agent,
+        "Accept: */*\r\nConnection: close\r\n",
+    )
+}
+
+/// Asks what the server itself can do (RFC 9110 section 9.3.7): a request that is forwarded to nobody.
+pub fn options(host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
+    request(
+        "OPTIONS",
+        "*",
+        host,
+        agent,
+        "Max-Forwards: 0\r\nConnection: close\r\n",
+    )
+}
+
+fn request(
+    method: &str,
+    target: &str,
+    host: &str,
+    agent: &str,
+    more: &str,
+) -> Result<Vec<u8>, Injection> {
+    for word in [target, host] {
+        let graphic = word.bytes().all(|byte| byte.is_ascii_graphic());
+        (graphic && !word.is_empty())
+            .then_some(())
+            .ok_or_else(|| Injection(word.to_owned()))?;
+    }
+    let text = agent
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    text.then_some(())
+        .ok_or_else(|| Injection(agent.to_owned()))?;
+    Ok(
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n{more}\r\n")
+            .into_bytes(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Option<(u16, usize)>, Unreadable> {
+        Ok(Head::parse(bytes)?.map(|(head, length)| (head.status, length)))
+    }
+
+    #[test]
+    fn a_head_ends_where_the_tunnel_begins() {
+        let check = |head: &str, status: u16| {
+            let bytes = format!("{head}220 canary.test\r\n");
+            assert_eq!(
+                read(bytes.as_bytes()),
+                Ok(Some((status, head.len()))),
+                "{head:?}"
+            );
+        };
+        check("HTTP/1.1 200 Connection established\r\n\r\n", 200);
+        check("HTTP/1.0 200 OK\n\n", 200);
+        check("HTTP/1.1 200\r\n\r\n", 200);
+        check(
+            "HTTP/1.1 407 Proxy Authentication Required\nProxy-Authenticate: Basic\n\n",
+            407,
+        );
+        check(
+            "HTTP/1.1 403 F\r\nbad header\r\nVia : 1.1 squid\r\n\r\n",
+            403,
+        );
+    }
+
+    #[test]
+    fn a_head_that_has_not_ended_needs_more_at_every_cut() {
+        let bytes = b"HTTP/1.1 200 OK\r\nVia: 1.1 squid\r\n\r\n";
+        for cut in 0..bytes.len() {
+            assert_eq!(read(&bytes[..cut]), Ok(None), "{cut}");
+        }
+        assert_eq!(read(bytes), Ok(Some((200, bytes.len()))));
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused() {
+        for bytes in [
+            &b"220 mail"[..],
+            b"\x05\xff",
+            b"HTTP/x",
+            b"HTTP/1.1 2x0 OK\r\n\r\n",
+            b"SSH-2.0-a\r\n",
+        ] {
+            assert_eq!(read(bytes), Err(Unreadable::Garbled), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn an_endless_head_is_refused() {
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "a".repeat(MAX_HEAD));
+        assert_eq!(read(long.as_bytes()), Err(Unreadable::TooLong));
+        let many = format!("HTTP/1.1 200 OK\r\n{}", "A: b\r\n".repeat(MAX_HEADERS + 2));
+        assert_eq!(read(many.as_bytes()), Err(Unreadable::TooLong));
+        assert_eq!(
+            read("\r\n".repeat(MAX_HEAD).as_bytes()),
+            Err(Unreadable::TooLong)
+        );
+    }
+
+    #[test]
+    fn header_values_are_bounded_and_kept_in_order() {
+        let bytes = format!(
+            "HTTP/1.1 200 OK\r\nServer: a\r\nX: {}\r\n\r\n",
+            "b".repeat(5000)
+        );
+        let (head, _) = Head::parse(bytes.as_bytes()).unwrap().unwrap();
+        assert_eq!(
+            head.headers[0],
+            ("Server".to_owned(), "a".to_owned().into())
+        );
+        assert_eq!(head.headers[1].1.raw().len(), MAX_VALUE);
+    }
+
+    #[test]
+    fn requests_name_their_target_and_their_author() {
+        assert_eq!(
+            String::from_utf8(connect("[2001:db8::1]:25", "ajar (+http://c/)").unwrap()).unwrap(),
+            "CONNECT [2001:db8::1]:25 HTTP/1.1\r\nHost: [2001:db8::1]:25\r\nUser-Agent: ajar (+http://c/)\r\n\r\n"
+        );
+        for hostile in ["a\r\nX: y", "a b", "", "a\n", "\u{e4}"] {
+            assert!(connect(hostile, "ajar").is_err(), "{hostile:?}");
+            assert!(get("/", hostile, "ajar").is_err(), "{hostile:?}");
+        }
+        assert!(options("host", "ajar\r\nX: y").is_err());
+    }
+
+    #[test]
+    fn a_proxy_is_told_from_a_plain_web_server() {
+        let check = |text: &str, expect: bool| {
+            let (head, _) = Head::parse(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(head.shows_proxy(), expect, "{text}");
+        };
+        check("HTTP/1.1 403 Forbidden\r\nServer: squid/5.7\r\n\r\n", true);
+        check("HTTP/1.1 403 Forbidden\r\nVia: 1.1 lab\r\n\r\n", true);
+        check("HTTP/1.0 407 Who\r\n\r\n", true);
+        check("HTTP/1.1 504 Gateway Timeout\r\n\r\n", true);
+        check("HTTP/1.1 405 Not Allowed\r\nServer: nginx\r\n\r\n", false);
+        check(
+            "HTTP/1.1 400 Bad Request\r\nServer: Apache/2.4\r\n\r\n",
+            false,
+        );
+        check("HTTP/1.1 200 OK\r\n\r\n", false);
+    }
+}

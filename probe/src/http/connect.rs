@@ -1,0 +1,112 @@
+//! Proxies that open tunnels: CONNECT (RFC 9110 section 9.3.6).
+
+use ajar_model::{Canary, Evidence, ProbeId, Reply, Tier, evidence::Broken};
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{Http, codec, head, refusal};
+use crate::{
+    hop::{Form, Hop},
+    probe::Probe,
+    protocol::Protocol,
+    tunnel::{self, Gateway},
+    visit::Visit,
+    wire::Wire,
+};
+
+/// Its name.
+pub(super) const ID: ProbeId = ProbeId::from_static("http-connect");
+
+/// Does it tunnel strangers' traffic?
+pub(crate) struct Connect;
+
+impl Probe for Connect {
+    fn id(&self) -> ProbeId {
+        ID
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        &Http
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Deliver
+    }
+
+    fn summary(&self) -> &'static str {
+        "HTTP proxy that opens tunnels for anybody (CONNECT)"
+    }
+
+    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
+        tunnel::run(self, visit).boxed()
+    }
+}
+
+impl Gateway for Connect {
+    fn id(&self) -> ProbeId {
+        Probe::id(self)
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        &Http
+    }
+
+    fn forms(&self, _: &Canary) -> &'static [Form] {
+        &[Form::Literal, Form::Name]
+    }
+
+    fn label(&self, form: Form) -> &'static str {
+        match form {
+            Form::Literal => "connect",
+            Form::Name => "connect-name",
+        }
+    }
+
+    fn ask<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        hop: &'a Hop,
+        agent: &'a str,
+    ) -> BoxFuture<'a, Result<Reply, Broken>> {
+        async move {
+            let request = codec::connect(&hop.authority(), agent).map_err(|_| Broken::Garbled)?;
+            wire.send(&request).await?;
+            let reply = reply(head(wire).await?.status, hop.form());
+            if matches!(reply, Reply::Accepted { .. }) {
+                wire.note_proxy();
+            }
+            Ok(reply)
+        }
+        .boxed()
+    }
+}
+
+fn reply(code: u16, form: Form) -> Reply {
+    match code {
+        200..=299 => Reply::Accepted { code },
+        _ => refusal(code, form),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_weighed_by_what_it_says_of_forwarding() {
+        let check =
+            |code: u16, expect: Reply| assert_eq!(reply(code, Form::Literal), expect, "{code}");
+        check(200, Reply::Accepted { code: 200 });
+        check(204, Reply::Accepted { code: 204 });
+        check(101, Reply::Refused { code: 101 });
+        check(302, Reply::Refused { code: 302 });
+        check(401, Reply::Refused { code: 401 });
+        check(403, Reply::Refused { code: 403 });
+        check(405, Reply::Refused { code: 405 });
+        check(407, Reply::AuthRequired { code: 407 });
+        check(429, Reply::Temporary { code: 429 });
+        check(500, Reply::Refused { code: 500 });
+        check(502, Reply::Temporary { code: 502 });
+        check(504, Reply::Temporary { code: 504 });
+        assert_eq!(reply(503, Form::Name), Reply::Refused { code: 503 });
+    }
+}

@@ -1,0 +1,108 @@
+//! Proxies that fetch: GET with an absolute URI (RFC 9112 section 3.2.2).
+
+use ajar_model::{
+    Attempt, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp,
+    evidence::Broken,
+    nonce::Role,
+    proof::{Answer, Kind},
+};
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{Http, codec, head, refusal};
+use crate::{
+    hop::{Far, Form, Hop, Plan},
+    probe::Probe,
+    protocol::Protocol,
+    visit::Visit,
+};
+
+/// Does it fetch for strangers?
+pub(crate) struct Get;
+
+impl Probe for Get {
+    fn id(&self) -> ProbeId {
+        ProbeId::from_static("http-get")
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        &Http
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Deliver
+    }
+
+    fn summary(&self) -> &'static str {
+        "HTTP proxy that fetches for anybody (GET with an absolute URI)"
+    }
+
+    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
+        run(visit, Probe::id(self)).boxed()
+    }
+}
+
+async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
+    let canary = visit.session().canary;
+    let mut plan = Plan::new(canary, &[Far::Http], &[Form::Literal, Form::Name]);
+    let mut attempts = Vec::new();
+    while let Some(hop) = plan.take_next() {
+        let label = match hop.form() {
+            Form::Literal => "get",
+            Form::Name => "get-name",
+        };
+        let variant = format!("{label}:{}", hop.address().port());
+        let nonce = visit.nonce(&id, &variant, Role::Destination);
+        let fetched = fetch(visit, &hop, nonce).await;
+        let (reply, answer) = fetched.unwrap_or_else(|how| (Reply::Broken { how }, None));
+        let proven = answer
+            .as_ref()
+            .is_some_and(|answer| answer.proves(nonce, &canary.key));
+        plan.answered(&hop, reply, proven);
+        attempts.push(Attempt {
+            variant,
+            kind: Kind::Fetch,
+            nonce,
+            reply,
+            answer,
+            at: Timestamp::now(),
+        });
+        if reply
+            == (Reply::Broken {
+                how: Broken::Connect,
+            })
+            || visit.is_over()
+        {
+            break;
+        }
+    }
+    Evidence {
+        attempts,
+        ..visit.evidence(Some(&Http))
+    }
+}
+
+/// A success without an answer is the server's own page: it refused to fetch ours.
+async fn fetch(
+    visit: &mut Visit<'_>,
+    hop: &Hop,
+    nonce: Nonce,
+) -> Result<(Reply, Option<Answer>), Broken> {
+    let mut wire = visit.open(&Http).await?;
+    let authority = hop.authority();
+    let request = codec::get(
+        &format!("http://{authority}/{nonce}"),
+        &authority,
+        &visit.agent(),
+    );
+    wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
+    let code = head(&mut wire).await?.status;
+    if code / 100 != 2 {
+        return Ok((refusal(code, hop.form()), None));
+    }
+    let answer = wire.answer(wire.limits().reply / 2).await;
+    let reply = match answer {
+        Some(_) => Reply::Accepted { code },
+        None => Reply::Refused { code },
+    };
+    Ok((reply, answer))
+}

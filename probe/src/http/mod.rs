@@ -1,0 +1,119 @@
+//! HTTP/1 proxies (RFC 9110, RFC 9112).
+
+pub mod codec;
+mod connect;
+mod get;
+
+use ajar_model::{Exposure, Reply, Service, Tier, evidence::Broken};
+use futures::{FutureExt, future::BoxFuture};
+
+use crate::{
+    hop::Form,
+    probe::Probe,
+    protocol::{Answered, Asking, First, Offer, Protocol},
+    tunnel,
+    wire::Wire,
+};
+use connect::Connect;
+use get::Get;
+
+/// Heads with an interim status that are skipped at most.
+const MAX_INTERIM: usize = 5;
+
+/// HTTP, whether or not a server forwards anything.
+pub(crate) struct Http;
+
+impl Protocol for Http {
+    fn service(&self) -> Service {
+        Service::from_static("http-proxy")
+    }
+
+    fn exposure(&self) -> Exposure {
+        Exposure::from_static("open_proxy")
+    }
+
+    fn probes(&self) -> &'static [&'static dyn Probe] {
+        &[&Connect, &Get]
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        &[
+            80, 81, 443, 3128, 6588, 8000, 8001, 8080, 8081, 8088, 8118, 8123, 8443, 8888, 9999,
+        ]
+    }
+
+    fn tls_ports(&self) -> &'static [u16] {
+        &[443, 8443]
+    }
+
+    fn runs_inside_tls(&self) -> bool {
+        true
+    }
+
+    fn first(&self) -> First {
+        First::Client(&Http)
+    }
+
+    /// Servers answer nonsense by a status line.
+    fn claims(&self, opening: &[u8]) -> bool {
+        opening.starts_with(b"HTTP/")
+    }
+
+    fn has_plain_servers(&self) -> bool {
+        true
+    }
+}
+
+impl Offer for Http {
+    fn tier(&self) -> Tier {
+        Tier::Handshake
+    }
+
+    /// CONNECT to the canary, or OPTIONS if no tunnel may be opened or asked for.
+    fn offer<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        asking: &'a Asking<'_>,
+    ) -> BoxFuture<'a, Result<Answered, Broken>> {
+        let connect = asking.session.tier >= Tier::Deliver && asking.wants_probe(&connect::ID);
+        async move {
+            match connect {
+                true => tunnel::offer(&Connect, wire, asking).await,
+                false => options(wire, asking).await.map(|()| Answered::Other),
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn options(wire: &mut Wire, asking: &Asking<'_>) -> Result<(), Broken> {
+    let host = asking.session.endpoint.to_string();
+    let request = codec::options(&host, &asking.agent).map_err(|_| Broken::Garbled)?;
+    wire.send(&request).await?;
+    head(wire).await.map(drop)
+}
+
+/// The head of the final answer to a request.
+async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
+    for _ in 0..MAX_INTERIM {
+        let head = wire.frame(wire.limits().reply, codec::Head::parse).await?;
+        if !head.is_interim() {
+            if head.shows_proxy() {
+                wire.note_proxy();
+            }
+            return Ok(head);
+        }
+    }
+    Err(Broken::Limit)
+}
+
+/// What a status other than success means. Gateway errors are temporary, since the canary is up; but if it was
+/// asked for by name they only say that the proxy could not resolve the name, which will not pass.
+fn refusal(code: u16, form: Form) -> Reply {
+    match code {
+        407 => Reply::AuthRequired { code },
+        429 => Reply::Temporary { code },
+        502..=504 if form == Form::Literal => Reply::Temporary { code },
+        _ => Reply::Refused { code },
+    }
+}

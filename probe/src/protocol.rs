@@ -1,0 +1,126 @@
+//! What a protocol answers, so that recognition can be a loop that names none.
+
+use std::time::Duration;
+
+use ajar_model::{Exposure, ProbeId, Reply, Service, Tier, evidence::Broken};
+use futures::future::BoxFuture;
+
+use crate::{Limits, Session, codec::Parsed, probe::Probe, wire::Wire};
+
+/// A protocol that a relay or proxy speaks.
+pub trait Protocol: Send + Sync {
+    /// Its name in results.
+    fn service(&self) -> Service;
+
+    /// What a server of it is if it is open, in results.
+    fn exposure(&self) -> Exposure;
+
+    /// Its probes, in the order in which they run.
+    fn probes(&self) -> &'static [&'static dyn Probe];
+
+    /// Ports on which it is usual. An endpoint on any other port is examined the same way.
+    fn ports(&self) -> &'static [u16];
+
+    /// Those of its usual ports on which servers expect a TLS handshake at once.
+    fn tls_ports(&self) -> &'static [u16] {
+        &[]
+    }
+
+    /// True if it is spoken inside TLS too, on whatever port.
+    fn runs_inside_tls(&self) -> bool {
+        false
+    }
+
+    /// Who speaks first.
+    fn first(&self) -> First;
+
+    /// True if these are the first bytes of one of its servers, whatever it was told before.
+    fn claims(&self, _opening: &[u8]) -> bool {
+        false
+    }
+
+    /// True if plain servers speak it too, which forward nothing. Such an endpoint counts only if something that it says
+    /// is a gateway's: see [`Wire::note_proxy`].
+    fn has_plain_servers(&self) -> bool {
+        false
+    }
+
+    /// True if an endpoint that was recognised as something else, or that speaks TLS, may speak this too.
+    fn accompanies(&self, _service: Option<&Service>, _tls: bool) -> bool {
+        false
+    }
+}
+
+/// Who speaks first.
+#[derive(Clone, Copy)]
+pub enum First {
+    /// The server greets.
+    Server(&'static dyn Greet),
+    /// The client asks.
+    Client(&'static dyn Offer),
+}
+
+/// The first words of a server that speaks first.
+pub trait Greet: Send + Sync {
+    /// How long it may take on its usual ports. Elsewhere all are given [`Limits::banner`].
+    fn patience(&self, limits: &Limits) -> Duration;
+
+    /// The length of a greeting that these bytes begin with. If `quiet`, the server has said no more for as long as it was
+    /// given: a prompt ends with nothing else.
+    fn greeting(&self, bytes: &[u8], limits: &Limits, quiet: bool) -> Parsed<()>;
+
+    /// Whether a greeting is this protocol's, and not one that looks like it. May talk to the server, if one of its probes
+    /// was chosen.
+    fn confirm<'a>(
+        &'a self,
+        greeting: &'a [u8],
+        wire: &'a mut Wire,
+        asking: &'a Asking<'_>,
+    ) -> BoxFuture<'a, bool>;
+}
+
+/// What is said to an endpoint that does not speak first.
+pub trait Offer: Send + Sync {
+    /// The least tier at which anything may be said.
+    fn tier(&self) -> Tier;
+
+    /// Says it: the first request of one of the chosen probes if the tier allows that, so that no connection is wasted.
+    /// An error if the answer is not of this protocol.
+    fn offer<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        asking: &'a Asking<'_>,
+    ) -> BoxFuture<'a, Result<Answered, Broken>>;
+}
+
+/// How an endpoint answered what was offered: it speaks the protocol.
+pub enum Answered {
+    /// The first request of this probe.
+    Probe(ProbeId, Reply),
+    /// Something that no probe begins with.
+    Other,
+}
+
+/// What is asked of an endpoint, and by whom.
+pub struct Asking<'a> {
+    /// The endpoint, the canary and how far we may go.
+    pub session: &'a Session<'a>,
+    /// What we call ourselves in HTTP.
+    pub agent: String,
+    /// The chosen probes.
+    pub chosen: &'a [&'static dyn Probe],
+}
+
+impl Asking<'_> {
+    /// True if one of a protocol's probes was chosen.
+    pub fn wants(&self, protocol: &dyn Protocol) -> bool {
+        let service = protocol.service();
+        let mut chosen = self.chosen.iter();
+        chosen.any(|probe| probe.protocol().service() == service)
+    }
+
+    /// True if this probe was chosen.
+    pub fn wants_probe(&self, id: &ProbeId) -> bool {
+        self.chosen.iter().any(|probe| probe.id() == *id)
+    }
+}

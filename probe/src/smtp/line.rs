@@ -1,0 +1,306 @@
+//! One connection to a mail server, from its greeting to QUIT.
+
+use ajar_model::{Reply, evidence::Broken};
+
+use super::codec as smtp;
+use crate::{tls::Peer, wire::Wire};
+
+/// A connection on which the server has taken our greeting.
+pub(super) struct Line {
+    wire: Wire,
+    host: String,
+    refusals: usize,
+    transactions: usize,
+    cut: bool,
+}
+
+/// How we introduce ourselves.
+pub(super) struct Introduction<'a> {
+    /// Our name.
+    pub(super) our_name: &'a str,
+    /// Whom a TLS handshake asks for.
+    pub(super) peer: Peer,
+    /// Whether STARTTLS is used where it is offered.
+    pub(super) starttls: bool,
+}
+
+/// Why a connection did not get past the greetings.
+pub(super) enum Failure {
+    /// The server said no, or later.
+    Said(smtp::Reply),
+    /// It broke.
+    Broke(Broken),
+    /// STARTTLS was offered and agreed, and the handshake failed: without it there may be a way.
+    Starttls,
+}
+
+impl From<Broken> for Failure {
+    fn from(how: Broken) -> Self {
+        Self::Broke(how)
+    }
+}
+
+/// One mail, as commands. Without a message it ends at RCPT.
+pub(super) struct Mail {
+    pub(super) sender: Vec<u8>,
+    pub(super) recipient: Vec<u8>,
+    pub(super) message: Option<Vec<u8>>,
+}
+
+/// How far one mail got.
+pub(super) struct Outcome {
+    /// The reply at the furthest step.
+    pub(super) reply: Reply,
+    /// The server took the sender.
+    pub(super) sender_taken: bool,
+    /// The message was sent, so the mail must not be repeated.
+    pub(super) sent: bool,
+    /// What became of the connection.
+    pub(super) connection: Connection,
+}
+
+impl Outcome {
+    /// True where the server took all of the mail that was offered.
+    pub(super) fn is_accepted(&self) -> bool {
+        matches!(self.reply, Reply::Accepted { .. })
+    }
+}
+
+/// What a connection is good for after a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// Another mail.
+    Good,
+    /// Taking leave: the server does not forget the last mail.
+    Stuck,
+    /// Nothing.
+    Cut,
+}
+
+impl Line {
+    /// Waits for the banner unless it was read before, and exchanges greetings: EHLO, then STARTTLS and EHLO again
+    /// where it is offered, or HELO where EHLO is unknown.
+    pub(super) async fn greet(
+        wire: Wire,
+        banner: Option<smtp::Reply>,
+        introduction: &Introduction<'_>,
+    ) -> Result<Self, Failure> {
+        let mut line = Self {
+            wire,
+            host: String::new(),
+            refusals: 0,
+            transactions: 0,
+            cut: false,
+        };
+        let banner = match banner {
+            Some(banner) => banner,
+            None => line.hear(2).await?,
+        };
+        if !banner.is_positive() {
+            line.quit().await;
+            return Err(Failure::Said(banner));
+        }
+        let hello = line.hello(introduction.our_name).await?;
+        let name = [&banner, &hello].map(smtp::Reply::first_word);
+        line.host = name
+            .into_iter()
+            .find(|name| name.contains('.'))
+            .unwrap_or("")
+            .to_owned();
+        if introduction.starttls && !line.wire.is_tls() && hello.offers("STARTTLS") {
+            return line.starttls(introduction).await;
+        }
+        Ok(line)
+    }
+
+    /// What the server calls itself, in its own words.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// True inside TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.wire.is_tls()
+    }
+
+    /// Mails that were tried on it.
+    pub(super) fn transactions(&self) -> usize {
+        self.transactions
+    }
+
+    /// Commands that it refused.
+    pub(super) fn refusals(&self) -> usize {
+        self.refusals
+    }
+
+    /// Offers one mail, and leaves the connection ready for the next.
+    pub(super) async fn offer(&mut self, mail: &Mail) -> Outcome {
+        self.transactions += 1;
+        let mut outcome = self.transact(mail).await;
+        outcome.connection = match (self.cut, outcome.sender_taken && !outcome.sent) {
+            (true, _) => Connection::Cut,
+            (false, false) => Connection::Good,
+            (false, true) => self.reset().await,
+        };
+        outcome
+    }
+
+    async fn reset(&mut self) -> Connection {
+        match self.say(smtp::RSET).await {
+            Ok(reply) if reply.is_positive() => Connection::Good,
+            Ok(_) => Connection::Stuck,
+            Err(_) => Connection::Cut,
+        }
+    }
+
+    async fn transact(&mut self, mail: &Mail) -> Outcome {
+        let mut outcome = Outcome {
+            reply: Reply::Broken {
+                how: Broken::Closed,
+            },
+            sender_taken: false,
+            sent: false,
+            connection: Connection::Good,
+        };
+        outcome.reply = self.step(&mail.sender, 2).await;
+        if !outcome.is_accepted() {
+            return outcome;
+        }
+        outcome.sender_taken = true;
+        outcome.reply = self.step(&mail.recipient, 2).await;
+        let (Reply::Accepted { .. }, Some(message)) = (outcome.reply, &mail.message) else {
+            return outcome;
+        };
+        outcome.reply = self.step(smtp::DATA, 3).await;
+        if let Reply::Accepted { .. } = outcome.reply {
+            outcome.sent = true;
+            outcome.reply = self.step(message, 2).await;
+        }
+        outcome
+    }
+
+    /// Says something that is answered by a code of the class `yes`.
+    async fn step(&mut self, words: &[u8], yes: u16) -> Reply {
+        match self.say(words).await {
+            Ok(reply) if reply.code / 100 == yes => Reply::Accepted { code: reply.code },
+            Ok(reply) => {
+                self.refusals += 1;
+                // After a yes of another class nobody knows whose turn it is.
+                self.cut = reply.code == 421 || reply.code < 400;
+                refusal(&reply)
+            }
+            Err(how) => {
+                self.cut = true;
+                Reply::Broken { how }
+            }
+        }
+    }
+
+    /// Takes leave in due form, so that the server does not log a lost connection.
+    pub(super) async fn quit(mut self) {
+        if self.wire.send(smtp::QUIT).await.is_ok() {
+            let max_line = self.wire.limits().line;
+            let wait = self.wire.limits().reply / 3;
+            let _ = self
+                .wire
+                .frame(wait, |bytes| smtp::Reply::parse(bytes, max_line))
+                .await;
+        }
+    }
+
+    async fn hello(&mut self, our_name: &str) -> Result<smtp::Reply, Failure> {
+        let ehlo = smtp::ehlo(our_name).map_err(|_| Broken::Garbled)?;
+        let mut reply = self.say(&ehlo).await?;
+        if !reply.is_positive() && reply.code != 421 {
+            let helo = smtp::helo(our_name).map_err(|_| Broken::Garbled)?;
+            reply = self.say(&helo).await?;
+        }
+        match reply.is_positive() {
+            true => Ok(reply),
+            false => Err(Failure::Said(reply)),
+        }
+    }
+
+    async fn starttls(mut self, introduction: &Introduction<'_>) -> Result<Self, Failure> {
+        let agreed = self.say(smtp::STARTTLS).await?;
+        if !agreed.is_positive() {
+            return Ok(self);
+        }
+        let shaken = self.wire.tls(introduction.peer.clone()).await;
+        self.wire = shaken.map_err(|_| Failure::Starttls)?;
+        self.hello(introduction.our_name).await?;
+        Ok(self)
+    }
+
+    async fn say(&mut self, words: &[u8]) -> Result<smtp::Reply, Broken> {
+        self.wire.send(words).await?;
+        self.hear(1).await
+    }
+
+    /// Waits for a reply, `patience` times as long as for a usual one.
+    async fn hear(&mut self, patience: u32) -> Result<smtp::Reply, Broken> {
+        let limits = *self.wire.limits();
+        let parse = |bytes: &[u8]| smtp::Reply::parse(bytes, limits.line);
+        self.wire.frame(limits.reply * patience, parse).await
+    }
+}
+
+/// What a reply means that is not the one that was hoped for.
+pub(super) fn refusal(reply: &smtp::Reply) -> Reply {
+    let code = reply.code;
+    match code {
+        // RFC 3207 section 4: it wants TLS first, not credentials.
+        530 if reply.mentions("STARTTLS") => Reply::Broken { how: Broken::Tls },
+        530 | 534 | 535 | 538 => Reply::AuthRequired { code },
+        400..=499 => Reply::Temporary { code },
+        500..=599 => Reply::Refused { code },
+        _ => Reply::Broken {
+            how: Broken::Garbled,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_weighed_by_its_code() {
+        let check = |code: u16, text: &str, expect: Reply| {
+            let reply = smtp::Reply {
+                code,
+                enhanced: None,
+                lines: vec![text.to_owned()],
+            };
+            assert_eq!(refusal(&reply), expect, "{code} {text}");
+        };
+        check(
+            530,
+            "5.7.0 Authentication required",
+            Reply::AuthRequired { code: 530 },
+        );
+        check(535, "", Reply::AuthRequired { code: 535 });
+        check(
+            530,
+            "5.7.0 Must issue a STARTTLS command first",
+            Reply::Broken { how: Broken::Tls },
+        );
+        check(450, "greylisted", Reply::Temporary { code: 450 });
+        check(421, "", Reply::Temporary { code: 421 });
+        check(550, "5.7.1 relaying denied", Reply::Refused { code: 550 });
+        check(
+            250,
+            "out of turn",
+            Reply::Broken {
+                how: Broken::Garbled,
+            },
+        );
+        check(
+            354,
+            "out of turn",
+            Reply::Broken {
+                how: Broken::Garbled,
+            },
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! SOCKS proxies. Versions 4 and 5 are two protocols that servers often speak on one port.
+
+pub mod codec4;
+pub mod codec5;
+mod socks4;
+mod socks5;
+
+use ajar_model::{Exposure, Service, Tier, evidence::Broken};
+use futures::{FutureExt, future::BoxFuture};
+
+use crate::{
+    probe::Probe,
+    protocol::{Answered, Asking, First, Offer, Protocol},
+    tunnel::{self, Gateway},
+    wire::Wire,
+};
+use socks4::Socks4;
+use socks5::Socks5;
+
+const PORTS: &[u16] = &[1080, 1081, 1085, 2080, 4145, 9050, 9051, 10808];
+
+/// SOCKS 4 and 4A.
+pub(crate) struct V4;
+
+/// SOCKS 5 (RFC 1928).
+pub(crate) struct V5;
+
+impl Protocol for V4 {
+    fn service(&self) -> Service {
+        Service::from_static("socks4")
+    }
+
+    fn exposure(&self) -> Exposure {
+        Exposure::from_static("open_proxy")
+    }
+
+    fn probes(&self) -> &'static [&'static dyn Probe] {
+        &[&Socks4]
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        PORTS
+    }
+
+    fn first(&self) -> First {
+        First::Client(&V4)
+    }
+
+    fn accompanies(&self, service: Option<&Service>, _tls: bool) -> bool {
+        service == Some(&V5.service())
+    }
+}
+
+impl Offer for V4 {
+    /// Its first words ask for a tunnel.
+    fn tier(&self) -> Tier {
+        Tier::Deliver
+    }
+
+    fn offer<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        asking: &'a Asking<'_>,
+    ) -> BoxFuture<'a, Result<Answered, Broken>> {
+        tunnel::offer(&Socks4, wire, asking).boxed()
+    }
+}
+
+impl Protocol for V5 {
+    fn service(&self) -> Service {
+        Service::from_static("socks5")
+    }
+
+    fn exposure(&self) -> Exposure {
+        Exposure::from_static("open_proxy")
+    }
+
+    fn probes(&self) -> &'static [&'static dyn Probe] {
+        &[&Socks5]
+    }
+
+    fn ports(&self) -> &'static [u16] {
+        PORTS
+    }
+
+    fn first(&self) -> First {
+        First::Client(&V5)
+    }
+}
+
+impl Offer for V5 {
+    fn tier(&self) -> Tier {
+        Tier::Handshake
+    }
+
+    /// Greeting and request, or the greeting alone if no tunnel may be opened.
+    fn offer<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        asking: &'a Asking<'_>,
+    ) -> BoxFuture<'a, Result<Answered, Broken>> {
+        async move {
+            if asking.session.tier >= Tier::Deliver {
+                return tunnel::offer(&Socks5, wire, asking).await;
+            }
+            let refused = socks5::greet(wire).await?;
+            Ok(refused.map_or(Answered::Other, |reply| {
+                Answered::Probe(Gateway::id(&Socks5), reply)
+            }))
+        }
+        .boxed()
+    }
+}

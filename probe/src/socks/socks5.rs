@@ -1,0 +1,164 @@
+//! SOCKS 5 proxies that want no authentication. Credentials are never sent.
+
+use ajar_model::{
+    Attempt, Canary, Evidence, ProbeId, Reply, Tier, Timestamp, evidence::Broken, nonce::Role,
+    proof::Kind,
+};
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{V5, codec5 as socks5};
+use crate::{
+    hop::{Form, Hop},
+    probe::Probe,
+    protocol::Protocol,
+    tunnel::{self, Gateway},
+    visit::Visit,
+    wire::Wire,
+};
+
+/// Does it tunnel strangers' traffic?
+pub(crate) struct Socks5;
+
+impl Probe for Socks5 {
+    fn id(&self) -> ProbeId {
+        ProbeId::from_static("socks5")
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        &V5
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Handshake
+    }
+
+    fn summary(&self) -> &'static str {
+        "SOCKS 5 proxy that opens tunnels for anybody, without authentication"
+    }
+
+    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
+        async {
+            if visit.session().tier < Tier::Deliver {
+                return greeted(visit, Probe::id(self));
+            }
+            tunnel::run(self, visit).await
+        }
+        .boxed()
+    }
+}
+
+/// Below `deliver` the greeting is all there is, and recognition had it: a server that wants a password says so there.
+fn greeted(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
+    let hop = tunnel::first_hop(&Socks5, visit.session().canary);
+    let refused = visit.take_asked(&id).map(|(_, reply)| reply);
+    let attempts = hop.zip(refused).map(|(hop, reply)| {
+        let variant = format!("{}:{}", Socks5.label(hop.form()), hop.address().port());
+        let nonce = visit.nonce(&id, &variant, Role::Destination);
+        Attempt {
+            variant,
+            kind: Kind::Tunnel,
+            nonce,
+            reply,
+            answer: None,
+            at: Timestamp::now(),
+        }
+    });
+    Evidence {
+        attempts: attempts.into_iter().collect(),
+        ..visit.evidence(Some(&V5))
+    }
+}
+
+impl Gateway for Socks5 {
+    fn id(&self) -> ProbeId {
+        Probe::id(self)
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        &V5
+    }
+
+    fn asks_who_first(&self) -> bool {
+        true
+    }
+
+    fn forms(&self, _: &Canary) -> &'static [Form] {
+        &[Form::Literal, Form::Name]
+    }
+
+    fn label(&self, form: Form) -> &'static str {
+        match form {
+            Form::Literal => "socks5",
+            Form::Name => "socks5-name",
+        }
+    }
+
+    fn ask<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        hop: &'a Hop,
+        _agent: &'a str,
+    ) -> BoxFuture<'a, Result<Reply, Broken>> {
+        async move {
+            if let Some(refused) = greet(wire).await? {
+                return Ok(refused);
+            }
+            let request = match hop.form() {
+                Form::Literal => socks5::connect(hop.address()),
+                Form::Name => socks5::connect_name(hop.domain(), hop.address().port())
+                    .map_err(|_| Broken::Garbled)?,
+            };
+            wire.send(&request).await?;
+            let reply = wire
+                .frame(wire.limits().reply, socks5::Reply::parse)
+                .await?;
+            Ok(weigh(reply.code, hop.form()))
+        }
+        .boxed()
+    }
+}
+
+/// Greets, and waits for the method that the server selects; a reply where that is not "none".
+pub(crate) async fn greet(wire: &mut Wire) -> Result<Option<Reply>, Broken> {
+    wire.send(socks5::GREETING).await?;
+    let method = wire
+        .frame(wire.limits().reply, socks5::parse_method)
+        .await?;
+    Ok(
+        (method != socks5::NO_AUTHENTICATION).then_some(Reply::AuthRequired {
+            code: method.into(),
+        }),
+    )
+}
+
+/// An upstream that cannot be reached may be reached later, since the canary is up; a name that cannot be resolved,
+/// which servers report with the same codes, will not be.
+fn weigh(code: u8, form: Form) -> Reply {
+    let wide = code.into();
+    match code {
+        socks5::SUCCEEDED => Reply::Accepted { code: wide },
+        3..=6 if form == Form::Literal => Reply::Temporary { code: wide },
+        _ => Reply::Refused { code: wide },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_but_zero_is_no_success() {
+        for code in 1..=u8::MAX {
+            for form in [Form::Literal, Form::Name] {
+                assert!(
+                    !matches!(weigh(code, form), Reply::Accepted { .. }),
+                    "{code}"
+                );
+            }
+        }
+        assert_eq!(weigh(0, Form::Name), Reply::Accepted { code: 0 });
+        assert_eq!(weigh(2, Form::Literal), Reply::Refused { code: 2 });
+        assert_eq!(weigh(4, Form::Literal), Reply::Temporary { code: 4 });
+        assert_eq!(weigh(4, Form::Name), Reply::Refused { code: 4 });
+    }
+}
