@@ -180,8 +180,8 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         if !greet.confirm(&bytes, &mut wire, &self.asking).await {
             return STRANGE;
         }
-        self.visit
-            .keep(Kept::Greeted(protocol.service(), wire, bytes));
+        let kept = Kept::Greeted(protocol.service(), wire.greeted(bytes));
+        self.visit.keep(kept);
         protocol.into()
     }
 

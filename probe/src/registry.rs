@@ -1,9 +1,14 @@
 //! Every protocol there is.
 
-use crate::{http::Http, probe::Probe, protocol::Protocol, smtp::Smtp, socks};
+use crate::{probe::Probe, protocol::Protocol};
 
 /// Every protocol. What is usual on the same ports is offered in this order.
-pub const PROTOCOLS: &[&dyn Protocol] = &[&Smtp, &Http, &socks::V5, &socks::V4];
+pub const PROTOCOLS: &[&dyn Protocol] = &[
+    &crate::smtp::Smtp,
+    &crate::http::Http,
+    &crate::socks::V5,
+    &crate::socks::V4,
+];
 
 /// Every probe, in the order in which those of one endpoint run.
 pub fn probes() -> impl Iterator<Item = &'static dyn Probe> {

@@ -34,8 +34,8 @@ pub struct Visit<'a> {
 
 /// A connection that recognition has brought as far as the first step of a probe, which goes on from there.
 pub(crate) enum Kept {
-    /// A server of that protocol has greeted on it, in these bytes.
-    Greeted(Service, Wire, Vec<u8>),
+    /// A server of that protocol has greeted on it.
+    Greeted(Service, Wire),
     /// The named probe's first request was answered on it.
     Asked(ProbeId, Wire, Reply),
 }
@@ -76,8 +76,13 @@ impl<'a> Visit<'a> {
         key.nonce(*campaign, *endpoint, probe, variant, vantage, role)
     }
 
-    /// One more connection for a protocol, inside TLS if the endpoint was recognised by it.
+    /// A connection for a protocol: the one on which its server has greeted already, or one more, inside TLS if the endpoint
+    /// was recognised by it.
     pub async fn open(&mut self, protocol: &dyn Protocol) -> Result<Wire, Broken> {
+        match self.kept.take() {
+            Some(Kept::Greeted(by, wire)) if by == protocol.service() => return Ok(wire),
+            other => self.kept = other,
+        }
         let wire = self.open_plain().await?;
         match self.tls && protocol.runs_inside_tls() {
             true => wire.tls(Peer::from(self.session.endpoint.ip())).await,
@@ -142,17 +147,6 @@ impl<'a> Visit<'a> {
     /// Hands a connection to the probe that runs next.
     pub(crate) fn keep(&mut self, kept: Kept) {
         self.kept = Some(kept);
-    }
-
-    /// The greeting of a server of this protocol, and its connection, if recognition heard one.
-    pub(crate) fn take_greeted(&mut self, service: &Service) -> Option<(Wire, Vec<u8>)> {
-        match self.kept.take() {
-            Some(Kept::Greeted(by, wire, greeting)) if by == *service => Some((wire, greeting)),
-            other => {
-                self.kept = other;
-                None
-            }
-        }
     }
 
     /// The answer to the first request of a probe, and its connection, where recognition made the request.

@@ -41,6 +41,7 @@ pub struct Wire {
     transcript: Transcript,
     tls: bool,
     opening: Vec<u8>,
+    greeting: Option<Vec<u8>>,
 }
 
 impl Wire {
@@ -62,6 +63,7 @@ impl Wire {
             transcript,
             tls: false,
             opening: Vec::new(),
+            greeting: None,
         }
     }
 
@@ -89,6 +91,17 @@ impl Wire {
     pub(crate) fn patient(mut self, reply: Duration) -> Self {
         self.limits.reply = reply;
         self
+    }
+
+    /// The same connection, on which this greeting was heard before its protocol was known.
+    pub(crate) fn greeted(mut self, greeting: Vec<u8>) -> Self {
+        self.greeting = Some(greeting);
+        self
+    }
+
+    /// The greeting that was heard before the protocol was known, once.
+    pub(crate) fn take_greeting(&mut self) -> Option<Vec<u8>> {
+        self.greeting.take()
     }
 
     /// What was received and is not yet part of a frame.

@@ -2,7 +2,7 @@
 
 use ajar_model::{Reply, evidence::Broken};
 
-use super::codec as smtp;
+use super::{codec as smtp, parsed};
 use crate::{tls::Peer, wire::Wire};
 
 /// A connection on which the server has taken our greeting.
@@ -78,13 +78,13 @@ pub(super) enum Connection {
 }
 
 impl Line {
-    /// Waits for the banner unless it was read before, and exchanges greetings: EHLO, then STARTTLS and EHLO again
+    /// Waits for the banner unless it was heard before, and exchanges greetings: EHLO, then STARTTLS and EHLO again
     /// where it is offered, or HELO where EHLO is unknown.
     pub(super) async fn greet(
-        wire: Wire,
-        banner: Option<smtp::Reply>,
+        mut wire: Wire,
         introduction: &Introduction<'_>,
     ) -> Result<Self, Failure> {
+        let banner = wire.take_greeting().and_then(|bytes| parsed(&bytes));
         let mut line = Self {
             wire,
             host: String::new(),

@@ -142,17 +142,14 @@ impl<'r, 'v> Relaying<'r, 'v> {
     async fn connect(&mut self) -> Result<Line, Failure> {
         while self.lines_left > 0 {
             self.lines_left -= 1;
-            let (wire, banner) = match self.visit.take_greeted(&Smtp.service()) {
-                Some((wire, greeting)) => (wire, super::parsed(&greeting)),
-                None => (self.visit.open(&Smtp).await?, None),
-            };
+            let wire = self.visit.open(&Smtp).await?;
             let session = self.visit.session();
             let introduction = Introduction {
                 our_name: session.our_name,
                 peer: Peer::from(session.endpoint.ip()),
                 starttls: self.starttls,
             };
-            match Line::greet(wire, banner, &introduction).await {
+            match Line::greet(wire, &introduction).await {
                 Err(Failure::Starttls) => self.starttls = false,
                 Ok(line) => {
                     self.tls |= line.is_tls();
