@@ -146,15 +146,8 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
     /// Waits for the endpoint to speak first; none if it does not.
     async fn listen(&mut self, mut wire: Wire, wait: Duration) -> Option<Recognised> {
         let limits = *wire.limits();
-        let mut greeting = wire
-            .frame(wait, |bytes| first_greeting(bytes, &limits, false))
-            .await;
-        if matches!(greeting, Err(Broken::TimedOut)) && !wire.unread().is_empty() {
-            let now = Duration::ZERO;
-            greeting = wire
-                .frame(now, |bytes| first_greeting(bytes, &limits, true))
-                .await;
-        }
+        let parse = |bytes: &[u8], quiet| first_greeting(bytes, &limits, quiet);
+        let greeting = wire.frame_or_quiet(wait, parse).await;
         self.heard |= self.visit.listen(&wire);
         match greeting {
             Ok(greeting) => Some(self.greeted(wire, greeting).await),

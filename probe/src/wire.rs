@@ -128,16 +128,30 @@ impl Wire {
         wait: Duration,
         parse: impl Fn(&[u8]) -> Parsed<T>,
     ) -> Result<T, Broken> {
+        self.frame_or_quiet(wait, |bytes, _| parse(bytes)).await
+    }
+
+    /// The same for a frame that may have no end of its own: once the peer has said something, and no more for all of `wait`,
+    /// the reader is asked once more and told so.
+    pub async fn frame_or_quiet<T>(
+        &mut self,
+        wait: Duration,
+        parse: impl Fn(&[u8], bool) -> Parsed<T>,
+    ) -> Result<T, Broken> {
         let until = self.until(wait);
+        let mut quiet = None;
         let frame = loop {
-            match parse(&self.buffer) {
-                Ok(Some(frame)) => break Ok(frame),
-                Ok(None) => {}
-                Err(Unreadable::Garbled) => break Err(Broken::Garbled),
-                Err(Unreadable::TooLong) => break Err(Broken::Limit),
+            match (parse(&self.buffer, quiet.is_some()), quiet) {
+                (Ok(Some(frame)), _) => break Ok(frame),
+                (Ok(None), None) => {}
+                (Ok(None), Some(how)) => break Err(how),
+                (Err(Unreadable::Garbled), _) => break Err(Broken::Garbled),
+                (Err(Unreadable::TooLong), _) => break Err(Broken::Limit),
             }
-            if let Err(how) = self.fill(until).await {
-                break Err(how);
+            match self.fill(until).await {
+                Ok(()) => {}
+                Err(Broken::TimedOut) if !self.buffer.is_empty() => quiet = Some(Broken::TimedOut),
+                Err(how) => break Err(how),
             }
         };
         let heard = frame
