@@ -20,6 +20,7 @@ mod recognise;
 mod registry;
 pub mod smtp;
 pub mod socks;
+pub mod telnet;
 mod tls;
 mod transcript;
 mod tunnel;

@@ -8,6 +8,7 @@ pub const PROTOCOLS: &[&dyn Protocol] = &[
     &crate::http::Http,
     &crate::socks::V5,
     &crate::socks::V4,
+    &crate::telnet::Telnet,
 ];
 
 /// Every probe, in the order in which those of one endpoint run.

@@ -16,6 +16,6 @@ pub use ajar::{Ajar, Finished};
 pub use cluster::{Cluster, DOMAIN, await_line};
 pub use namespace::{Captured, captured, cluster};
 pub use postfix::Postfix;
-pub use proxies::{Dante, Squid};
+pub use proxies::{Dante, Squid, TelnetGateway};
 pub use server::{Access, Signal, free_port, signal};
 pub use stores::{Postgres, Redis};

@@ -1,4 +1,4 @@
-//! Squid and Dante.
+//! Squid, Dante, and a prompt that ncat connects.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Command};
 
@@ -105,6 +105,48 @@ impl Dante {
             .arg(path.join("danted.conf"))
             .arg("-p")
             .arg(path.join("danted.pid"));
+        let process = Process::start(&mut command, &log)?;
+        await_listener(endpoint, &log)?;
+        Ok(Self {
+            _process: process,
+            _directory: directory,
+        })
+    }
+}
+
+/// A telnet-style gateway: ncat on both sides of a shell that prompts.
+#[derive(Debug)]
+pub struct TelnetGateway {
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl TelnetGateway {
+    /// Starts one that listens on `endpoint`.
+    pub fn start(access: Access, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let connect = match access {
+            Access::Open => {
+                "printf 'Connecting to host %s...Connected\\r\\n' \"${line%:*}\"\n\
+                 exec ncat \"${line%:*}\" \"${line##*:}\"\n"
+            }
+            Access::Closed => "printf 'Host is not allowed\\r\\nWinGate>'\nexec cat >/dev/null\n",
+        };
+        let script = format!(
+            "printf 'WinGate>'\nread -r line || exit\nline=$(printf %s \"$line\" | tr -d '\\r')\n{connect}"
+        );
+        let path = directory.path().join("prompt.sh");
+        fs::write(&path, script)?;
+        let log = directory.path().join("log");
+        let mut command = Command::new("ncat");
+        command
+            .args([
+                "-l",
+                "-k",
+                &endpoint.ip().to_string(),
+                &endpoint.port().to_string(),
+            ])
+            .args(["--sh-exec", &format!("exec sh {}", path.display())]);
         let process = Process::start(&mut command, &log)?;
         await_listener(endpoint, &log)?;
         Ok(Self {

@@ -9,3 +9,4 @@ mod recognise;
 mod smtp;
 mod smtp_lines;
 mod socks;
+mod telnet;
