@@ -18,6 +18,10 @@ want microsocks microsocks
 want swaks swaks
 want curl curl
 want ncat ncat
+want sniproxy sniproxy
+want haproxy haproxy
+want dnsmasq dnsmasq-base
+ls /usr/lib/nginx/modules/ngx_stream_module.so >/dev/null 2>&1 || need="$need nginx libnginx-mod-stream"
 want ip iproute2
 want tcpdump tcpdump
 want sqlite3 sqlite3

@@ -20,12 +20,11 @@ pub fn run() -> anyhow::Result<Ended> {
             .map(u16::to_string)
             .collect();
         let tier = format!("{:?}", probe.tier()).to_lowercase();
-        table.add_row([
-            probe.id().to_string(),
-            tier,
-            ports.join(","),
-            probe.summary().to_owned(),
-        ]);
+        let summary = match probe.needs() {
+            Some(needs) => format!("{}; needs {needs}", probe.summary()),
+            None => probe.summary().to_owned(),
+        };
+        table.add_row([probe.id().to_string(), tier, ports.join(","), summary]);
     }
     writeln!(std::io::stdout(), "{table}")?;
     Ok(Ended::Finished)

@@ -436,6 +436,15 @@ fn announce(id: CampaignId, targets: u64, spec: &Spec) {
         spec.canary.address,
         spec.canary.domain,
     );
+    let chosen = ajar_probe::probes().filter(|probe| spec.probes.contains(&probe.id()));
+    for probe in chosen.filter(|probe| !probe.can_use(&spec.canary)) {
+        let needs = probe.needs().unwrap_or("another canary");
+        let _ = writeln!(
+            std::io::stderr(),
+            "{} is not tried: it needs {needs}",
+            probe.id()
+        );
+    }
 }
 
 /// Cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.

@@ -30,7 +30,7 @@ pub async fn examine(
         return Vec::new();
     }
     let mut chosen: Vec<&dyn Probe> = registry::probes()
-        .filter(|probe| probes.contains(&probe.id()))
+        .filter(|probe| probes.contains(&probe.id()) && probe.can_use(session.canary))
         .collect();
     let mut visit = Visit::new(session);
     let recognised = recognise(&mut visit, first, &chosen).await;

@@ -1,6 +1,6 @@
 //! What a probe is.
 
-use ajar_model::{Evidence, ProbeId, Tier};
+use ajar_model::{Canary, Evidence, ProbeId, Tier};
 use futures::future::BoxFuture;
 
 use crate::{protocol::Protocol, visit::Visit};
@@ -18,6 +18,16 @@ pub trait Probe: Send + Sync {
 
     /// What it shows, in a line.
     fn summary(&self) -> &'static str;
+
+    /// What it needs of the canary beside a free port for each service; none if that is all.
+    fn needs(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// True if the canary has what it needs. Otherwise it is not run.
+    fn can_use(&self, _canary: &Canary) -> bool {
+        true
+    }
 
     /// Has the conversation. It ends within the session's deadline, whatever the target does.
     fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence>;

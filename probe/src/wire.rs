@@ -199,21 +199,26 @@ impl Wire {
 
     /// Speaks TLS from here on. Unread bytes are dropped: a TLS server speaks second, so they are none of its
     /// (RFC 3207 section 4.2).
-    pub(crate) async fn tls(self, peer: tls::Peer) -> Result<Self, Broken> {
+    pub(crate) async fn tls(mut self, peer: tls::Peer) -> Result<Self, Broken> {
+        self.secure(peer).await?;
+        Ok(self)
+    }
+
+    /// The same in place. After an error the connection is over.
+    pub(crate) async fn secure(&mut self, peer: tls::Peer) -> Result<(), Broken> {
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         let shaken = within(
             self.deadline,
             self.limits.reply,
-            tls::handshake(self.stream, peer),
+            tls::handshake(stream, peer),
         )
         .await;
         let stream = shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
         self.transcript.event("tls handshake done");
-        Ok(Self {
-            stream: Box::new(stream),
-            buffer: BytesMut::new(),
-            tls: true,
-            ..self
-        })
+        self.stream = Box::new(stream);
+        self.buffer.clear();
+        self.tls = true;
+        Ok(())
     }
 
     fn until(&self, wait: Duration) -> Instant {
