@@ -29,16 +29,17 @@ pub(crate) fn plan(asking: &Asking<'_>) -> VecDeque<Step> {
     let inside = wanted.any(|protocol| protocol.runs_inside_tls());
     let mut offers: Vec<_> = offers(asking).collect();
     offers.sort_by_key(|(protocol, _)| !protocol.ports().contains(&port));
-    let mut steps: VecDeque<Step> = offers
+    let step = |(protocol, offer)| Step::Offer(protocol, offer);
+    let (in_tls, plain): (Vec<_>, Vec<_>) = offers
         .into_iter()
-        .map(|(protocol, offer)| Step::Offer(protocol, offer))
-        .collect();
-    match (inside, is_tls_from_the_start(port)) {
-        (true, true) => steps.push_front(Step::Tls),
-        (true, false) => steps.push_back(Step::Tls),
-        (false, _) => {}
+        .partition(|(protocol, _)| protocol.opens_with_tls());
+    let plain = plain.into_iter().map(step);
+    let tls = inside.then_some(Step::Tls).into_iter();
+    let tls = tls.chain(in_tls.into_iter().map(step));
+    match is_tls_from_the_start(port) {
+        true => tls.chain(plain).collect(),
+        false => plain.chain(tls).collect(),
     }
-    steps
 }
 
 /// What is offered inside TLS.

@@ -31,6 +31,12 @@ pub trait Protocol: Send + Sync {
         false
     }
 
+    /// True if its first words are a TLS handshake of its own. It is offered if an ordinary one came to nothing: otherwise
+    /// what is inside decides.
+    fn opens_with_tls(&self) -> bool {
+        false
+    }
+
     /// Who speaks first.
     fn first(&self) -> First;
 
