@@ -19,6 +19,7 @@ mod protocol;
 mod recognise;
 mod registry;
 pub mod smtp;
+mod sni;
 pub mod socks;
 pub mod telnet;
 mod tls;

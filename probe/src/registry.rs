@@ -9,6 +9,7 @@ pub const PROTOCOLS: &[&dyn Protocol] = &[
     &crate::socks::V5,
     &crate::socks::V4,
     &crate::telnet::Telnet,
+    &crate::sni::Sni,
 ];
 
 /// Every probe, in the order in which those of one endpoint run.

@@ -27,12 +27,15 @@ pub struct Exam {
 }
 
 impl Exam {
-    /// All probes at tier `deliver`.
+    /// All probes that every canary can serve, at tier `deliver`.
     pub fn of(port: u16) -> Self {
         Self {
             port,
             tier: Tier::Deliver,
-            probes: probes().map(|probe| probe.id()).collect(),
+            probes: probes()
+                .filter(|probe| probe.needs().is_none())
+                .map(|probe| probe.id())
+                .collect(),
             limits: Limits::default(),
             canary: canary::model(),
             connections: usize::MAX,

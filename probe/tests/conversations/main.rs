@@ -8,5 +8,6 @@ mod peer;
 mod recognise;
 mod smtp;
 mod smtp_lines;
+mod sni;
 mod socks;
 mod telnet;
