@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint bench fuzz deny
+.PHONY: demo test packages lint bench fuzz deny new-protocol
 
 demo:
 	cargo run --release -- demo
@@ -28,6 +28,10 @@ fuzz:
 	for target in $$(cargo +nightly fuzz list); do \
 		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
+
+# The skeleton of a protocol, as docs/adding-a-probe.md describes it.
+new-protocol:
+	./probe/new-protocol.sh "$(NAME)"
 
 # Licences, sources and banned crates; needs `cargo install cargo-deny`.
 deny:
