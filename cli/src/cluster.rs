@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use ajar_canary::Recorder;
 use ajar_coordinator::Drives;
 use ajar_model::{CampaignId, Sighting, signers::AllowedSigners};
+use ajar_probe::Limits;
 use ajar_proto::{
     dial, local,
     v1::{self, canary_service_client::CanaryServiceClient},
@@ -92,6 +93,7 @@ impl Cluster {
         &mut self,
         signers: watch::Receiver<AllowedSigners>,
         control_plane: Vec<SocketAddr>,
+        limits: Limits,
     ) {
         let options = ajar_worker::Options {
             coordinator: self.coordinator.clone(),
@@ -100,6 +102,7 @@ impl Cluster {
             signers,
             allow_loopback: true,
             capacity: capacity(),
+            limits,
             control_plane,
         };
         self.working = Some(tokio::spawn(ajar_worker::run(options, self.drain.clone())));

@@ -1,9 +1,10 @@
 //! `ajar demo`: audits a small lab of honest and lying services that it starts itself on loopback.
 
-use std::{io::Write, net::Ipv4Addr, sync::Arc};
+use std::{io::Write, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use ajar_canary::Ports;
 use ajar_model::{CampaignId, Canary, Finding, Spec, Target, Tier, Verdict, campaign::Sweep};
+use ajar_probe::Limits;
 use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
@@ -20,6 +21,9 @@ use crate::{
 const RATE: u32 = 200;
 /// Relayed mail of the lab arrives within a moment.
 const SETTLE_SECS: u32 = 3;
+/// Instead of 90 and 15, so that the tarpits do not keep anybody waiting.
+const SESSION_SECS: u64 = 10;
+const REPLY_SECS: u64 = 3;
 const DOMAIN: &str = "canary.test";
 
 /// Runs it.
@@ -53,7 +57,8 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
 
     let spec = spec(&lab, canary.canary().clone())?;
     scan::submit(&cluster.coordinator, id, &spec).await?;
-    cluster.work(signers::none(), canary.canary().destinations().to_vec());
+    let never = canary.canary().destinations().to_vec();
+    cluster.work(signers::none(), never, limits());
     scan::follow(&cluster.coordinator, id, &stop).await?;
     if stop.is_cancelled() {
         cluster.stop().await?;
@@ -82,6 +87,15 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
         return Ok(Ended::Finished);
     }
     anyhow::bail!("{} of the lab's services were judged wrongly", wrong.len())
+}
+
+/// The lab is next door: whoever has not answered by then never will.
+fn limits() -> Limits {
+    Limits {
+        session: Duration::from_secs(SESSION_SECS),
+        reply: Duration::from_secs(REPLY_SECS),
+        ..Limits::default()
+    }
 }
 
 fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
@@ -129,7 +143,8 @@ fn introduce(services: &[Service]) -> std::io::Result<()> {
     }
     writeln!(
         err,
-        "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1\n"
+        "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1; \
+         each is given {SESSION_SECS} seconds (a scan gives 90)\n"
     )
 }
 

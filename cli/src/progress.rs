@@ -20,6 +20,9 @@ const STILL: Duration = Duration::from_secs(2);
 /// See [`STILL`].
 const MISSED: f64 = 3.0;
 
+/// Targets that ended lately, of which a rate can be told.
+const ENOUGH: u64 = 2;
+
 /// Shows progress on standard error.
 pub struct Display {
     bar: ProgressBar,
@@ -128,13 +131,18 @@ impl Meter {
             let quiet = now - moved;
             quiet >= STILL && quiet.as_secs_f64() * rate >= MISSED
         });
-        if stands_still || rate == 0.0 {
+        if stands_still || self.ended() < ENOUGH {
             return format!("{found}, waiting for {left}");
         }
         format!(
             "{rate:.0}/s, {found}, {} left",
             clock((left as f64 / rate).ceil())
         )
+    }
+
+    /// Targets that ended within the window.
+    fn ended(&self) -> u64 {
+        self.finished - self.looks.front().map_or(0, |look| look.1)
     }
 
     /// Targets a second, lately.

@@ -11,6 +11,7 @@ use ajar_canary::Handle;
 use ajar_model::{
     CampaignId, Canary, Finding, SignedAuthorization, Spec, Verdict, campaign::State,
 };
+use ajar_probe::Limits;
 use ajar_proto::{convert, dial, v1};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +75,8 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
                 }
                 let authorization = &options.request.authorization;
                 resume::ask(&cluster.coordinator, id, authorization).await?;
-                cluster.work(signers, own_addresses(started.canary()));
+                let never = own_addresses(started.canary());
+                cluster.work(signers, never, Limits::default());
                 canary = Some(started);
             }
             let ended = finish(cluster, id, options, sink, stop).await;
@@ -106,7 +108,8 @@ async fn here(options: &args::Scan, sink: Sink) -> anyhow::Result<Ended> {
             let spec = request.with_canary(canary.canary().clone());
             let targets = submit(&cluster.coordinator, id, &spec).await?;
             announce(id, targets, &spec);
-            cluster.work(signers, own_addresses(canary.canary()));
+            let never = own_addresses(canary.canary());
+            cluster.work(signers, never, Limits::default());
             finish(cluster, id, options, sink, stop).await
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use ajar_probe::Limits;
 use ajar_proto::{dial, v1};
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -81,6 +82,7 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
         "the worker is ready"
     );
     let options = ajar_worker::Options {
+        limits: Limits::default(),
         name,
         vantage: options.vantage,
         signers,

@@ -41,7 +41,7 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     let mut cluster = Cluster::start(&store.to_string_lossy(), signers.clone(), id).await?;
     let spec = request.with_canary(no_canary());
     scan::submit(&cluster.coordinator, id, &spec).await?;
-    cluster.work(signers, Vec::new());
+    cluster.work(signers, Vec::new(), ajar_probe::Limits::default());
     scan::follow(&cluster.coordinator, id, &stop).await?;
     let mut out: Box<dyn Write + Send> = match file {
         Some(file) => {

@@ -165,6 +165,7 @@ impl Worker {
                 Work::Revisit { visit, .. } => *visit,
             },
             egress: Egress::new(scope, Arc::clone(&fence), pacer, Arc::clone(&budget)),
+            limits: options.limits,
             crowd: Crowd::new(spec.prefix_rate),
             spec: Arc::new(spec),
         });

@@ -14,6 +14,7 @@ use std::{
 };
 
 use ajar_model::{CampaignId, Lease, Spec, signers::AllowedSigners};
+use ajar_probe::Limits;
 use ajar_proto::{
     dial::{Coordinator, Traced},
     v1::{self, work_service_client::WorkServiceClient},
@@ -52,6 +53,8 @@ pub struct Options {
     pub allow_loopback: bool,
     /// Targets that are visited at the same time.
     pub capacity: usize,
+    /// What a target may cost.
+    pub limits: Limits,
     /// Socket addresses that are never probed: the cluster's own.
     pub control_plane: Vec<SocketAddr>,
 }

@@ -34,6 +34,8 @@ pub struct Visitor {
     pub visit: u32,
     /// Where connections go out.
     pub egress: Egress,
+    /// What a target may cost.
+    pub limits: Limits,
     /// Limits the conversations with each prefix.
     pub crowd: Crowd,
 }
@@ -113,7 +115,7 @@ impl Visitor {
             tier: self.spec.tier,
             our_name: &self.our_name,
             dial,
-            limits: Limits::default(),
+            limits: self.limits,
         };
         ajar_probe::examine(&session, stream, &self.spec.probes).await
     }
