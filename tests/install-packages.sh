@@ -21,6 +21,8 @@ want ncat ncat
 want sniproxy sniproxy
 want haproxy haproxy
 want dnsmasq dnsmasq-base
+want rbldnsd rbldnsd
+want dig bind9-dnsutils
 ls /usr/lib/nginx/modules/ngx_stream_module.so >/dev/null 2>&1 || need="$need nginx libnginx-mod-stream"
 want ip iproute2
 want tcpdump tcpdump

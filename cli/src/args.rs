@@ -5,6 +5,8 @@ use std::{net::IpAddr, path::PathBuf};
 use ajar_model::{Ports, Verdict};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::output::Format;
+
 mod services;
 
 pub use services::{CanaryService, Cluster, Coordinator, MaybeCluster, Tls, Worker};
@@ -188,17 +190,6 @@ pub struct Output {
     /// The results' format; a table on a terminal, JSONL elsewhere, where not given.
     #[arg(long, value_enum)]
     pub format: Option<Format>,
-}
-
-/// A results' format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// One JSON object a line.
-    Jsonl,
-    /// Comma-separated values with a header.
-    Csv,
-    /// For people.
-    Table,
 }
 
 /// How open ports are found.

@@ -7,18 +7,17 @@ use ajar_proto::v1;
 
 use crate::{
     args,
-    args::Format,
     cluster::Reader,
     exit::{self, Ended, from_status},
-    output::Sink,
+    output::{Format, Sink, jsonl, table},
     scan,
 };
 
 /// Runs it.
 pub async fn run(command: args::Findings) -> anyhow::Result<Ended> {
     match command {
-        args::Findings::List(options) => list(options, Format::Table).await,
-        args::Findings::Export(options) => list(options, Format::Jsonl).await,
+        args::Findings::List(options) => list(options, table::FORMAT).await,
+        args::Findings::Export(options) => list(options, jsonl::FORMAT).await,
         args::Findings::Show(options) => show(options).await,
     }
 }

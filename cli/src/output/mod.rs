@@ -1,0 +1,125 @@
+//! Results, in the format that was chosen.
+
+pub mod csv;
+pub mod jsonl;
+pub mod rbldnsd;
+pub mod table;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use ajar_model::Finding;
+use clap::{ValueEnum, builder::PossibleValue};
+
+use crate::{args, exit::OrRefuse};
+
+/// Every format: each is a file, and a line here.
+const FORMATS: &[Format] = &[jsonl::FORMAT, csv::FORMAT, table::FORMAT, rbldnsd::FORMAT];
+
+/// Where results are written.
+type Out = Box<dyn Write + Send>;
+
+/// A way to write results.
+#[derive(Clone, Copy)]
+pub struct Format {
+    /// Its name in options.
+    name: &'static str,
+    /// What it is, in a line.
+    help: &'static str,
+    begin: fn(Out) -> Box<dyn Writer>,
+}
+
+/// Results on their way out.
+pub trait Writer: Send {
+    /// Writes one finding, or keeps it for the end.
+    fn write(&mut self, finding: &Finding) -> anyhow::Result<()>;
+
+    /// Writes what is left.
+    fn finish(self: Box<Self>) -> anyhow::Result<()>;
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        FORMATS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name).help(self.help))
+    }
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Where results go. It is opened before anything is sent, and emptied only when results are written.
+pub struct Sink {
+    file: Option<File>,
+    format: Format,
+}
+
+impl Sink {
+    /// Opens it, or says why it cannot be written.
+    pub fn open(options: &args::Output) -> anyhow::Result<Self> {
+        let file = open(&options.output)?;
+        let on_terminal = file.is_none() && io::stdout().is_terminal();
+        let format = options.format.unwrap_or(match on_terminal {
+            true => table::FORMAT,
+            false => jsonl::FORMAT,
+        });
+        Ok(Self { file, format })
+    }
+
+    /// Starts writing.
+    pub fn begin(self) -> io::Result<Box<dyn Writer>> {
+        let out: Out = match self.file {
+            Some(file) => {
+                empty(&file)?;
+                Box::new(io::BufWriter::new(file))
+            }
+            None => Box::new(io::BufWriter::new(io::stdout())),
+        };
+        Ok((self.format.begin)(out))
+    }
+}
+
+/// The file of an `--output`; none for `-`, standard output.
+pub fn open(path: &PathBuf) -> anyhow::Result<Option<File>> {
+    if path == Path::new("-") {
+        return Ok(None);
+    }
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    let opened = opened.map_err(|error| format!("{} cannot be written: {error}", path.display()));
+    opened.map(Some).or_refuse()
+}
+
+/// Removes what an earlier run wrote; a pipe or a device has nothing to remove.
+pub fn empty(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => file.set_len(0),
+        false => Ok(()),
+    }
+}
+
+/// The name that a value has in JSON; empty for none.
+fn name<T: serde::Serialize>(value: &Option<T>) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
