@@ -30,7 +30,26 @@ want sqlite3 sqlite3
 want ssh-keygen openssh-client
 want openssl openssl
 
-[ -n "$need" ] || exit 0
+# Consumers of our formats that Debian does not have, in an environment of their own.
+python=${CARGO_TARGET_DIR:-target}/python
+pythons="xarf==1.0.0 intelmq==3.5.0"
+python_is_there() {
+    [ "$(cat "$python/packages" 2>/dev/null)" = "$pythons" ]
+}
+install_pythons() {
+    python3 -m venv "$python"
+    # shellcheck disable=SC2086
+    "$python/bin/pip" install --quiet --disable-pip-version-check $pythons
+    echo "$pythons" >"$python/packages"
+}
+if ! python_is_there; then
+    python3 -c 'import venv, ensurepip' 2>/dev/null || need="$need python3-venv"
+fi
+
+if [ -z "$need" ]; then
+    python_is_there || install_pythons
+    exit 0
+fi
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "the tests need these programs, by their Debian names:$need" >&2
     exit 1
@@ -52,3 +71,4 @@ export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -qq
 # shellcheck disable=SC2086
 $as_root apt-get install -y -qq --no-install-recommends $need >/dev/null
+python_is_there || install_pythons

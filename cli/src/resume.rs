@@ -78,6 +78,9 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
         "--format",
         format.map(|value| value.get_name().to_owned().into()),
     );
+    let reporter = output.reporter.as_ref();
+    let reporter = reporter.map(|by| format!("{} <{}>", by.organization, by.contact));
+    option("--reporter", reporter.map(Cow::from));
     for verdict in fail_on {
         option("--fail-on", Some(verdict.as_str().into()));
     }
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn the_printed_command_repeats_what_matters_in_any_shell() {
         let given = "ajar scan 127.0.0.1 --store 'my audit/it'\\''s.db' --allowed-signers 'a b' \
-             --output 'out $HOME.jsonl' --format csv --fail-on open --fail-on unproven \
+             --output 'out $HOME.jsonl' --format csv --reporter 'A B <a@b.example>' --fail-on open --fail-on unproven \
              --canary-ports 1,2,3,4 --canary-key k";
         let first = scan(&split(given));
         let id = "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P";
@@ -133,6 +136,8 @@ mod tests {
         assert_eq!(again.store, "my audit/it's.db");
         assert_eq!(again.output.output, PathBuf::from("out $HOME.jsonl"));
         assert_eq!(again.output.format, first.output.format);
+        assert_eq!(again.output.reporter, first.output.reporter);
+        assert!(again.output.reporter.is_some());
         assert_eq!(again.fail_on, first.fail_on);
         let after = again.request;
         assert_eq!(after.authorization.allowed_signers, Some("a b".into()));

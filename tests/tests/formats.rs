@@ -4,32 +4,110 @@ use std::{
     fs,
     net::{SocketAddr, UdpSocket},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
 
-use ajar_tests::{Access, Ajar, DOMAIN, Dante, Squid, free_port};
+use ajar_tests::{Access, Ajar, DOMAIN, Dante, Postfix, Squid, free_port};
 
-/// An open HTTP proxy at 127.0.15.1 and an open SOCKS server at 127.0.15.2, audited; closed ones beside them.
-fn audited() -> Ajar {
-    let at =
-        |host: u8, port: u16| -> SocketAddr { format!("127.0.15.{host}:{port}").parse().unwrap() };
+/// An open HTTP proxy, an open SOCKS server, a closed proxy and an open relay at 127.0.NET.1 to 4, audited.
+fn audited(net: u8) -> Ajar {
+    let at = |host: u8, port: u16| -> SocketAddr {
+        format!("127.0.{net}.{host}:{port}").parse().unwrap()
+    };
+    let canary: [u16; 4] = std::array::from_fn(|_| free_port().unwrap());
+    let sink: SocketAddr = format!("127.0.0.1:{}", canary[0]).parse().unwrap();
     let _servers = (
         Squid::start(Access::Open, at(1, 3128)).unwrap(),
         Dante::start(Access::Open, at(2, 1080)).unwrap(),
         Squid::start(Access::Closed, at(3, 3128)).unwrap(),
+        Postfix::start(Access::Open, at(4, 2525), DOMAIN, sink).unwrap(),
     );
-    let canary: [u16; 4] = std::array::from_fn(|_| free_port().unwrap());
     let ports = canary.map(|port| port.to_string()).join(",");
     let arguments = format!(
-        "scan 127.0.15.0/29 -p 1080,3128 --settle 0s --format jsonl -o /dev/null \
+        "scan 127.0.{net}.0/29 -p 1080,2525,3128 --settle 20s --format jsonl -o /dev/null \
          --canary-domain {DOMAIN} --canary-ports {ports}"
     );
     let ajar = Ajar::new().unwrap();
     let scan = ajar.run(&arguments.split(' ').collect::<Vec<_>>()).unwrap();
     assert_eq!(scan.status, 0, "{}", scan.stderr);
     ajar
+}
+
+/// Runs one of the scripts in `python` with the packages that `make test` installs beside the build.
+fn python(ajar: &Ajar, script: &str, argument: &str) -> Vec<String> {
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(3).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("python")
+        .join(script);
+    let ran = Command::new(target.join("python/bin/python"))
+        .arg(script)
+        .arg(argument)
+        .current_dir(ajar.path())
+        .output()
+        .expect("`make test` installs it");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let printed = String::from_utf8(ran.stdout).unwrap();
+    printed.lines().map(str::to_owned).collect()
+}
+
+fn export(ajar: &Ajar, options: &[&str]) {
+    let exported = ajar
+        .run(&[&["findings", "export"], options].concat())
+        .unwrap();
+    assert_eq!(exported.status, 0, "{}", exported.stderr);
+}
+
+#[test]
+fn intelmq_reads_what_is_open_from_shadowservers_columns() {
+    let ajar = audited(15);
+    export(&ajar, &["--format", "shadowserver", "-o", "reports"]);
+    let events = python(&ajar, "intelmq_events.py", "reports");
+    let expected = [
+        "127.0.15.1 3128 open-http-proxy tcp medium",
+        "127.0.15.4 2525 open-smtp tcp high",
+        "127.0.15.2 1080 open-socks tcp medium",
+    ];
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn the_xarf_package_takes_every_report() {
+    let ajar = audited(16);
+    let reporter = "Example Net <abuse@example.net>";
+    export(
+        &ajar,
+        &["--format", "xarf", "--reporter", reporter, "-o", "reports"],
+    );
+    let reports = python(&ajar, "xarf_reports.py", "reports");
+    let expected = [
+        "127.0.16.1 3128 vulnerability open_service http-proxy",
+        "127.0.16.2 1080 vulnerability open_service socks4",
+        "127.0.16.4 2525 vulnerability open_service smtp",
+    ];
+    assert_eq!(reports, expected);
+
+    for (options, said) in [
+        (&["--format", "xarf"][..], "give --reporter"),
+        (
+            &["--format", "xarf", "--reporter", "abuse"][..],
+            "a name and a mail address",
+        ),
+        (
+            &["--format", "shadowserver"][..],
+            "name a directory with -o",
+        ),
+    ] {
+        let refused = ajar
+            .run(&[&["findings", "export"], options].concat())
+            .unwrap();
+        assert_eq!(refused.status, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
 }
 
 /// Killed when it is dropped.
@@ -44,11 +122,8 @@ impl Drop for Running {
 
 #[test]
 fn a_zone_is_served_by_rbldnsd() {
-    let ajar = audited();
-    let exported = ajar.run(&["findings", "export", "--format", "rbldnsd", "-o", "zone"]);
-    let exported = exported.unwrap();
-    assert_eq!(exported.status, 0, "{}", exported.stderr);
-
+    let ajar = audited(17);
+    export(&ajar, &["--format", "rbldnsd", "-o", "zone"]);
     fs::set_permissions(ajar.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let port = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
@@ -94,12 +169,13 @@ fn a_zone_is_served_by_rbldnsd() {
         );
     };
     check("1.0.0.127", "A", "");
-    check("1.15.0.127", "A", "127.0.0.9");
-    check("2.15.0.127", "A", "127.0.0.8");
-    check("3.15.0.127", "A", "");
+    check("1.17.0.127", "A", "127.0.0.9");
+    check("2.17.0.127", "A", "127.0.0.8");
+    check("3.17.0.127", "A", "");
+    check("4.17.0.127", "A", "127.0.0.5");
     let six = format!("2.0.0.0.0.0.f.7.f.f.f.f{}", ".0".repeat(20));
     check(&six, "A", "127.0.0.2");
-    let said = dig("1.15.0.127.bl.test", "TXT");
+    let said = dig("1.17.0.127.bl.test", "TXT");
     assert!(
         said.contains("open_proxy on port 3128, proven at 20"),
         "{said}"

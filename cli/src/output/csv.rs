@@ -2,16 +2,18 @@
 
 use ajar_model::Finding;
 
-use super::{Format, Out, Writer, name};
+use super::{Format, Out, Writer, harmless, name, one_file};
 
 /// `--format csv`.
 pub const FORMAT: Format = Format {
     name: "csv",
     help: "Comma-separated values with a header",
-    begin: |out| {
-        Box::new(Csv {
-            out: csv::Writer::from_writer(out),
-            has_header: false,
+    prepare: |options| {
+        one_file(options, |out| {
+            Box::new(Csv {
+                out: csv::Writer::from_writer(out),
+                has_header: false,
+            })
         })
     },
 };
@@ -95,25 +97,4 @@ fn record(finding: &Finding) -> [String; 18] {
         finding.first_seen.to_string(),
         finding.last_seen.to_string(),
     ]
-}
-
-/// A cell that no spreadsheet takes for a formula.
-fn harmless(cell: &str) -> String {
-    match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        true => format!("'{cell}"),
-        false => cell.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_banner_cannot_become_a_formula() {
-        for cell in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"] {
-            assert_eq!(harmless(cell), format!("'{cell}"));
-        }
-        assert_eq!(harmless("220 mail"), "220 mail");
-    }
 }

@@ -4,13 +4,13 @@ use std::io::Write;
 
 use ajar_model::Finding;
 
-use super::{Format, Out, Writer};
+use super::{Format, Out, Writer, one_file};
 
 /// `--format jsonl`.
 pub const FORMAT: Format = Format {
     name: "jsonl",
     help: "One JSON object a line",
-    begin: |out| Box::new(Jsonl(out)),
+    prepare: |options| one_file(options, |out| Box::new(Jsonl(out))),
 };
 
 struct Jsonl(Out);

@@ -1,9 +1,11 @@
 //! Results, in the format that was chosen.
 
-pub mod csv;
+mod csv;
 pub mod jsonl;
-pub mod rbldnsd;
+mod rbldnsd;
+mod shadowserver;
 pub mod table;
+mod xarf;
 
 use std::{
     fs::{File, OpenOptions},
@@ -17,10 +19,14 @@ use clap::{ValueEnum, builder::PossibleValue};
 use crate::{args, exit::OrRefuse};
 
 /// Every format: each is a file, and a line here.
-const FORMATS: &[Format] = &[jsonl::FORMAT, csv::FORMAT, table::FORMAT, rbldnsd::FORMAT];
-
-/// Where results are written.
-type Out = Box<dyn Write + Send>;
+const FORMATS: &[Format] = &[
+    jsonl::FORMAT,
+    csv::FORMAT,
+    table::FORMAT,
+    rbldnsd::FORMAT,
+    shadowserver::FORMAT,
+    xarf::FORMAT,
+];
 
 /// A way to write results.
 #[derive(Clone, Copy)]
@@ -29,8 +35,15 @@ pub struct Format {
     name: &'static str,
     /// What it is, in a line.
     help: &'static str,
-    begin: fn(Out) -> Box<dyn Writer>,
+    /// Checks the options and opens what is written to, before anything is sent.
+    prepare: fn(&args::Output) -> anyhow::Result<Prepared>,
 }
+
+/// Starts writing, and removes what an earlier run wrote.
+type Prepared = Box<dyn FnOnce() -> io::Result<Box<dyn Writer>> + Send>;
+
+/// One file, or standard output.
+type Out = Box<dyn Write + Send>;
 
 /// Results on their way out.
 pub trait Writer: Send {
@@ -64,34 +77,41 @@ impl std::fmt::Debug for Format {
 }
 
 /// Where results go. It is opened before anything is sent, and emptied only when results are written.
-pub struct Sink {
-    file: Option<File>,
-    format: Format,
-}
+pub struct Sink(Prepared);
 
 impl Sink {
     /// Opens it, or says why it cannot be written.
     pub fn open(options: &args::Output) -> anyhow::Result<Self> {
-        let file = open(&options.output)?;
-        let on_terminal = file.is_none() && io::stdout().is_terminal();
+        let on_terminal = options.output == Path::new("-") && io::stdout().is_terminal();
         let format = options.format.unwrap_or(match on_terminal {
             true => table::FORMAT,
             false => jsonl::FORMAT,
         });
-        Ok(Self { file, format })
+        (format.prepare)(options).map(Self)
     }
 
     /// Starts writing.
     pub fn begin(self) -> io::Result<Box<dyn Writer>> {
-        let out: Out = match self.file {
+        (self.0)()
+    }
+}
+
+/// Prepares a format of one file.
+fn one_file(
+    options: &args::Output,
+    writer: impl FnOnce(Out) -> Box<dyn Writer> + Send + 'static,
+) -> anyhow::Result<Prepared> {
+    let file = open(&options.output)?;
+    Ok(Box::new(move || {
+        let out: Out = match file {
             Some(file) => {
                 empty(&file)?;
                 Box::new(io::BufWriter::new(file))
             }
             None => Box::new(io::BufWriter::new(io::stdout())),
         };
-        Ok((self.format.begin)(out))
-    }
+        Ok(writer(out))
+    }))
 }
 
 /// The file of an `--output`; none for `-`, standard output.
@@ -116,10 +136,31 @@ pub fn empty(file: &File) -> io::Result<()> {
     }
 }
 
+/// A cell that no spreadsheet takes for a formula.
+fn harmless(cell: &str) -> String {
+    match cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => format!("'{cell}"),
+        false => cell.to_owned(),
+    }
+}
+
 /// The name that a value has in JSON; empty for none.
 fn name<T: serde::Serialize>(value: &Option<T>) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(name)) => name,
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_banner_cannot_become_a_formula() {
+        for cell in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"] {
+            assert_eq!(harmless(cell), format!("'{cell}"));
+        }
+        assert_eq!(harmless("220 mail"), "220 mail");
     }
 }

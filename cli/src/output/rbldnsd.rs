@@ -4,17 +4,19 @@ use std::{collections::BTreeMap, io::Write, net::IpAddr};
 
 use ajar_model::{Finding, Timestamp, Verdict};
 
-use super::{Format, Out, Writer, name};
+use super::{Format, Out, Writer, name, one_file};
 
 /// `--format rbldnsd`.
 pub const FORMAT: Format = Format {
     name: "rbldnsd",
     help: "A zone of what is open, for rbldnsd's dataset `combined`",
-    begin: |out| {
-        Box::new(Zone {
-            out,
-            entries: BTreeMap::new(),
-            newest: None,
+    prepare: |options| {
+        one_file(options, |out| {
+            Box::new(Zone {
+                out,
+                entries: BTreeMap::new(),
+                newest: None,
+            })
         })
     },
 };

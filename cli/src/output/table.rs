@@ -5,13 +5,13 @@ use std::io::Write;
 use ajar_model::Finding;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Format, Out, Writer, name};
+use super::{Format, Out, Writer, name, one_file};
 
 /// `--format table`.
 pub const FORMAT: Format = Format {
     name: "table",
     help: "For people",
-    begin: |out| Box::new(ForPeople(out, empty_table())),
+    prepare: |options| one_file(options, |out| Box::new(ForPeople(out, empty_table()))),
 };
 
 struct ForPeople(Out, Table);
