@@ -1,8 +1,8 @@
-//! A table for people.
+//! A table for people: one line for each endpoint, coloured on a terminal (unless NO_COLOR is set, see no-color.org).
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
-use ajar_model::Finding;
+use ajar_model::{Finding, Verdict};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Format, Out, Writer, name, one_file};
@@ -11,23 +11,67 @@ use super::{Format, Out, Writer, name, one_file};
 pub const FORMAT: Format = Format {
     name: "table",
     help: "For people",
-    prepare: |options| one_file(options, |out| Box::new(ForPeople(out, empty_table()))),
+    prepare: |options| {
+        let on_terminal = options.output.as_os_str() == "-" && std::io::stdout().is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        one_file(options, move |out| {
+            Box::new(ForPeople {
+                out,
+                table: empty_table(),
+                verdicts: Vec::new(),
+                colored: on_terminal && !no_color,
+            })
+        })
+    },
 };
 
-struct ForPeople(Out, Table);
+struct ForPeople {
+    out: Out,
+    table: Table,
+    /// Of the rows.
+    verdicts: Vec<Verdict>,
+    colored: bool,
+}
+
+impl ForPeople {
+    /// The header and the rows, each in the colour of its verdict.
+    fn lines(&self) -> Vec<String> {
+        let styles = self.verdicts.iter().map(|verdict| match self.colored {
+            true => style(*verdict),
+            false => "",
+        });
+        let lines = self.table.lines().zip(std::iter::once("").chain(styles));
+        let styled = lines.map(|(line, style)| match (line.trim_end(), style) {
+            (line, "") => line.to_owned(),
+            (line, style) => format!("{style}{line}\x1b[0m"),
+        });
+        styled.collect()
+    }
+}
 
 impl Writer for ForPeople {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        self.1.add_row(row(finding));
+        self.table.add_row(row(finding));
+        self.verdicts.push(finding.verdict);
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
-        match self.1.row_count() {
-            0 => writeln!(self.0, "no endpoint answered")?,
-            _ => writeln!(self.0, "{}", self.1)?,
+        match self.verdicts.is_empty() {
+            true => writeln!(self.out, "no endpoint answered")?,
+            false => writeln!(self.out, "{}", self.lines().join("\n"))?,
         }
-        Ok(self.0.flush()?)
+        Ok(self.out.flush()?)
+    }
+}
+
+/// The graver, the louder.
+fn style(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Open => "\x1b[1;31m",
+        Verdict::Unproven => "\x1b[33m",
+        Verdict::Protected | Verdict::Closed => "\x1b[32m",
+        Verdict::Inconclusive | Verdict::NotAService | Verdict::Unresponsive => "\x1b[2m",
     }
 }
 
@@ -41,6 +85,9 @@ fn empty_table() -> Table {
         "PROVEN BY",
         "VARIANTS",
     ]);
+    if let Some(address) = table.column_mut(0) {
+        address.set_padding((0, 1));
+    }
     if let Some(port) = table.column_mut(1) {
         port.set_cell_alignment(CellAlignment::Right);
     }
@@ -54,7 +101,7 @@ fn row(finding: &Finding) -> [String; 6] {
             ajar_model::proof::Kind::Tunnel => "tunnel from",
             ajar_model::proof::Kind::Fetch => "fetch from",
         };
-        format!("{how} {} at {:.0}", proof.egress_ip, proof.received_at)
+        format!("{how} {}", proof.egress_ip)
     });
     [
         finding.ip.to_string(),
@@ -62,20 +109,96 @@ fn row(finding: &Finding) -> [String; 6] {
         name(&finding.service),
         finding.verdict.as_str().to_owned(),
         proof,
-        shortened(&finding.variants),
+        variants(finding),
     ]
 }
 
-fn shortened(variants: &[String]) -> String {
-    const SHOWN: usize = 3;
-    let shown = variants
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(" ");
-    match variants.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} +{more}"),
+/// What opened the door, or how many ways were tried: `ajar findings show` lists them all.
+fn variants(finding: &Finding) -> String {
+    match (finding.verdict, &finding.variants[..]) {
+        (_, []) => String::new(),
+        (Verdict::Open, [only]) => cut(only, MOST),
+        (Verdict::Open, [first, others @ ..]) => {
+            let more = format!(" +{}", others.len());
+            cut(first, MOST - more.len()) + &more
+        }
+        (_, tried) => format!("{} tried", tried.len()),
+    }
+}
+
+/// Characters of the last column: with two IPv4 addresses a row then fits a hundred.
+const MOST: usize = 20;
+
+fn cut(text: &str, most: usize) -> String {
+    match text.chars().count() > most {
+        true => text.chars().take(most - 1).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a table of these rows says: variants, verdict, and whether there is a proof.
+    fn lines(rows: &[(&[&str], &str)], colored: bool) -> Vec<String> {
+        let mut table = ForPeople {
+            out: Box::new(std::io::sink()),
+            table: empty_table(),
+            verdicts: Vec::new(),
+            colored,
+        };
+        for (variants, verdict) in rows {
+            let proof = match *verdict {
+                "open" => {
+                    r#"{"kind": "tunnel", "nonce": "00112233445566778899aabbccddeeff",
+                        "received_at": "2026-11-24T20:00:00Z", "egress_ip": "198.151.100.123"}"#
+                }
+                _ => "null",
+            };
+            let text = format!(
+                r#"{{"id": "0", "campaign": "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P", "ip": "198.151.100.123", "port": 65535,
+                "transport": "tcp", "service": "http-proxy", "exposure": null, "verdict": {verdict:?},
+                "probe": "http-connect", "variants": {variants:?}, "proof": {proof}, "product": null, "banner": null,
+                "tls": false, "vantage": "local", "first_seen": "2026-11-24T20:00:00Z",
+                "last_seen": "2026-11-24T20:00:00Z", "attempts": 1}}"#
+            );
+            table.write(&serde_json::from_str(&text).unwrap()).unwrap();
+        }
+        table.lines()
+    }
+
+    #[test]
+    fn a_row_fits_a_hundred_columns() {
+        let many = ["connect-name:65535"; 23];
+        let lines = lines(
+            &[
+                (&many, "open"),
+                (&many, "inconclusive"),
+                (&[], "not_a_service"),
+            ],
+            false,
+        );
+        assert_eq!(lines.len(), 4);
+        for line in &lines {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+        assert!(lines[1].ends_with(" connect-name:65… +22"), "{}", lines[1]);
+        assert!(lines[2].ends_with("23 tried"), "{}", lines[2]);
+        assert!(lines[3].ends_with("not_a_service"), "{}", lines[3]);
+    }
+
+    #[test]
+    fn colours_are_for_terminals() {
+        let rows: [(&[&str], &str); 2] = [(&["get:80"], "open"), (&["get:80"], "closed")];
+        assert!(
+            lines(&rows, false)
+                .iter()
+                .all(|line| !line.contains('\x1b'))
+        );
+        let colored = lines(&rows, true);
+        assert!(!colored[0].contains('\x1b'));
+        assert!(colored[1].starts_with("\x1b[1;31m") && colored[1].ends_with("\x1b[0m"));
+        assert!(colored[2].starts_with("\x1b[32m"));
     }
 }
