@@ -143,8 +143,8 @@ fn introduce(services: &[Service]) -> std::io::Result<()> {
     }
     writeln!(
         err,
-        "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1; \
-         each is given {SESSION_SECS} seconds (a scan gives 90)\n"
+        "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1;\n\
+         each service is given {SESSION_SECS} seconds, where a scan gives 90\n"
     )
 }
 
