@@ -116,7 +116,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{$type, codec};
 use crate::{
-    hop::{Form, Hop},
+    destination::{Form, Destination},
     probe::Probe,
     protocol::Protocol,
     tunnel,
@@ -172,11 +172,11 @@ impl tunnel::Gateway for Gateway {
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,
-        hop: &'a Hop,
+        destination: &'a Destination,
         _agent: &'a str,
     ) -> BoxFuture<'a, Result<Reply, Broken>> {
         async move {
-            let request = codec::connect(&hop.authority()).map_err(|_| Broken::Garbled)?;
+            let request = codec::connect(&destination.authority()).map_err(|_| Broken::Garbled)?;
             wire.send(&request).await?;
             let reply = wire.frame(wire.limits().reply, codec::Reply::parse).await?;
             Ok(match reply.is_yes {

@@ -21,9 +21,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub mod codec;
-mod crowd;
-mod judge;
+mod echo_page;
 pub mod key;
+mod peer_limit;
 mod ports;
 mod raw;
 mod smtp;
@@ -115,7 +115,7 @@ struct Shared {
     recorder: Arc<dyn Recorder>,
     tls: tokio_rustls::TlsAcceptor,
     recordings: TaskTracker,
-    crowd: crowd::Crowd,
+    peers: peer_limit::PeerLimit,
 }
 
 impl Shared {
@@ -152,7 +152,7 @@ pub async fn serve(
         key: options.key,
         recorder,
         recordings: TaskTracker::new(),
-        crowd: crowd::Crowd::default(),
+        peers: peer_limit::PeerLimit::default(),
     });
     let recordings = shared.recordings.clone();
     let mut services = JoinSet::new();
@@ -161,9 +161,11 @@ pub async fn serve(
         services.spawn(accepting);
     };
     spawn(bound.smtp, MAIL, |s, p, c| Box::pin(smtp::serve(s, p, c)));
-    spawn(bound.http, WEB, |s, p, c| Box::pin(judge::serve(s, p, c)));
+    spawn(bound.http, WEB, |s, p, c| {
+        Box::pin(echo_page::serve(s, p, c))
+    });
     spawn(bound.https, WEB, |s, p, c| {
-        Box::pin(judge::serve_tls(s, p, c))
+        Box::pin(echo_page::serve_tls(s, p, c))
     });
     spawn(bound.raw, RAW, |s, p, c| Box::pin(raw::serve(s, p, c)));
     Ok(Handle {
@@ -219,7 +221,7 @@ async fn accept(
             continue;
         };
         let peer = peer.ip().to_canonical();
-        let Some(place) = shared.crowd.enter(peer) else {
+        let Some(place) = shared.peers.enter(peer) else {
             let _ = stream.try_write(terms.full);
             continue;
         };

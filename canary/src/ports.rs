@@ -25,9 +25,9 @@ pub enum PortChoice {
 pub struct Ports {
     /// The SMTP sink.
     pub smtp: PortChoice,
-    /// The judge over HTTP.
+    /// The echo page over HTTP.
     pub http: PortChoice,
-    /// The judge over TLS.
+    /// The echo page over TLS.
     pub https: PortChoice,
     /// The raw greeting.
     pub raw: PortChoice,

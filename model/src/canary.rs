@@ -15,9 +15,9 @@ pub struct Canary {
     pub address: IpAddr,
     /// The SMTP sink: 25 where it could be bound.
     pub smtp: u16,
-    /// The judge over plain HTTP: 80 where it could be bound.
+    /// The echo page over plain HTTP: 80 where it could be bound.
     pub http: u16,
-    /// The judge over TLS: 443 where it could be bound.
+    /// The echo page over TLS: 443 where it could be bound.
     pub https: u16,
     /// The raw greeting on a high port.
     pub raw: u16,

@@ -10,8 +10,8 @@
 //! target are [`ajar_model::Canary::destinations`] and mailboxes of the canary's domain.
 
 pub mod codec;
+mod destination;
 mod examine;
-mod hop;
 pub mod http;
 mod offers;
 mod probe;

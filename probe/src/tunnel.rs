@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use crate::{
     codec::{self, Parsed},
-    hop::{Far, Form, Hop, Plan},
+    destination::{CanaryPort, Destination, Form, Plan},
     http::codec as http,
     protocol::{Answered, Asking, Protocol},
     smtp::codec as smtp,
@@ -20,7 +20,12 @@ use crate::{
 };
 
 /// Every port of the canary, most telling first.
-pub(crate) const DESTINATIONS: &[Far] = &[Far::Http, Far::Https, Far::Smtp, Far::Raw];
+pub(crate) const CANARY_PORTS: &[CanaryPort] = &[
+    CanaryPort::Http,
+    CanaryPort::Https,
+    CanaryPort::Smtp,
+    CanaryPort::Raw,
+];
 
 /// A protocol that opens tunnels.
 pub(crate) trait Gateway: Send + Sync {
@@ -45,14 +50,14 @@ pub(crate) trait Gateway: Send + Sync {
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,
-        hop: &'a Hop,
+        destination: &'a Destination,
         agent: &'a str,
     ) -> BoxFuture<'a, Result<Reply, Broken>>;
 }
 
-/// The first hop that [`run`] asks for; recognition asks for the same, and its answer is used.
-pub(crate) fn first_hop(gateway: &dyn Gateway, canary: &Canary) -> Option<Hop> {
-    Plan::new(canary, DESTINATIONS, gateway.forms(canary)).take_next()
+/// The first destination that [`run`] asks for; recognition asks for the same, and its answer is used.
+pub(crate) fn first_destination(gateway: &dyn Gateway, canary: &Canary) -> Option<Destination> {
+    Plan::new(canary, CANARY_PORTS, gateway.forms(canary)).take_next()
 }
 
 /// Offers an endpoint the request that [`run`] begins with.
@@ -61,8 +66,8 @@ pub(crate) async fn offer(
     wire: &mut Wire,
     asking: &Asking<'_>,
 ) -> Result<Answered, Broken> {
-    let hop = first_hop(gateway, asking.session.canary).ok_or(Broken::Garbled)?;
-    let reply = gateway.ask(wire, &hop, &asking.agent).await?;
+    let destination = first_destination(gateway, asking.session.canary).ok_or(Broken::Garbled)?;
+    let reply = gateway.ask(wire, &destination, &asking.agent).await?;
     Ok(Answered::Probe(gateway.id(), reply))
 }
 
@@ -70,16 +75,20 @@ pub(crate) async fn offer(
 pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidence {
     let canary = visit.session().canary;
     let id = gateway.id();
-    let mut plan = Plan::new(canary, DESTINATIONS, gateway.forms(canary));
+    let mut plan = Plan::new(canary, CANARY_PORTS, gateway.forms(canary));
     let mut attempts: Vec<Attempt> = Vec::new();
-    while let Some(hop) = plan.take_next() {
-        let variant = format!("{}:{}", gateway.label(hop.form()), hop.address().port());
+    while let Some(destination) = plan.take_next() {
+        let variant = format!(
+            "{}:{}",
+            gateway.label(destination.form()),
+            destination.address().port()
+        );
         let nonce = visit.nonce(&id, &variant, Role::Destination);
-        let (reply, answer) = attempt(gateway, visit, &hop, nonce).await;
+        let (reply, answer) = attempt(gateway, visit, &destination, nonce).await;
         let proven = answer
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
-        plan.answered(&hop, reply, proven);
+        plan.answered(&destination, reply, proven);
         let hopeless = is_hopeless(reply, gateway);
         attempts.push(Attempt {
             variant,
@@ -111,17 +120,17 @@ fn is_hopeless(reply: Reply, gateway: &dyn Gateway) -> bool {
 async fn attempt(
     gateway: &dyn Gateway,
     visit: &mut Visit<'_>,
-    hop: &Hop,
+    destination: &Destination,
     nonce: Nonce,
 ) -> (Reply, Option<Answer>) {
     let asked = match visit.take_asked(&gateway.id()) {
         Some(asked) => Ok(asked),
-        None => ask(gateway, visit, hop).await,
+        None => ask(gateway, visit, destination).await,
     };
     match asked {
         Ok((wire, reply @ Reply::Accepted { .. })) => {
             let agent = visit.agent();
-            (reply, prove(wire, hop, nonce, &agent).await)
+            (reply, prove(wire, destination, nonce, &agent).await)
         }
         Ok((_, reply)) => (reply, None),
         Err(how) => (Reply::Broken { how }, None),
@@ -131,24 +140,29 @@ async fn attempt(
 async fn ask(
     gateway: &dyn Gateway,
     visit: &mut Visit<'_>,
-    hop: &Hop,
+    destination: &Destination,
 ) -> Result<(Wire, Reply), Broken> {
     let mut wire = visit.open(gateway.protocol()).await?;
-    let reply = gateway.ask(&mut wire, hop, &visit.agent()).await?;
+    let reply = gateway.ask(&mut wire, destination, &visit.agent()).await?;
     Ok((wire, reply))
 }
 
 /// Sends the nonce through an open tunnel in the far end's protocol, and waits for the canary's answer.
-async fn prove(mut wire: Wire, hop: &Hop, nonce: Nonce, agent: &str) -> Option<Answer> {
+async fn prove(
+    mut wire: Wire,
+    destination: &Destination,
+    nonce: Nonce,
+    agent: &str,
+) -> Option<Answer> {
     let wait = wire.limits().reply / 2;
-    match hop.far() {
-        Far::Http => fetch(&mut wire, hop, nonce, agent).await?,
-        Far::Https => {
-            let peer = Peer::named(hop.domain(), hop.address().ip());
+    match destination.canary_port() {
+        CanaryPort::Http => fetch(&mut wire, destination, nonce, agent).await?,
+        CanaryPort::Https => {
+            let peer = Peer::named(destination.domain(), destination.address().ip());
             wire = wire.tls(peer).await.ok()?;
-            fetch(&mut wire, hop, nonce, agent).await?;
+            fetch(&mut wire, destination, nonce, agent).await?;
         }
-        Far::Smtp => {
+        CanaryPort::Smtp => {
             let max_line = wire.limits().line;
             let greeting = wire
                 .frame(wait, |bytes| smtp::Reply::parse(bytes, max_line))
@@ -157,10 +171,10 @@ async fn prove(mut wire: Wire, hop: &Hop, nonce: Nonce, agent: &str) -> Option<A
             if !greeting.is_positive() {
                 return None;
             }
-            let hello = smtp::ehlo(&format!("{nonce}.{}", hop.domain())).ok()?;
+            let hello = smtp::ehlo(&format!("{nonce}.{}", destination.domain())).ok()?;
             wire.send(&hello).await.ok()?;
         }
-        Far::Raw => {
+        CanaryPort::Raw => {
             let max_line = wire.limits().line;
             wire.frame(wait, |bytes| raw_greeting(bytes, max_line))
                 .await
@@ -171,8 +185,13 @@ async fn prove(mut wire: Wire, hop: &Hop, nonce: Nonce, agent: &str) -> Option<A
     wire.answer(wait).await
 }
 
-async fn fetch(wire: &mut Wire, hop: &Hop, nonce: Nonce, agent: &str) -> Option<()> {
-    let request = http::get(&format!("/{nonce}"), &hop.authority(), agent).ok()?;
+async fn fetch(
+    wire: &mut Wire,
+    destination: &Destination,
+    nonce: Nonce,
+    agent: &str,
+) -> Option<()> {
+    let request = http::get(&format!("/{nonce}"), &destination.authority(), agent).ok()?;
     wire.send(&request).await.ok()
 }
 

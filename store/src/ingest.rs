@@ -151,9 +151,12 @@ async fn judge(
     if incoming.is_empty() {
         return Ok(Default::default());
     }
-    let bench = tx.bench(campaign).await?.ok_or_else(|| Error::Unknown {
-        what: format!("campaign {campaign}"),
-    })?;
+    let judging_key = tx
+        .judging_key(campaign)
+        .await?
+        .ok_or_else(|| Error::Unknown {
+            what: format!("campaign {campaign}"),
+        })?;
     let keys: Vec<Key> = incoming.keys().cloned().collect();
     let mut held = tx.hold_findings(campaign, &keys).await?;
     let mut taken = BTreeSet::new();
@@ -170,7 +173,8 @@ async fn judge(
     let mut changed: Vec<FindingRow> = Vec::new();
     let mut counts = Counts::default();
     for held in &held {
-        let Some((finding, awaits_mail)) = conclude(&bench, &held.observations, &sightings) else {
+        let Some((finding, awaits_mail)) = conclude(&judging_key, &held.observations, &sightings)
+        else {
             continue;
         };
         if held.finding.as_ref() == Some(&finding) {

@@ -10,7 +10,7 @@ use ajar_model::{
     proof::Kind,
 };
 
-use crate::{Error, rows::Bench, stored};
+use crate::{Error, rows::JudgingKey, stored};
 
 /// Takes an observation in among those of its key, one for each vantage point. False where that changes nothing.
 pub(crate) fn absorb(
@@ -43,7 +43,7 @@ pub(crate) fn mail_nonces(evidence: &Evidence) -> impl Iterator<Item = Nonce> {
 /// The finding that the observations of one key amount to, and whether a late mail may still prove it; none
 /// where there is no observation.
 pub(crate) fn conclude(
-    bench: &Bench,
+    judging_key: &JudgingKey,
     observations: &BTreeMap<String, Observation>,
     sightings: &HashMap<Nonce, Sighting>,
 ) -> Option<(Finding, bool)> {
@@ -53,8 +53,8 @@ pub(crate) fn conclude(
             let seen: Vec<Sighting> = mail_nonces(&observation.evidence)
                 .filter_map(|nonce| sightings.get(&nonce).cloned())
                 .collect();
-            let judgement = judge(&observation.evidence, &seen, &bench.key);
-            Finding::new(&bench.tenant, observation, judgement)
+            let judgement = judge(&observation.evidence, &seen, &judging_key.key);
+            Finding::new(&judging_key.tenant, observation, judgement)
         })
         .reduce(Finding::merge)?;
     let awaits =

@@ -69,7 +69,7 @@ pub(crate) trait CampaignRows: Send {
     /// Holds the campaign's state, together with others that share it.
     async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error>;
     /// What the findings of a campaign are judged by.
-    async fn bench(&mut self, id: CampaignId) -> Result<Option<Bench>, Error>;
+    async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error>;
     /// Adds a shard under the next free number, and says it. The campaign's row is locked.
     async fn insert_revisit(
         &mut self,
@@ -191,7 +191,7 @@ pub(crate) trait RecordRows: Send {
 
 /// What the findings of a campaign are judged by.
 #[derive(Debug, Clone)]
-pub(crate) struct Bench {
+pub(crate) struct JudgingKey {
     pub tenant: String,
     pub key: CanaryKey,
 }

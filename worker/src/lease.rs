@@ -24,10 +24,10 @@ use tracing::Instrument;
 
 use crate::{
     Worker,
-    crowd::Crowd,
     egress::Egress,
     fence::{Fence, Now},
     pacer::Budget,
+    prefix_slots::PrefixSlots,
     report::{Delivery, Reporter},
     shard::{self, Context, Ran, Targets},
     visit::Visitor,
@@ -166,7 +166,7 @@ impl Worker {
             },
             egress: Egress::new(scope, Arc::clone(&fence), pacer, Arc::clone(&budget)),
             limits: options.limits,
-            crowd: Crowd::new(spec.prefix_rate),
+            slots: PrefixSlots::new(spec.prefix_rate),
             spec: Arc::new(spec),
         });
         let give_up = self.give_up.clone();

@@ -28,12 +28,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-mod crowd;
 mod egress;
 mod fault;
 mod fence;
 mod lease;
 mod pacer;
+mod prefix_slots;
 mod progress;
 mod report;
 mod shard;

@@ -10,8 +10,8 @@ use ajar_sweep::connect;
 use futures::FutureExt;
 
 use crate::{
-    crowd::Crowd,
     egress::{Egress, EndpointDial, Refusal, Unvisited},
+    prefix_slots::PrefixSlots,
     shard::Turn,
 };
 
@@ -37,7 +37,7 @@ pub struct Visitor {
     /// What a target may cost.
     pub limits: Limits,
     /// Limits the conversations with each prefix.
-    pub crowd: Crowd,
+    pub slots: PrefixSlots,
 }
 
 /// What became of a target.
@@ -65,12 +65,12 @@ impl Visitor {
             Err(refusal) => return refused(endpoint, refusal).map(nothing),
         };
         let prefix = space::prefix_of(endpoint.ip());
-        let (stream, _place) = match self.crowd.try_enter(prefix) {
+        let (stream, _place) = match self.slots.try_enter(prefix) {
             Some(place) => (stream, place),
             None => {
                 // A connection must not wait unused: its server would time out, or greet into the void.
                 drop(stream);
-                let place = self.crowd.enter(prefix).await;
+                let place = self.slots.enter(prefix).await;
                 match self.egress.connect(endpoint).await {
                     Ok(stream) => (stream, place),
                     Err(refusal) => return refused(endpoint, refusal).map(nothing),

@@ -71,7 +71,7 @@ pub(super) fn portal(client: TcpStream, _: Arc<Canary>) -> BoxFuture<'static, io
 }
 
 /// Answers in the canary's place, with a key of its own.
-pub(super) fn forged_judge(
+pub(super) fn forged_answer(
     mut client: TcpStream,
     _: Arc<Canary>,
 ) -> BoxFuture<'static, io::Result<()>> {

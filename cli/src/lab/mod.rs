@@ -120,11 +120,11 @@ const SERVICES: &[(&str, &str, u16, Verdict, Serve)] = &[
         http::portal,
     ),
     (
-        "forged judge",
+        "forged answer",
         "200, and an answer that it made up",
         8080,
         Verdict::Unproven,
-        http::forged_judge,
+        http::forged_answer,
     ),
     (
         "open SOCKS proxy",

@@ -5,7 +5,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{Http, codec, head, refusal};
 use crate::{
-    hop::{Form, Hop},
+    destination::{Destination, Form},
     probe::Probe,
     protocol::Protocol,
     tunnel::{self, Gateway},
@@ -64,13 +64,14 @@ impl Gateway for Connect {
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,
-        hop: &'a Hop,
+        destination: &'a Destination,
         agent: &'a str,
     ) -> BoxFuture<'a, Result<Reply, Broken>> {
         async move {
-            let request = codec::connect(&hop.authority(), agent).map_err(|_| Broken::Garbled)?;
+            let request =
+                codec::connect(&destination.authority(), agent).map_err(|_| Broken::Garbled)?;
             wire.send(&request).await?;
-            let reply = reply(head(wire).await?.status, hop.form());
+            let reply = reply(head(wire).await?.status, destination.form());
             if matches!(reply, Reply::Accepted { .. }) {
                 wire.note_proxy();
             }

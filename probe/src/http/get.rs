@@ -10,7 +10,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{Http, codec, head, refusal};
 use crate::{
-    hop::{Far, Form, Hop, Plan},
+    destination::{CanaryPort, Destination, Form, Plan},
     probe::Probe,
     protocol::Protocol,
     visit::Visit,
@@ -43,21 +43,21 @@ impl Probe for Get {
 
 async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
     let canary = visit.session().canary;
-    let mut plan = Plan::new(canary, &[Far::Http], &[Form::Literal, Form::Name]);
+    let mut plan = Plan::new(canary, &[CanaryPort::Http], &[Form::Literal, Form::Name]);
     let mut attempts = Vec::new();
-    while let Some(hop) = plan.take_next() {
-        let label = match hop.form() {
+    while let Some(destination) = plan.take_next() {
+        let label = match destination.form() {
             Form::Literal => "get",
             Form::Name => "get-name",
         };
-        let variant = format!("{label}:{}", hop.address().port());
+        let variant = format!("{label}:{}", destination.address().port());
         let nonce = visit.nonce(&id, &variant, Role::Destination);
-        let fetched = fetch(visit, &hop, nonce).await;
+        let fetched = fetch(visit, &destination, nonce).await;
         let (reply, answer) = fetched.unwrap_or_else(|how| (Reply::Broken { how }, None));
         let proven = answer
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
-        plan.answered(&hop, reply, proven);
+        plan.answered(&destination, reply, proven);
         attempts.push(Attempt {
             variant,
             kind: Kind::Fetch,
@@ -84,11 +84,11 @@ async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
 /// A success without an answer is the server's own page: it refused to fetch ours.
 async fn fetch(
     visit: &mut Visit<'_>,
-    hop: &Hop,
+    destination: &Destination,
     nonce: Nonce,
 ) -> Result<(Reply, Option<Answer>), Broken> {
     let mut wire = visit.open(&Http).await?;
-    let authority = hop.authority();
+    let authority = destination.authority();
     let request = codec::get(
         &format!("http://{authority}/{nonce}"),
         &authority,
@@ -97,7 +97,7 @@ async fn fetch(
     wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
     let code = head(&mut wire).await?.status;
     if code / 100 != 2 {
-        return Ok((refusal(code, hop.form()), None));
+        return Ok((refusal(code, destination.form()), None));
     }
     let answer = wire.answer(wire.limits().reply / 2).await;
     let reply = match answer {

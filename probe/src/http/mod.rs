@@ -8,7 +8,7 @@ use ajar_model::{Exposure, Reply, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
-    hop::Form,
+    destination::Form,
     probe::Probe,
     protocol::{Answered, Asking, First, Offer, Protocol},
     tunnel,

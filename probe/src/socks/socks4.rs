@@ -7,7 +7,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{V4, codec4 as socks4};
 use crate::{
-    hop::{Form, Hop},
+    destination::{Destination, Form},
     probe::Probe,
     protocol::Protocol,
     tunnel::{self, Gateway},
@@ -67,11 +67,12 @@ impl Gateway for Socks4 {
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,
-        hop: &'a Hop,
+        destination: &'a Destination,
         _agent: &'a str,
     ) -> BoxFuture<'a, Result<Reply, Broken>> {
         async move {
-            wire.send(&request(hop).ok_or(Broken::Garbled)?).await?;
+            wire.send(&request(destination).ok_or(Broken::Garbled)?)
+                .await?;
             let reply = wire
                 .frame(wire.limits().reply, socks4::Reply::parse)
                 .await?;
@@ -85,11 +86,11 @@ impl Gateway for Socks4 {
     }
 }
 
-fn request(hop: &Hop) -> Option<Vec<u8>> {
-    let port = hop.address().port();
-    match (hop.form(), hop.address().ip()) {
+fn request(destination: &Destination) -> Option<Vec<u8>> {
+    let port = destination.address().port();
+    match (destination.form(), destination.address().ip()) {
         (Form::Literal, IpAddr::V4(ip)) => Some(socks4::connect(SocketAddrV4::new(ip, port))),
         (Form::Literal, IpAddr::V6(_)) => None,
-        (Form::Name, _) => socks4::connect_name(hop.domain(), port).ok(),
+        (Form::Name, _) => socks4::connect_name(destination.domain(), port).ok(),
     }
 }

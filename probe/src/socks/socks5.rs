@@ -8,7 +8,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{V5, codec5 as socks5};
 use crate::{
-    hop::{Form, Hop},
+    destination::{Destination, Form},
     probe::Probe,
     protocol::Protocol,
     tunnel::{self, Gateway},
@@ -49,10 +49,14 @@ impl Probe for Socks5 {
 
 /// Below `deliver` the greeting is all there is, and recognition had it: a server that wants a password says so there.
 fn greeted(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
-    let hop = tunnel::first_hop(&Socks5, visit.session().canary);
+    let destination = tunnel::first_destination(&Socks5, visit.session().canary);
     let refused = visit.take_asked(&id).map(|(_, reply)| reply);
-    let attempts = hop.zip(refused).map(|(hop, reply)| {
-        let variant = format!("{}:{}", Socks5.label(hop.form()), hop.address().port());
+    let attempts = destination.zip(refused).map(|(destination, reply)| {
+        let variant = format!(
+            "{}:{}",
+            Socks5.label(destination.form()),
+            destination.address().port()
+        );
         let nonce = visit.nonce(&id, &variant, Role::Destination);
         Attempt {
             variant,
@@ -96,23 +100,25 @@ impl Gateway for Socks5 {
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,
-        hop: &'a Hop,
+        destination: &'a Destination,
         _agent: &'a str,
     ) -> BoxFuture<'a, Result<Reply, Broken>> {
         async move {
             if let Some(refused) = greet(wire).await? {
                 return Ok(refused);
             }
-            let request = match hop.form() {
-                Form::Literal => socks5::connect(hop.address()),
-                Form::Name => socks5::connect_name(hop.domain(), hop.address().port())
-                    .map_err(|_| Broken::Garbled)?,
+            let request = match destination.form() {
+                Form::Literal => socks5::connect(destination.address()),
+                Form::Name => {
+                    socks5::connect_name(destination.domain(), destination.address().port())
+                        .map_err(|_| Broken::Garbled)?
+                }
             };
             wire.send(&request).await?;
             let reply = wire
                 .frame(wire.limits().reply, socks5::Reply::parse)
                 .await?;
-            Ok(weigh(reply.code, hop.form()))
+            Ok(weigh(reply.code, destination.form()))
         }
         .boxed()
     }

@@ -7,7 +7,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{Telnet, codec};
 use crate::{
-    hop::{Form, Hop},
+    destination::{Destination, Form},
     probe::Probe,
     protocol::{Greet, Protocol},
     tunnel,
@@ -67,15 +67,15 @@ impl tunnel::Gateway for Gateway {
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,
-        hop: &'a Hop,
+        destination: &'a Destination,
         _agent: &'a str,
     ) -> BoxFuture<'a, Result<Reply, Broken>> {
-        ask(wire, hop).boxed()
+        ask(wire, destination).boxed()
     }
 }
 
 /// The prompt has no codes: 0 stands for them all.
-async fn ask(wire: &mut Wire, hop: &Hop) -> Result<Reply, Broken> {
+async fn ask(wire: &mut Wire, destination: &Destination) -> Result<Reply, Broken> {
     let greeting = match wire.take_greeting() {
         Some(greeting) => greeting,
         None => hear_prompt(wire).await?,
@@ -84,11 +84,11 @@ async fn ask(wire: &mut Wire, hop: &Hop) -> Result<Reply, Broken> {
     if prompt.wants_credentials {
         return Ok(Reply::AuthRequired { code: 0 });
     }
-    let host = match hop.form() {
-        Form::Literal => hop.address().ip().to_string(),
-        Form::Name => hop.domain().to_owned(),
+    let host = match destination.form() {
+        Form::Literal => destination.address().ip().to_string(),
+        Form::Name => destination.domain().to_owned(),
     };
-    let requests = codec::requests(&host, hop.address().port());
+    let requests = codec::requests(&host, destination.address().port());
     let [first, second] = requests.map_err(|_| Broken::Garbled)?;
     let limits = *wire.limits();
     match tell(wire, &first, limits.reply / 3).await? {

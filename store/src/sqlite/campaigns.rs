@@ -9,7 +9,7 @@ use sqlx::Row;
 use super::SqliteRows;
 use crate::{
     Admission, Error, Progress, Quarantined, Trouble,
-    rows::{Bench, CampaignRows},
+    rows::{CampaignRows, JudgingKey},
     stored::{self, QuarantinedRow, micros, signed, unsigned},
 };
 
@@ -148,7 +148,7 @@ impl CampaignRows for SqliteRows {
         self.lock_campaign(id).await
     }
 
-    async fn bench(&mut self, id: CampaignId) -> Result<Option<Bench>, Error> {
+    async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error> {
         let row: Option<(String, String)> =
             sqlx::query_as("SELECT tenant, canary_key FROM campaigns WHERE id = $1")
                 .bind(id.to_string())
@@ -156,7 +156,7 @@ impl CampaignRows for SqliteRows {
                 .await?;
         row.map(|(tenant, key)| {
             let key = stored::parsed("a canary's key", &key)?;
-            Ok(Bench { tenant, key })
+            Ok(JudgingKey { tenant, key })
         })
         .transpose()
     }

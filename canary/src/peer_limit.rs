@@ -12,28 +12,28 @@ const MOST_OF_ONE: usize = 256;
 
 /// Who is connected.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(crate) struct PeerLimit(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// A place, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    crowd: Crowd,
+    limit: PeerLimit,
     peer: IpAddr,
 }
 
-impl Crowd {
+impl PeerLimit {
     /// A place for one more connection of `peer`; none where there are too many.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
         let peer = holder(peer);
-        let mut crowd = self.0.lock().expect("no holder panics");
-        let all: usize = crowd.values().sum();
-        let of_peer = crowd.get(&peer).copied().unwrap_or_default();
+        let mut peers = self.0.lock().expect("no holder panics");
+        let all: usize = peers.values().sum();
+        let of_peer = peers.get(&peer).copied().unwrap_or_default();
         if all >= MOST || of_peer >= MOST_OF_ONE {
             return None;
         }
-        crowd.insert(peer, of_peer + 1);
+        peers.insert(peer, of_peer + 1);
         Some(Place {
-            crowd: self.clone(),
+            limit: self.clone(),
             peer,
         })
     }
@@ -49,11 +49,11 @@ fn holder(peer: IpAddr) -> IpAddr {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut crowd = self.crowd.0.lock().expect("no holder panics");
-        if let Some(of_peer) = crowd.get_mut(&self.peer) {
+        let mut peers = self.limit.0.lock().expect("no holder panics");
+        if let Some(of_peer) = peers.get_mut(&self.peer) {
             *of_peer -= 1;
             if *of_peer == 0 {
-                crowd.remove(&self.peer);
+                peers.remove(&self.peer);
             }
         }
     }
@@ -65,31 +65,31 @@ mod tests {
 
     #[test]
     fn one_peer_cannot_take_every_place_and_who_was_refused_leaves_no_trace() {
-        let crowd = Crowd::default();
+        let limit = PeerLimit::default();
         let one = IpAddr::from([192, 0, 2, 1]);
         let places: Vec<Place> = (0..MOST_OF_ONE)
-            .map(|_| crowd.enter(one).unwrap())
+            .map(|_| limit.enter(one).unwrap())
             .collect();
-        assert!(crowd.enter(one).is_none());
-        assert!(crowd.enter([192, 0, 2, 2].into()).is_some());
+        assert!(limit.enter(one).is_none());
+        assert!(limit.enter([192, 0, 2, 2].into()).is_some());
         let all: Vec<Place> = (0..)
-            .map_while(|i: u32| crowd.enter(IpAddr::from(i.to_be_bytes())))
+            .map_while(|i: u32| limit.enter(IpAddr::from(i.to_be_bytes())))
             .collect();
         assert_eq!(places.len() + all.len(), MOST);
         drop((places, all));
-        assert!(crowd.0.lock().unwrap().is_empty());
+        assert!(limit.0.lock().unwrap().is_empty());
     }
 
     #[test]
     fn the_addresses_of_a_64_are_one_peer() {
-        let crowd = Crowd::default();
+        let limit = PeerLimit::default();
         let address = |n: u128| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) | n));
         let places: Vec<_> = (0..MOST_OF_ONE as u128)
-            .map(|n| crowd.enter(address(n)).unwrap())
+            .map(|n| limit.enter(address(n)).unwrap())
             .collect();
-        assert!(crowd.enter(address(9999)).is_none());
-        assert!(crowd.enter(address(1 << 64)).is_some());
+        assert!(limit.enter(address(9999)).is_none());
+        assert!(limit.enter(address(1 << 64)).is_some());
         drop(places);
-        assert!(crowd.enter(address(9999)).is_some());
+        assert!(limit.enter(address(9999)).is_some());
     }
 }

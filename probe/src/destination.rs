@@ -1,4 +1,4 @@
-//! Which second hops a proxy is asked for, and in which order. Pure.
+//! Where a proxy is asked to lead to, and in which order. Pure.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -6,10 +6,10 @@ use ajar_model::{Canary, Reply};
 
 /// What the canary speaks on one of its ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Far {
-    /// The judge over plain HTTP.
+pub enum CanaryPort {
+    /// The echo page over plain HTTP.
     Http,
-    /// The judge over TLS.
+    /// The echo page over TLS.
     Https,
     /// The mail sink.
     Smtp,
@@ -26,26 +26,26 @@ pub enum Form {
     Name,
 }
 
-/// A second hop. There is no way to make one that is not the canary.
+/// Where a proxy is asked to lead to. There is no way to make one that is not the canary.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hop {
-    far: Far,
+pub struct Destination {
+    canary_port: CanaryPort,
     form: Form,
     address: SocketAddr,
     domain: String,
 }
 
-impl Hop {
-    /// The hop to one of the canary's ports.
-    pub fn new(canary: &Canary, far: Far, form: Form) -> Self {
-        let port = match far {
-            Far::Http => canary.http,
-            Far::Https => canary.https,
-            Far::Smtp => canary.smtp,
-            Far::Raw => canary.raw,
+impl Destination {
+    /// One of the canary's ports.
+    pub fn new(canary: &Canary, canary_port: CanaryPort, form: Form) -> Self {
+        let port = match canary_port {
+            CanaryPort::Http => canary.http,
+            CanaryPort::Https => canary.https,
+            CanaryPort::Smtp => canary.smtp,
+            CanaryPort::Raw => canary.raw,
         };
         Self {
-            far,
+            canary_port,
             form,
             address: canary.at(port),
             domain: canary.domain.clone(),
@@ -53,8 +53,8 @@ impl Hop {
     }
 
     /// What answers there.
-    pub fn far(&self) -> Far {
-        self.far
+    pub fn canary_port(&self) -> CanaryPort {
+        self.canary_port
     }
 
     /// How it is named.
@@ -81,25 +81,26 @@ impl Hop {
     }
 }
 
-/// The order in which hops are tried. Every destination is tried; the second form of naming it only where the first
+/// The order in which destinations are tried. Every destination is tried; the second form of naming it only if the first
 /// was not proven, and only until the proxy has answered two forms in a row alike.
 #[derive(Debug)]
 pub struct Plan {
-    queue: VecDeque<Hop>,
+    queue: VecDeque<Destination>,
     second: Option<Form>,
-    last: Option<(Far, Reply)>,
+    last: Option<(CanaryPort, Reply)>,
     canary: Canary,
 }
 
 impl Plan {
     /// A plan over these destinations, with the forms that the protocol knows for this canary, best first.
-    pub fn new(canary: &Canary, destinations: &[Far], forms: &[Form]) -> Self {
+    pub fn new(canary: &Canary, destinations: &[CanaryPort], forms: &[Form]) -> Self {
         let first = forms.first().copied();
-        let hop = |form| move |&far: &Far| Hop::new(canary, far, form);
+        let destination =
+            |form| move |&canary_port: &CanaryPort| Destination::new(canary, canary_port, form);
         Self {
             queue: first
                 .into_iter()
-                .flat_map(|form| destinations.iter().map(hop(form)))
+                .flat_map(|form| destinations.iter().map(destination(form)))
                 .collect(),
             second: forms.get(1).copied(),
             last: None,
@@ -107,21 +108,24 @@ impl Plan {
         }
     }
 
-    /// The next hop.
-    pub fn take_next(&mut self) -> Option<Hop> {
+    /// The next destination.
+    pub fn take_next(&mut self) -> Option<Destination> {
         self.queue.pop_front()
     }
 
     /// Takes note of the answer.
-    pub fn answered(&mut self, hop: &Hop, reply: Reply, proven: bool) {
+    pub fn answered(&mut self, destination: &Destination, reply: Reply, proven: bool) {
         let repeats = self
             .last
-            .is_some_and(|(far, last)| far == hop.far && last == reply);
-        self.last = Some((hop.far, reply));
+            .is_some_and(|(port, last)| port == destination.canary_port && last == reply);
+        self.last = Some((destination.canary_port, reply));
         match self.second {
-            Some(second) if second != hop.form && !proven => {
-                self.queue
-                    .push_front(Hop::new(&self.canary, hop.far, second));
+            Some(second) if second != destination.form && !proven => {
+                self.queue.push_front(Destination::new(
+                    &self.canary,
+                    destination.canary_port,
+                    second,
+                ));
             }
             Some(_) if repeats => self.second = None,
             _ => {}
@@ -135,7 +139,12 @@ mod tests {
 
     use super::*;
 
-    const ALL: &[Far] = &[Far::Http, Far::Https, Far::Smtp, Far::Raw];
+    const ALL: &[CanaryPort] = &[
+        CanaryPort::Http,
+        CanaryPort::Https,
+        CanaryPort::Smtp,
+        CanaryPort::Raw,
+    ];
     const BOTH: &[Form] = &[Form::Literal, Form::Name];
 
     fn canary() -> Canary {
@@ -157,13 +166,13 @@ mod tests {
             .unwrap()
     }
 
-    fn walk(forms: &[Form], answer: impl Fn(&Hop) -> (Reply, bool)) -> Vec<String> {
+    fn walk(forms: &[Form], answer: impl Fn(&Destination) -> (Reply, bool)) -> Vec<String> {
         let mut plan = Plan::new(&canary(), ALL, forms);
         let mut asked = Vec::new();
-        while let Some(hop) = plan.take_next() {
-            let (reply, proven) = answer(&hop);
-            plan.answered(&hop, reply, proven);
-            asked.push(hop.authority());
+        while let Some(destination) = plan.take_next() {
+            let (reply, proven) = answer(&destination);
+            plan.answered(&destination, reply, proven);
+            asked.push(destination.authority());
         }
         asked
     }
@@ -199,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_proxy_that_takes_only_names_is_asked_by_name_everywhere() {
-        let asked = walk(BOTH, |hop| match hop.form() {
+        let asked = walk(BOTH, |destination| match destination.form() {
             Form::Literal => (Reply::Refused { code: 400 }, false),
             Form::Name => (Reply::Accepted { code: 200 }, true),
         });

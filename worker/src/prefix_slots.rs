@@ -11,12 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Places in the conversations with each prefix. Connections of one prefix share its pace: were there more
 /// conversations than places, each would spend its deadline waiting for the others.
 #[derive(Debug)]
-pub struct Crowd {
+pub struct PrefixSlots {
     places: usize,
     prefixes: Mutex<HashMap<IpNet, Arc<Semaphore>>>,
 }
 
-impl Crowd {
+impl PrefixSlots {
     /// As many places as the prefix may have new connections a second, within reason.
     pub fn new(prefix_rate: u32) -> Self {
         Self {

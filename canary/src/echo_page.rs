@@ -1,4 +1,4 @@
-//! The judge: answers a nonce over HTTP, and says who is behind the probes (RFC 9511).
+//! The echo page: answers a nonce over HTTP, and says who is behind the probes (RFC 9511).
 
 use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
