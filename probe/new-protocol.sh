@@ -111,12 +111,12 @@ END
 cat >"probe/src/$name/gateway.rs" <<END
 //! Does it open tunnels for anybody?
 
-use ajar_model::{Canary, Evidence, ProbeId, Reply, Tier, evidence::Broken};
+use ajar_model::{Evidence, ProbeId, Reply, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{$type, codec};
 use crate::{
-    destination::{Form, Destination},
+    destination::{Destination, Form},
     probe::Probe,
     protocol::Protocol,
     tunnel,
@@ -150,18 +150,6 @@ impl Probe for Gateway {
 }
 
 impl tunnel::Gateway for Gateway {
-    fn id(&self) -> ProbeId {
-        Probe::id(self)
-    }
-
-    fn protocol(&self) -> &'static dyn Protocol {
-        &$type
-    }
-
-    fn forms(&self, _: &Canary) -> &'static [Form] {
-        &[Form::Literal, Form::Name]
-    }
-
     fn label(&self, form: Form) -> &'static str {
         match form {
             Form::Literal => "$name",

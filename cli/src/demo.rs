@@ -21,7 +21,7 @@ use crate::{
 const RATE: u32 = 200;
 /// Relayed mail of the lab arrives within a moment.
 const SETTLE_SECS: u32 = 3;
-/// Instead of 90 and 15, so that the tarpits do not keep anybody waiting.
+/// Far less than in a scan, so that the tarpits do not keep anybody waiting.
 const SESSION_SECS: u64 = 10;
 const REPLY_SECS: u64 = 3;
 const DOMAIN: &str = "canary.test";
@@ -144,7 +144,8 @@ fn introduce(services: &[Service]) -> std::io::Result<()> {
     writeln!(
         err,
         "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1;\n\
-         each service is given {SESSION_SECS} seconds, where a scan gives 90\n"
+         each service is given {SESSION_SECS} seconds, where a scan gives {}\n",
+        Limits::default().session.as_secs()
     )
 }
 

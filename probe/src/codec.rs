@@ -3,7 +3,7 @@
 //! A reader is given every byte that has come so far. It says that it needs more, or hands over a frame
 //! and how many bytes that took, or gives up. It never keeps state, so how the bytes were split makes no difference.
 
-/// What a reader makes of the bytes so canary_port: a frame and its length in bytes, none where more bytes are
+/// What a reader makes of the bytes so far: a frame and its length in bytes, none where more bytes are
 /// needed, or why no frame will ever come of them.
 pub type Parsed<T> = Result<Option<(T, usize)>, Unreadable>;
 

@@ -1,7 +1,7 @@
 //! From a proxy's yes to a proof: what is said through a tunnel, whichever protocol opened it.
 
 use ajar_model::{
-    Attempt, Canary, Evidence, Nonce, ProbeId, Reply, Timestamp,
+    Attempt, Canary, Evidence, Nonce, Reply, Timestamp,
     evidence::Broken,
     nonce::Role,
     proof::{Answer, Kind},
@@ -12,7 +12,8 @@ use crate::{
     codec::{self, Parsed},
     destination::{CanaryPort, Destination, Form, Plan},
     http::codec as http,
-    protocol::{Answered, Asking, Protocol},
+    probe::Probe,
+    protocol::{Answered, Asking},
     smtp::codec as smtp,
     tls::Peer,
     visit::Visit,
@@ -27,21 +28,17 @@ pub(crate) const CANARY_PORTS: &[CanaryPort] = &[
     CanaryPort::Raw,
 ];
 
-/// A protocol that opens tunnels.
-pub(crate) trait Gateway: Send + Sync {
-    /// The probe that uses it.
-    fn id(&self) -> ProbeId;
-
-    /// The protocol that it is asked in.
-    fn protocol(&self) -> &'static dyn Protocol;
-
+/// A probe of a protocol that opens tunnels.
+pub(crate) trait Gateway: Probe {
     /// True if credentials are asked for before the destination is heard.
     fn asks_who_first(&self) -> bool {
         false
     }
 
     /// The ways to name the canary that the protocol has, best first.
-    fn forms(&self, canary: &Canary) -> &'static [Form];
+    fn forms(&self, _canary: &Canary) -> &'static [Form] {
+        &[Form::Literal, Form::Name]
+    }
 
     /// The first half of a variant's name, such as `connect` in `connect:80`.
     fn label(&self, form: Form) -> &'static str;

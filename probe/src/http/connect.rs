@@ -1,6 +1,6 @@
 //! Proxies that open tunnels: CONNECT (RFC 9110 section 9.3.6).
 
-use ajar_model::{Canary, Evidence, ProbeId, Reply, Tier, evidence::Broken};
+use ajar_model::{Evidence, ProbeId, Reply, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{Http, codec, head, refusal};
@@ -42,18 +42,6 @@ impl Probe for Connect {
 }
 
 impl Gateway for Connect {
-    fn id(&self) -> ProbeId {
-        Probe::id(self)
-    }
-
-    fn protocol(&self) -> &'static dyn Protocol {
-        &Http
-    }
-
-    fn forms(&self, _: &Canary) -> &'static [Form] {
-        &[Form::Literal, Form::Name]
-    }
-
     fn label(&self, form: Form) -> &'static str {
         match form {
             Form::Literal => "connect",

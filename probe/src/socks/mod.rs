@@ -11,7 +11,7 @@ use futures::{FutureExt, future::BoxFuture};
 use crate::{
     probe::Probe,
     protocol::{Answered, Asking, First, Offer, Protocol},
-    tunnel::{self, Gateway},
+    tunnel,
     wire::Wire,
 };
 use socks4::Socks4;
@@ -104,9 +104,7 @@ impl Offer for V5 {
                 return tunnel::offer(&Socks5, wire, asking).await;
             }
             let refused = socks5::greet(wire).await?;
-            Ok(refused.map_or(Answered::Other, |reply| {
-                Answered::Probe(Gateway::id(&Socks5), reply)
-            }))
+            Ok(refused.map_or(Answered::Other, |reply| Answered::Probe(Socks5.id(), reply)))
         }
         .boxed()
     }

@@ -41,14 +41,6 @@ impl Probe for Socks4 {
 }
 
 impl Gateway for Socks4 {
-    fn id(&self) -> ProbeId {
-        Probe::id(self)
-    }
-
-    fn protocol(&self) -> &'static dyn Protocol {
-        &V4
-    }
-
     fn forms(&self, canary: &Canary) -> &'static [Form] {
         match canary.address {
             IpAddr::V4(_) => &[Form::Literal, Form::Name],

@@ -1,8 +1,7 @@
 //! SOCKS 5 proxies that want no authentication. Credentials are never sent.
 
 use ajar_model::{
-    Attempt, Canary, Evidence, ProbeId, Reply, Tier, Timestamp, evidence::Broken, nonce::Role,
-    proof::Kind,
+    Attempt, Evidence, ProbeId, Reply, Tier, Timestamp, evidence::Broken, nonce::Role, proof::Kind,
 };
 use futures::{FutureExt, future::BoxFuture};
 
@@ -39,7 +38,7 @@ impl Probe for Socks5 {
     fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
         async {
             if visit.session().tier < Tier::Deliver {
-                return greeted(visit, Probe::id(self));
+                return greeted(visit, self.id());
             }
             tunnel::run(self, visit).await
         }
@@ -74,20 +73,8 @@ fn greeted(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
 }
 
 impl Gateway for Socks5 {
-    fn id(&self) -> ProbeId {
-        Probe::id(self)
-    }
-
-    fn protocol(&self) -> &'static dyn Protocol {
-        &V5
-    }
-
     fn asks_who_first(&self) -> bool {
         true
-    }
-
-    fn forms(&self, _: &Canary) -> &'static [Form] {
-        &[Form::Literal, Form::Name]
     }
 
     fn label(&self, form: Form) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ajar_model::{Canary, Evidence, ProbeId, Reply, Tier, evidence::Broken};
+use ajar_model::{Evidence, ProbeId, Reply, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{Telnet, codec};
@@ -41,20 +41,8 @@ impl Probe for Gateway {
 }
 
 impl tunnel::Gateway for Gateway {
-    fn id(&self) -> ProbeId {
-        Probe::id(self)
-    }
-
-    fn protocol(&self) -> &'static dyn Protocol {
-        &Telnet
-    }
-
     fn asks_who_first(&self) -> bool {
         true
-    }
-
-    fn forms(&self, _: &Canary) -> &'static [Form] {
-        &[Form::Literal, Form::Name]
     }
 
     fn label(&self, form: Form) -> &'static str {
