@@ -28,7 +28,6 @@ use ajar_model::{Exposure, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
-    probe::Probe,
     protocol::{Answered, Asking, First, Offer, Protocol},
     tunnel,
     wire::Wire,
@@ -117,10 +116,9 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{$type, codec};
 use crate::{
     destination::{Destination, Form},
-    probe::Probe,
-    protocol::Protocol,
+    protocol::{Probe, Protocol},
     tunnel,
-    visit::Visit,
+    examination::Examination,
     wire::Wire,
 };
 
@@ -144,8 +142,8 @@ impl Probe for Gateway {
         "$type proxy that opens tunnels for anybody"
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
-        tunnel::run(self, visit).boxed()
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        tunnel::run(self, examination).boxed()
     }
 }
 

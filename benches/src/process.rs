@@ -18,9 +18,7 @@ pub struct Spent {
     pub cpu: f64,
     /// The most memory that was resident.
     pub megabytes: f64,
-    /// Result lines.
     pub results: usize,
-    /// Its standard error.
     pub said: String,
 }
 

@@ -2,7 +2,6 @@
 
 use ajar_model::Nonce;
 
-/// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// EHLO or HELO with its argument; true for EHLO.
@@ -11,21 +10,14 @@ pub enum Command {
     Mail(String),
     /// RCPT TO with its path.
     Rcpt(String),
-    /// DATA.
     Data,
-    /// RSET.
     Rset,
-    /// NOOP.
     Noop,
-    /// VRFY.
     Vrfy,
-    /// STARTTLS.
     StartTls,
-    /// QUIT.
     Quit,
     /// A verb that is known, with an argument that cannot be.
     BadArgument,
-    /// Anything else.
     Unknown,
 }
 
@@ -62,7 +54,7 @@ fn path(argument: &str, keyword: &str) -> Option<String> {
     }
 }
 
-/// True where mail for this path is delivered to `domain`: the part after its last `@` says so.
+/// True if mail for this path is delivered to `domain`: the part after its last `@` says so.
 pub fn is_for(path: &str, domain: &str) -> bool {
     path.rsplit_once('@')
         .is_some_and(|(_, host)| host.trim_end_matches('.').eq_ignore_ascii_case(domain))
@@ -203,7 +195,7 @@ mod tests {
         assert!(!is_for("canary.test", "canary.test"));
     }
 
-    /// The size of the message that ends in `bytes`, its header, and what is behind it; none where it does not end.
+    /// The size of the message that ends in `bytes`, its header, and what is behind it; none if it does not end.
     fn read(bytes: &[u8], chunk: usize) -> Option<(usize, Vec<u8>, Vec<u8>)> {
         let mut message = Message::new(64);
         let mut read = 0;

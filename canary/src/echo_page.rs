@@ -18,12 +18,10 @@ use crate::Shared;
 const HEADER: Duration = Duration::from_secs(15);
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// Plain HTTP.
 pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
     converse(stream, peer, shared).await
 }
 
-/// HTTP in TLS.
 pub(crate) async fn serve_tls(
     stream: TcpStream,
     peer: IpAddr,

@@ -35,7 +35,7 @@ pub use ports::{PortChoice, Ports};
 pub struct Options {
     /// The address to bind.
     pub address: IpAddr,
-    /// The address that targets reach it by, where that is another one: behind a load balancer or a port mapping.
+    /// The address that targets reach it by, if that is another one: behind a load balancer or a port mapping.
     pub advertise: Option<IpAddr>,
     /// The ports to bind.
     pub ports: Ports,
@@ -68,18 +68,12 @@ pub enum Error {
     },
     /// The key file cannot be used.
     #[error("the canary's key {path} cannot be used: {cause}")]
-    Key {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        cause: String,
-    },
+    Key { path: String, cause: String },
     /// No certificate can be made.
     #[error("the canary's certificate cannot be made: {0}")]
     Certificate(String),
 }
 
-/// A running canary.
 pub struct Handle {
     canary: Canary,
     notes: Vec<String>,
@@ -176,14 +170,13 @@ pub async fn serve(
     })
 }
 
-/// One connection's conversation.
 type Service = fn(TcpStream, IpAddr, Arc<Shared>) -> BoxFuture<'static, io::Result<()>>;
 
 /// On what terms a service takes connections.
 struct Terms {
     /// The longest that anybody may stay.
     stay: Duration,
-    /// What is said where there is no place.
+    /// What is said if there is no place.
     full: &'static [u8],
 }
 

@@ -10,7 +10,6 @@ const MOST: usize = 4096;
 /// A single open relay or proxy may bring all of its variants at once.
 const MOST_OF_ONE: usize = 256;
 
-/// Who is connected.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PeerLimit(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
@@ -22,7 +21,7 @@ pub(crate) struct Place {
 }
 
 impl PeerLimit {
-    /// A place for one more connection of `peer`; none where there are too many.
+    /// A place for one more connection of `peer`; none if there are too many.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
         let peer = holder(peer);
         let mut peers = self.0.lock().expect("no holder panics");

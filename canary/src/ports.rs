@@ -14,9 +14,7 @@ use crate::Error;
 pub enum PortChoice {
     /// This one if it can be had, else any.
     Wish(u16),
-    /// This one.
     Exact(u16),
-    /// Any.
     Any,
 }
 
@@ -66,7 +64,7 @@ pub(crate) struct Bound {
     pub raw: TcpListener,
 }
 
-/// Binds them; `notes` says what will be missed where a wish was not met.
+/// Binds them; `notes` says what will be missed if a wish was not met.
 pub(crate) async fn bind(
     address: IpAddr,
     ports: &Ports,

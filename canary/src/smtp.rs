@@ -29,7 +29,6 @@ pub(crate) const RECORD: Duration = Duration::from_secs(10);
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
-/// One connection.
 pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
     let mut session = Session {
         stream: Box::new(stream),
@@ -176,7 +175,7 @@ impl Session {
         }
     }
 
-    /// Makes the receipts durable, even where the sender hangs up or the canary is stopped meanwhile.
+    /// Makes the receipts durable, even if the sender hangs up or the canary is stopped meanwhile.
     async fn record(&self, envelope: Envelope, message: &Message) -> Result<(), String> {
         let text = |text: &str| Untrusted::from_bytes(text.as_bytes(), TEXT);
         if self.shared.recordings.len() >= RECORDINGS {

@@ -2,14 +2,17 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use ajar_model::{Ports, Verdict};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use ajar_model::{Ports, Tier, Verdict, campaign::Sweep as SweepMethod};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 
-use crate::output::Format;
+use crate::output;
 
 mod services;
 
-pub use services::{CanaryService, Cluster, Coordinator, MaybeCluster, Tls, Worker};
+pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Tls, Worker};
 
 /// Finds the doors that were left ajar: open mail relays and open proxies, proven by a receipt.
 #[derive(Debug, Parser)]
@@ -63,11 +66,11 @@ pub struct Demo {
     /// Leave the lab up until Ctrl-C.
     #[arg(long)]
     pub keep: bool,
-    /// The store: a SQLite file or a postgres:// URL; a temporary one where not given.
+    /// The store: a SQLite file or a postgres:// URL; a temporary one if not given.
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: output::Options,
 }
 
 /// `ajar scan`.
@@ -84,12 +87,12 @@ pub struct Scan {
     #[arg(long, value_name = "URL", default_value = "ajar.db")]
     pub store: String,
     #[command(flatten)]
-    pub output: Output,
-    /// Exit with status 3 where an endpoint has this verdict.
+    pub output: output::Options,
+    /// Exit with status 3 if an endpoint has this verdict.
     #[arg(long, value_name = "VERDICT")]
     pub fail_on: Vec<Verdict>,
     #[command(flatten)]
-    pub cluster: MaybeCluster,
+    pub remote: MaybeRemote,
 }
 
 /// What is asked for: by `scan`, and by `campaign submit`.
@@ -108,10 +111,10 @@ pub struct Request {
     #[command(flatten)]
     pub rates: Rates,
     /// How open ports are found.
-    #[arg(long, value_enum, default_value_t = SweepMethod::Auto)]
+    #[arg(long, value_parser = sweep(), default_value = SweepMethod::Auto.as_str())]
     pub sweep: SweepMethod,
-    /// How far probes may go; to deliver, or as far as the authorization goes, where not given.
-    #[arg(long, value_enum)]
+    /// How far probes may go; to deliver, or as far as the authorization goes, if not given.
+    #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
     #[command(flatten)]
     pub authorization: Authorization,
@@ -141,7 +144,7 @@ pub struct Targets {
     /// Read exclusions from a file, one a line.
     #[arg(long, value_name = "FILE")]
     pub exclude_file: Option<PathBuf>,
-    /// TCP ports, as 25,8000-8100; those of the chosen probes where not given.
+    /// TCP ports, as 25,8000-8100; those of the chosen probes if not given.
     #[arg(short, long, value_name = "LIST")]
     pub ports: Option<Ports>,
 }
@@ -149,11 +152,11 @@ pub struct Targets {
 /// How fast.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Rates {
-    /// New connections a second, whole campaign; 500, or the authorization's cap if that is lower, where not given.
+    /// New connections a second, whole campaign; by default 500, or the authorization's cap if that is lower.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: Option<u32>,
-    /// New connections a second to each /24 (IPv4) or /64 (IPv6); 20, or the authorization's cap if that is lower, where
-    /// not given.
+    /// New connections a second to each /24 (IPv4) or /64 (IPv6); by default 20, or the authorization's cap if that is
+    /// lower.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub prefix_rate: Option<u32>,
 }
@@ -165,7 +168,7 @@ pub struct Authorization {
     #[arg(long, value_name = "FILE")]
     pub authorization: Option<PathBuf>,
     /// Whose signatures are accepted, in the format of ssh-keygen(1), ALLOWED SIGNERS; ~/.config/ajar/allowed_signers
-    /// where not given.
+    /// if not given.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
 }
@@ -173,85 +176,12 @@ pub struct Authorization {
 /// The canary's ports and key.
 #[derive(Debug, Clone, Args)]
 pub struct CanaryPorts {
-    /// Its ports for SMTP, HTTP, HTTPS and the raw greeting; 25,80,443,7401 or what can be bound where not given.
+    /// Its ports for SMTP, HTTP, HTTPS and the raw greeting; 25,80,443,7401 or what can be bound if not given.
     #[arg(long, value_name = "S,H,T,R", value_delimiter = ',', num_args = 1)]
     pub canary_ports: Option<Vec<u16>>,
-    /// The Ed25519 key that signs its answers; made where there is none.
+    /// The Ed25519 key that signs its answers; made if there is none.
     #[arg(long, value_name = "FILE")]
     pub canary_key: Option<PathBuf>,
-}
-
-/// Where results go.
-#[derive(Debug, Clone, Args)]
-pub struct Output {
-    /// Where results go; - is standard output.
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
-    pub output: PathBuf,
-    /// The results' format; a table on a terminal, JSONL elsewhere, where not given.
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
-    /// Who reports, in formats that are sent to owners, as Example Net <abuse@example.net>.
-    #[arg(long, value_name = "NAME <ADDR>")]
-    pub reporter: Option<Reporter>,
-}
-
-/// Who reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reporter {
-    /// Its name.
-    pub organization: String,
-    /// Its mail address.
-    pub contact: String,
-    /// The domain of that.
-    pub domain: String,
-}
-
-impl std::str::FromStr for Reporter {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = || {
-            let (organization, address) = text.split_once('<')?;
-            let contact = address.trim_end().strip_suffix('>')?;
-            let (local, domain) = contact.rsplit_once('@')?;
-            let is_plain =
-                |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_graphic());
-            let organization = organization.trim();
-            let named = (1..=200).contains(&organization.chars().count());
-            (named && is_plain(local) && is_plain(domain) && domain.contains('.')).then(|| Self {
-                organization: organization.to_owned(),
-                contact: contact.to_owned(),
-                domain: domain.to_owned(),
-            })
-        };
-        parsed().ok_or("expected a name and a mail address, as Example Net <abuse@example.net>")
-    }
-}
-
-/// How open ports are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SweepMethod {
-    /// The best method that this process is privileged for.
-    Auto,
-    /// Stateless SYN packets; needs CAP_NET_RAW.
-    Syn,
-    /// Plain connections.
-    Connect,
-    /// No discovery: every pair is probed.
-    None,
-}
-
-/// How far probes may go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Tier {
-    /// Open a connection and close it.
-    Connect,
-    /// Banner, EHLO, SOCKS greeting.
-    Handshake,
-    /// Sender and recipient, no message.
-    Envelope,
-    /// A message or a tunnel to the canary.
-    Deliver,
 }
 
 /// `ajar sweep`.
@@ -262,7 +192,7 @@ pub struct Sweep {
     #[command(flatten)]
     pub rates: Rates,
     /// How open ports are found.
-    #[arg(long, value_enum, default_value_t = SweepMethod::Auto)]
+    #[arg(long, value_parser = sweep(), default_value = SweepMethod::Auto.as_str())]
     pub sweep: SweepMethod,
     #[command(flatten)]
     pub authorization: Authorization,
@@ -280,7 +210,7 @@ pub struct Authorize {
     /// Addresses inside them that stay forbidden.
     #[arg(long, value_name = "TARGET", value_delimiter = ',')]
     pub exclude: Vec<String>,
-    /// The Ed25519 SSH key to sign with; ~/.ssh/id_ed25519 where not given. With a passphrase, or in an agent (name its
+    /// The Ed25519 SSH key to sign with; ~/.ssh/id_ed25519 if not given. With a passphrase, or in an agent (name its
     /// .pub file), ssh-keygen is asked to sign.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
@@ -290,7 +220,7 @@ pub struct Authorize {
     /// For how many days from now.
     #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3660))]
     pub days: u32,
-    /// TCP ports; those of the chosen probes where not given.
+    /// TCP ports; those of the chosen probes if not given.
     #[arg(long, value_name = "LIST")]
     pub ports: Option<Ports>,
     /// Probes, by name.
@@ -302,7 +232,7 @@ pub struct Authorize {
     )]
     pub probes: Vec<String>,
     /// How far probes may go.
-    #[arg(long, value_enum, default_value_t = Tier::Deliver)]
+    #[arg(long, value_parser = tier(), default_value = Tier::Deliver.as_str())]
     pub tier: Tier,
     #[command(flatten)]
     pub rates: Rates,
@@ -312,7 +242,7 @@ pub struct Authorize {
     /// The canary's addresses: the only second hop that probes may name.
     #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
     pub canary: Vec<IpAddr>,
-    /// The canary's mail domains; any domain that is delivered to the canary where not given.
+    /// The canary's mail domains; any domain that is delivered to the canary if not given.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub canary_domain: Vec<String>,
     /// Where to write it; the signature goes to FILE.sig.
@@ -326,7 +256,7 @@ pub enum Campaign {
     /// Start a campaign and print its id.
     Submit(Box<Submit>),
     /// Every campaign, newest first.
-    List(Cluster),
+    List(Remote),
     /// One campaign.
     Show(OneCampaign),
     /// Follow a campaign to its end.
@@ -338,7 +268,7 @@ pub enum Campaign {
     /// End it.
     Cancel(OneCampaign),
     /// Pause every running campaign.
-    StopAll(Cluster),
+    StopAll(Remote),
 }
 
 /// `ajar campaign submit`.
@@ -347,7 +277,7 @@ pub struct Submit {
     #[command(flatten)]
     pub request: Request,
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub remote: Remote,
 }
 
 /// A command on one campaign.
@@ -357,7 +287,7 @@ pub struct OneCampaign {
     #[arg(value_name = "ID")]
     pub id: String,
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub remote: Remote,
 }
 
 /// `ajar campaign resume`.
@@ -390,7 +320,7 @@ pub struct FindingList {
     #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
     pub verdict: Vec<Verdict>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: output::Options,
     #[command(flatten)]
     pub source: Source,
 }
@@ -422,7 +352,7 @@ pub struct AuditVerify {
     /// A head that was kept elsewhere; its signature is HEAD.sig.
     #[arg(long, value_name = "FILE")]
     pub head: Option<PathBuf>,
-    /// Whose signatures are accepted; ~/.config/ajar/allowed_signers where not given.
+    /// Whose signatures are accepted; ~/.config/ajar/allowed_signers if not given.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
     #[command(flatten)]
@@ -436,7 +366,7 @@ pub struct Source {
     #[arg(long, value_name = "URL", default_value = "ajar.db")]
     pub store: String,
     #[command(flatten)]
-    pub cluster: MaybeCluster,
+    pub remote: MaybeRemote,
 }
 
 fn seconds(text: &str) -> Result<u32, String> {
@@ -445,4 +375,39 @@ fn seconds(text: &str) -> Result<u32, String> {
         .map_err(|_| "expected a duration such as 90s or 5m".to_owned())?;
     u32::try_from(duration.as_secs())
         .map_err(|_| "expected a duration from 0s to 136 years".to_owned())
+}
+
+fn tier() -> impl TypedValueParser<Value = Tier> {
+    one_of(Tier::ALL, Tier::as_str, |tier| match tier {
+        Tier::Connect => "Open a connection and close it",
+        Tier::Handshake => "Banner, EHLO, SOCKS greeting",
+        Tier::Envelope => "Sender and recipient, no message",
+        Tier::Deliver => "A message or a tunnel to the canary",
+    })
+}
+
+fn sweep() -> impl TypedValueParser<Value = SweepMethod> {
+    one_of(
+        SweepMethod::ALL,
+        SweepMethod::as_str,
+        |method| match method {
+            SweepMethod::Auto => "The best method that this process is privileged for",
+            SweepMethod::Syn => "Stateless SYN packets; needs CAP_NET_RAW",
+            SweepMethod::Connect => "Plain connections",
+            SweepMethod::None => "No discovery: every pair is probed",
+        },
+    )
+}
+
+/// A value by its name, each with its line in `--help`.
+fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    help: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let values = all.map(|one| PossibleValue::new(name(one)).help(help(one)));
+    PossibleValuesParser::new(values).map(move |given| {
+        let chosen = all.into_iter().find(|&one| name(one) == given);
+        chosen.expect("clap takes none but these")
+    })
 }

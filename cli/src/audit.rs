@@ -12,7 +12,7 @@ use tokio_stream::StreamExt;
 
 use crate::{
     args,
-    cluster::Reader,
+    cluster::Cluster,
     exit::{Ended, OrRefuse, from_status, refuse},
     request, signers as accepted,
 };
@@ -20,7 +20,6 @@ use crate::{
 /// What a head's signature is for.
 const NAMESPACE: &str = "ajar-audit";
 
-/// Runs it.
 pub async fn run(command: args::Audit) -> anyhow::Result<Ended> {
     match command {
         args::Audit::Show(source) => show(&source).await,
@@ -92,7 +91,7 @@ fn signed_head(head: &Path, signers_file: Option<&Path>) -> anyhow::Result<(Stri
             .or_refuse()
     };
     let (text, signature) = (read(head)?, read(&request::signature_path(head))?);
-    let signers = accepted::follow(signers_file)?.borrow().clone();
+    let signers = accepted::now(signers_file)?;
     let signer = signers::signer_of(&text, &signature, NAMESPACE, &signers, Timestamp::now())
         .map_err(|cause| format!("{}: {cause}", head.display()))
         .or_refuse()?;
@@ -105,9 +104,9 @@ fn text(link: &AuditLink) -> String {
 }
 
 async fn read(source: &args::Source) -> anyhow::Result<Vec<AuditLink>> {
-    let reader = Reader::open(source).await?;
+    let cluster = Cluster::read(source).await?;
     let request = v1::AuditRequest {};
-    let listed = reader.coordinator.campaigns().audit(request).await;
+    let listed = cluster.coordinator().campaigns().audit(request).await;
     let mut pages = listed.map_err(from_status)?.into_inner();
     let mut links = Vec::new();
     while let Some(page) = pages.next().await {
@@ -115,7 +114,7 @@ async fn read(source: &args::Source) -> anyhow::Result<Vec<AuditLink>> {
             links.push(link_in(link)?);
         }
     }
-    reader.close().await?;
+    cluster.stop().await?;
     Ok(links)
 }
 

@@ -12,14 +12,13 @@ use ssh_key::{Algorithm, PrivateKey, PublicKey};
 use ulid::Ulid;
 
 use crate::{
-    args,
+    args, directories,
     exit::{Ended, OrRefuse, refuse},
     request,
 };
 
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
-/// Runs it.
 pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
     let key_path = key_path(&options)?;
     let key = Key::read(&key_path)?;
@@ -52,7 +51,7 @@ pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
         authorization.not_after
     )?;
     let public = key.public()?;
-    let signers = request::config_directory()
+    let signers = directories::config()
         .map_or_else(|| "allowed_signers".into(), |d| d.join("allowed_signers"));
     let line = format!(
         "{} namespaces=\"{}\" {public}",
@@ -165,7 +164,7 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
         exclude,
         ports,
         probes,
-        tier: request::tier(options.tier),
+        tier: options.tier,
         rate: options.rates.rate.unwrap_or(request::RATE),
         prefix_rate: options.rates.prefix_rate.unwrap_or(request::PREFIX_RATE),
         not_before: now,

@@ -6,21 +6,23 @@ use ajar_model::campaign::State;
 use ajar_proto::{convert, dial, v1};
 
 use crate::{
-    args, connect,
+    args, canary, connect,
     exit::{self, Ended, from_status},
-    progress, resume, scan,
+    progress,
+    request::{self, Request},
+    run::{self, Run},
+    stop::{self, unless_stopped},
 };
 
-/// Runs it.
 pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
     match command {
         args::Campaign::Submit(options) => submit(*options).await,
         args::Campaign::List(cluster) => list(&at(&cluster)?).await,
-        args::Campaign::Show(one) => show(&at(&one.cluster)?, &one.id).await,
-        args::Campaign::Watch(one) => watch(&at(&one.cluster)?, &one.id).await,
+        args::Campaign::Show(one) => show(&at(&one.remote)?, &one.id).await,
+        args::Campaign::Watch(one) => watch(&at(&one.remote)?, &one.id).await,
         args::Campaign::Pause(one) => {
             let request = v1::PauseRequest { id: one.id };
-            at(&one.cluster)?
+            at(&one.remote)?
                 .campaigns()
                 .pause(request)
                 .await
@@ -33,12 +35,15 @@ pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
                 authorization,
             } = options;
             let id = exit::campaign_id(&campaign.id)?;
-            resume::ask(&at(&campaign.cluster)?, id, &authorization).await?;
+            let authorization = request::authorization(&authorization)?;
+            Run::new(&at(&campaign.remote)?, id)
+                .resume(authorization.as_ref().map(|(signed, _)| signed))
+                .await?;
             Ok(Ended::Finished)
         }
         args::Campaign::Cancel(one) => {
             let request = v1::CancelRequest { id: one.id };
-            at(&one.cluster)?
+            at(&one.remote)?
                 .campaigns()
                 .cancel(request)
                 .await
@@ -49,15 +54,21 @@ pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
     }
 }
 
-fn at(cluster: &args::Cluster) -> anyhow::Result<dial::Coordinator> {
-    connect::dial(&cluster.coordinator, &cluster.tls)
+fn at(remote: &args::Remote) -> anyhow::Result<dial::Coordinator> {
+    connect::dial(&remote.coordinator, &remote.tls)
 }
 
 #[tracing::instrument(name = "campaign submit", skip_all)]
 async fn submit(options: args::Submit) -> anyhow::Result<Ended> {
-    let (stop, coordinator) = (scan::stop_on_signal(), at(&options.cluster)?);
-    let submitting = scan::submit_to(&coordinator, &options.request);
-    let (id, _, _) = exit::unless_stopped(&stop, submitting).await?;
+    let (stop, coordinator) = (stop::on_signal(), at(&options.remote)?);
+    let id = run::new_id();
+    let submitting = async {
+        let request = Request::read(&options.request).await?;
+        let canary = canary::registered(&coordinator, &options.request).await?;
+        let spec = request.with_canary(canary);
+        Run::new(&coordinator, id).submit(&spec).await
+    };
+    unless_stopped(&stop, submitting).await?;
     writeln!(std::io::stdout(), "{id}")?;
     Ok(Ended::Finished)
 }
@@ -140,8 +151,9 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
 }
 
 async fn watch(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
-    let stop = scan::stop_on_signal();
-    let state = scan::follow(coordinator, exit::campaign_id(id)?, &stop).await?;
+    let stop = stop::on_signal();
+    let run = Run::new(coordinator, exit::campaign_id(id)?);
+    let state = run.follow(&stop).await?;
     if stop.is_cancelled() {
         return Ok(Ended::Interrupted);
     }

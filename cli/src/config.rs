@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::exit::{OrRefuse, refuse};
 
-/// The file that is read where it exists.
+/// The file that is read if it exists.
 pub const FILE: &str = "ajar.toml";
 
 /// Gives every option of a command a name in the environment, and those in the file a default.

@@ -1,20 +1,21 @@
 //! `ajar demo`: audits a small lab of honest and lying services that it starts itself on loopback.
 
-use std::{io::Write, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{io::Write, net::Ipv4Addr, time::Duration};
 
 use ajar_canary::Ports;
-use ajar_model::{CampaignId, Canary, Finding, Spec, Target, Tier, Verdict, campaign::Sweep};
+use ajar_model::{Canary, Finding, Spec, Target, Tier, Verdict, campaign::Sweep};
 use ajar_probe::Limits;
 use tokio_util::sync::CancellationToken;
-use ulid::Ulid;
 
 use crate::{
     args,
-    cluster::{self, Cluster},
     exit::Ended,
     lab::{Lab, Service},
+    local::LocalCluster,
     output::Sink,
-    request, scan, signers,
+    request,
+    run::{self, Run},
+    signers, stop,
 };
 
 /// Fast enough for loopback, where nobody else is disturbed.
@@ -22,11 +23,10 @@ const RATE: u32 = 200;
 /// Relayed mail of the lab arrives within a moment.
 const SETTLE_SECS: u32 = 3;
 /// Far less than in a scan, so that the tarpits do not keep anybody waiting.
-const SESSION_SECS: u64 = 10;
+const EXAMINATION_SECS: u64 = 10;
 const REPLY_SECS: u64 = 3;
 const DOMAIN: &str = "canary.test";
 
-/// Runs it.
 pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
     let sink = Sink::open(&options.output)?;
     let directory = tempfile::tempdir()?;
@@ -38,9 +38,9 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
             .to_string_lossy()
             .into_owned(),
     };
-    let stop = scan::stop_on_signal();
-    let id = CampaignId(Ulid::new());
-    let mut cluster = Cluster::start(&store, signers::none(), id).await?;
+    let stop = stop::on_signal();
+    let id = run::new_id();
+    let mut cluster = LocalCluster::start(&store, signers::none(), id).await?;
     let shutdown = CancellationToken::new();
     let canary_options = ajar_canary::Options {
         address: Ipv4Addr::LOCALHOST.into(),
@@ -50,22 +50,20 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
         key: ajar_canary::key::load_or_create(&directory.path().join("canary.key"))?,
         contact: None,
     };
-    let recorder = Arc::new(cluster::Reporting::new(&cluster.coordinator));
-    let canary = ajar_canary::serve(canary_options, recorder, shutdown.clone()).await?;
-    let lab = Lab::start(canary.canary(), shutdown.clone()).await?;
+    let canary = cluster.receive(canary_options).await?.clone();
+    let lab = Lab::start(&canary, shutdown.clone()).await?;
     introduce(lab.services())?;
 
-    let spec = spec(&lab, canary.canary().clone())?;
-    scan::submit(&cluster.coordinator, id, &spec).await?;
-    let never = canary.canary().destinations().to_vec();
-    cluster.work(signers::none(), never, limits());
-    scan::follow(&cluster.coordinator, id, &stop).await?;
+    let run = Run::new(&cluster.coordinator, id);
+    run.submit(&spec(&lab, canary)?).await?;
+    cluster.work(signers::none(), limits());
+    run.follow(&stop).await?;
     if stop.is_cancelled() {
         cluster.stop().await?;
         return Ok(Ended::Interrupted);
     }
     let mut findings = Vec::new();
-    scan::each_endpoint(&cluster.coordinator, Some(id), &[], |finding| {
+    run.results(|finding| {
         findings.push(finding);
         Ok(())
     })
@@ -92,7 +90,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
 /// The lab is next door: whoever has not answered by then never will.
 fn limits() -> Limits {
     Limits {
-        session: Duration::from_secs(SESSION_SECS),
+        examination: Duration::from_secs(EXAMINATION_SECS),
         reply: Duration::from_secs(REPLY_SECS),
         ..Limits::default()
     }
@@ -144,8 +142,8 @@ fn introduce(services: &[Service]) -> std::io::Result<()> {
     writeln!(
         err,
         "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1;\n\
-         each service is given {SESSION_SECS} seconds, where a scan gives {}\n",
-        Limits::default().session.as_secs()
+         each service is given {EXAMINATION_SECS} seconds, where a scan gives {}\n",
+        Limits::default().examination.as_secs()
     )
 }
 

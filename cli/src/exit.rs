@@ -1,9 +1,10 @@
 //! What a run ends with: the exit statuses that scripts rely on.
 
-use std::{future::Future, process::ExitCode, sync::OnceLock};
+use std::{process::ExitCode, sync::OnceLock};
 
 use ajar_model::CampaignId;
-use tokio_util::sync::CancellationToken;
+
+use crate::stop::Interrupted;
 
 /// How a run that was not refused ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,6 @@ impl From<Ended> for ExitCode {
 #[error("{0}")]
 pub struct Refused(pub String);
 
-/// Refuses a request.
 pub fn refuse<T>(cause: impl std::fmt::Display) -> anyhow::Result<T> {
     Err(Refused(cause.to_string()).into())
 }
@@ -48,22 +48,6 @@ impl<T, E: std::fmt::Display> OrRefuse<T> for Result<T, E> {
     }
 }
 
-/// A signal came before there was anything to resume.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted before anything was begun")]
-pub struct Interrupted;
-
-/// What comes before a campaign: given up at a signal.
-pub async fn unless_stopped<T>(
-    stop: &CancellationToken,
-    work: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    tokio::select! {
-        done = work => done,
-        () = stop.cancelled() => Err(Interrupted.into()),
-    }
-}
-
 /// The exit status of an error.
 pub fn status(error: &anyhow::Error) -> ExitCode {
     if error.is::<Interrupted>() {
@@ -75,10 +59,10 @@ pub fn status(error: &anyhow::Error) -> ExitCode {
     })
 }
 
-/// The only coordinator that this process talks to, for errors; unset where it is in this process.
+/// The only coordinator that this process talks to, for errors; unset if it is in this process.
 pub static COORDINATOR: OnceLock<String> = OnceLock::new();
 
-/// True where a call failed on its way: a broken connection has a cause of its own, an answer has none.
+/// True if a call failed on its way: a broken connection has a cause of its own, an answer has none.
 pub fn is_away(status: &tonic::Status) -> bool {
     status.code() == tonic::Code::Unavailable || std::error::Error::source(status).is_some()
 }

@@ -7,13 +7,12 @@ use ajar_proto::v1;
 
 use crate::{
     args,
-    cluster::Reader,
+    cluster::Cluster,
     exit::{self, Ended, from_status},
     output::{Format, Sink, jsonl, table},
-    scan,
+    results,
 };
 
-/// Runs it.
 pub async fn run(command: args::Findings) -> anyhow::Result<Ended> {
     match command {
         args::Findings::List(options) => list(options, table::FORMAT).await,
@@ -30,22 +29,25 @@ async fn list(mut options: args::FindingList, usual: Format) -> anyhow::Result<E
         .transpose()?;
     options.output.format.get_or_insert(usual);
     let sink = Sink::open(&options.output)?;
-    let reader = Reader::open(&options.source).await?;
+    let cluster = Cluster::read(&options.source).await?;
     let mut writer = sink.begin()?;
-    scan::each_endpoint(&reader.coordinator, campaign, &options.verdict, |finding| {
-        writer.write(&finding)
-    })
+    results::each_endpoint(
+        cluster.coordinator(),
+        campaign,
+        &options.verdict,
+        |finding| writer.write(&finding),
+    )
     .await?;
     writer.finish()?;
-    reader.close().await?;
+    cluster.stop().await?;
     Ok(Ended::Finished)
 }
 
 async fn show(options: args::FindingShow) -> anyhow::Result<Ended> {
-    let reader = Reader::open(&options.source).await?;
+    let cluster = Cluster::read(&options.source).await?;
     let request = v1::ShowRequest { id: options.id };
-    let shown = reader
-        .coordinator
+    let shown = cluster
+        .coordinator()
         .findings()
         .show(request)
         .await
@@ -60,7 +62,7 @@ async fn show(options: args::FindingShow) -> anyhow::Result<Ended> {
     for observation in shown.observations {
         print(&mut out, &Observation::try_from(observation)?)?;
     }
-    reader.close().await?;
+    cluster.stop().await?;
     Ok(Ended::Finished)
 }
 

@@ -1,6 +1,7 @@
 //! The `ajar` command.
 //!
-//! Each subcommand is one file; [`cluster`] is the whole cluster in this process, on which `demo`, `scan` and `sweep` run.
+//! Each subcommand is one file; [`run`] is what `demo`, `scan`, `sweep` and `campaign` have in common, [`local`]
+//! the whole cluster in this process.
 
 use std::{path::Path, process::ExitCode};
 
@@ -12,22 +13,28 @@ mod args;
 mod audit;
 mod authorize;
 mod campaign;
+mod canary;
 mod cluster;
 mod config;
 mod connect;
 mod demo;
+mod directories;
 mod exit;
 mod findings;
 mod lab;
+mod local;
 mod output;
 mod owner;
 mod probes;
 mod progress;
 mod request;
+mod results;
 mod resume;
+mod run;
 mod scan;
 mod services;
 mod signers;
+mod stop;
 mod sweep;
 mod targets;
 mod telemetry;

@@ -6,7 +6,6 @@ use comfy_table::{Table, presets};
 
 use crate::exit::Ended;
 
-/// Prints it.
 pub fn run() -> anyhow::Result<Ended> {
     let mut table = Table::new();
     table
@@ -19,7 +18,7 @@ pub fn run() -> anyhow::Result<Ended> {
             .iter()
             .map(u16::to_string)
             .collect();
-        let tier = format!("{:?}", probe.tier()).to_lowercase();
+        let tier = probe.tier().as_str().to_owned();
         let summary = match probe.needs() {
             Some(needs) => format!("{}; needs {needs}", probe.summary()),
             None => probe.summary().to_owned(),

@@ -9,7 +9,7 @@ use std::{
 use ajar_proto::v1;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Between two lines where there is no terminal.
+/// Between two lines without a terminal.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// The span that the shown rate is of.
@@ -89,7 +89,6 @@ impl Display {
         }
     }
 
-    /// Removes the bar.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }

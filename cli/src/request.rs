@@ -7,13 +7,14 @@ use std::{
 
 use ajar_model::{
     Authorization, Canary, Ports, ProbeId, SignedAuthorization, Spec, Target, TargetSpace, Tier,
-    Timestamp, authorization, campaign::Sweep, signers::AllowedSigners,
+    Timestamp, admission::Refusal, proof::CanaryKey,
 };
+use ed25519_dalek::SigningKey;
 
 use crate::{
-    args,
+    args, canary,
     exit::{OrRefuse, refuse},
-    targets,
+    signers, targets,
 };
 
 /// The polite rate, for whoever names none.
@@ -21,34 +22,20 @@ pub const RATE: u32 = 500;
 /// The polite rate for each prefix.
 pub const PREFIX_RATE: u32 = 20;
 
+/// The canary's mail domain, for whoever names none.
+const DOMAIN: &str = "canary.test";
+
 /// A specification that lacks only its canary.
 pub struct Request {
-    /// Addresses.
-    pub targets: Vec<Target>,
-    /// Exclusions.
-    pub exclude: Vec<Target>,
-    /// Ports.
-    pub ports: Ports,
-    /// Probes.
-    pub probes: Vec<ProbeId>,
-    /// New connections a second.
-    pub rate: u32,
-    /// New connections a second to each /24 or /64.
-    pub prefix_rate: u32,
-    /// Tier.
-    pub tier: Tier,
-    /// Sweep.
-    pub sweep: Sweep,
-    /// Seconds.
-    pub settle: u32,
-    /// The signed scope, and what it says.
-    pub authorization: Option<(SignedAuthorization, Authorization)>,
+    /// Its canary is [`nowhere`].
+    spec: Spec,
+    authorization: Option<Authorization>,
 }
 
 impl Request {
-    /// Reads options and files; refuses what cannot be run. `signers` are those that this side accepts.
-    pub async fn read(options: &args::Request, signers: &AllowedSigners) -> anyhow::Result<Self> {
-        let authorization = self::authorization(&options.authorization, signers)?;
+    /// Reads options and files; refuses what cannot be run.
+    pub async fn read(options: &args::Request) -> anyhow::Result<Self> {
+        let authorization = self::authorization(&options.authorization)?;
         let allowed = authorization
             .as_ref()
             .map(|(_, authorization)| authorization);
@@ -69,10 +56,9 @@ impl Request {
             listed.exclude.extend(&authorization.exclude);
         }
         TargetSpace::new(&listed.include, &listed.exclude).or_refuse()?;
-        let is_local = |target: &&Target| target.first.is_loopback() && target.last.is_loopback();
-        let stranger = listed.include.iter().find(|target| !is_local(target));
+        let stranger = listed.include.iter().find(|target| !is_loopback(target));
         if let (Some(stranger), None) = (stranger, allowed) {
-            return refuse(authorization::Refusal::Unsigned(stranger.first));
+            return refuse(Refusal::Unsigned(stranger.first));
         }
         let ports = match (&options.targets.ports, allowed) {
             (Some(ports), _) => ports.clone(),
@@ -83,11 +69,12 @@ impl Request {
             allowed.map_or(polite, |authorization| polite.min(cap(authorization)))
         };
         let tier = match (options.tier, allowed) {
-            (Some(asked), _) => self::tier(asked),
+            (Some(asked), _) => asked,
             (None, Some(authorization)) => authorization.tier,
             (None, None) => Tier::Deliver,
         };
-        Ok(Self {
+        let spec = Spec {
+            tenant: allowed.map_or("default", |a| &a.tenant).to_owned(),
             targets: listed.include,
             exclude: listed.exclude,
             ports,
@@ -98,68 +85,76 @@ impl Request {
                 .prefix_rate
                 .unwrap_or(most(PREFIX_RATE, |a| a.prefix_rate)),
             tier,
-            sweep: sweep(options.sweep),
-            settle: options.settle,
+            sweep: options.sweep,
+            settle_secs: options.settle,
+            canary: nowhere(),
+            authorization: None,
+            traceparent: None,
+        };
+        let (signed, authorization) = authorization.unzip();
+        Ok(Self {
+            spec: Spec {
+                authorization: signed,
+                ..spec
+            },
             authorization,
         })
     }
 
-    /// True where every target is on loopback.
-    pub fn is_loopback(&self) -> bool {
-        self.targets
-            .iter()
-            .all(|target| target.first.is_loopback() && target.last.is_loopback())
+    /// A canary for it in this process.
+    pub fn canary_options(
+        &self,
+        asked: &args::Request,
+        ports: &args::CanaryPorts,
+    ) -> anyhow::Result<ajar_canary::Options> {
+        let allowed = self.authorization.as_ref();
+        let address = self.canary_address(asked.canary)?;
+        let domain = asked.canary_domain.as_deref();
+        let domain = domain.or(allowed.and_then(|a| a.canary_domain.first().map(String::as_str)));
+        let contact = allowed.map(|a| a.contact.clone());
+        canary::options(ports, None, address, domain.unwrap_or(DOMAIN), contact)
     }
 
-    /// Where the canary is to be: as asked, or as the authorization says, or on loopback.
-    pub fn canary_address(&self, asked: Option<IpAddr>) -> anyhow::Result<IpAddr> {
-        let authorized = self
-            .authorization
-            .as_ref()
-            .and_then(|(_, a)| a.canary.first().copied());
-        match asked.or(authorized) {
+    /// As asked, or as the authorization says, or on loopback.
+    fn canary_address(&self, asked: Option<IpAddr>) -> anyhow::Result<IpAddr> {
+        let authorized = self.authorization.as_ref();
+        match asked.or(authorized.and_then(|a| a.canary.first().copied())) {
             Some(address) => Ok(address),
-            None if self.is_loopback() => Ok(Ipv4Addr::LOCALHOST.into()),
+            None if self.spec.targets.iter().all(is_loopback) => Ok(Ipv4Addr::LOCALHOST.into()),
             None => refuse(
                 "no canary: give --canary ADDR, an address of this machine that the targets can reach",
             ),
         }
     }
 
-    /// The canary's mail domain: as asked, or as the authorization says.
-    pub fn canary_domain(&self, asked: Option<&str>) -> String {
-        let authorized = self
-            .authorization
-            .as_ref()
-            .and_then(|(_, a)| a.canary_domain.first().cloned());
-        asked
-            .map(str::to_owned)
-            .or(authorized)
-            .unwrap_or_else(|| "canary.test".to_owned())
-    }
-
-    /// The whole specification.
     pub fn with_canary(self, canary: Canary) -> Spec {
-        let (authorization, tenant) = match self.authorization {
-            Some((signed, authorization)) => (Some(signed), authorization.tenant),
-            None => (None, "default".to_owned()),
-        };
         Spec {
-            tenant,
-            targets: self.targets,
-            exclude: self.exclude,
-            ports: self.ports,
-            probes: self.probes,
-            rate: self.rate,
-            prefix_rate: self.prefix_rate,
-            tier: self.tier,
-            sweep: self.sweep,
-            settle_secs: self.settle,
             canary,
-            authorization,
-            traceparent: None,
+            ..self.spec
         }
     }
+
+    /// The whole specification of a campaign that never names a canary: one at tier `connect`.
+    pub fn without_canary(self) -> Spec {
+        self.spec
+    }
+}
+
+/// The canary of those that have none.
+fn nowhere() -> Canary {
+    Canary {
+        domain: String::new(),
+        address: Ipv4Addr::UNSPECIFIED.into(),
+        smtp: 0,
+        http: 0,
+        https: 0,
+        raw: 0,
+        key: CanaryKey::from(&SigningKey::from_bytes(&[0; 32])),
+    }
+}
+
+fn is_loopback(target: &Target) -> bool {
+    target.first.is_loopback() && target.last.is_loopback()
 }
 
 /// Probes by name; `all` is every one that the authorization allows.
@@ -199,32 +194,14 @@ pub fn default_ports(probes: &[ProbeId]) -> anyhow::Result<Ports> {
     Ports::new(ports).or_refuse()
 }
 
-/// `~/.config/ajar`, or what XDG says.
-pub fn config_directory() -> Option<PathBuf> {
-    xdg("XDG_CONFIG_HOME", ".config")
-}
-
-/// `~/.local/state/ajar`, or what XDG says.
-pub fn state_directory() -> Option<PathBuf> {
-    xdg("XDG_STATE_HOME", ".local/state")
-}
-
-fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let set = std::env::var_os(variable)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from);
-    let base = set.or_else(|| Some(std::env::home_dir()?.join(below_home)))?;
-    Some(base.join("ajar"))
-}
-
 /// The authorization that is named, verified.
 pub fn authorization(
     options: &args::Authorization,
-    signers: &AllowedSigners,
 ) -> anyhow::Result<Option<(SignedAuthorization, Authorization)>> {
     let Some(file) = &options.authorization else {
         return Ok(None);
     };
+    let signers = signers::now(options.allowed_signers.as_deref())?;
     let signature = signature_path(file);
     let read = |path: &Path| {
         std::fs::read_to_string(path)
@@ -236,7 +213,7 @@ pub fn authorization(
         .or_refuse()?;
     let signed = SignedAuthorization { text, signature };
     let verified = signed
-        .verify(signers, Timestamp::now())
+        .verify(&signers, Timestamp::now())
         .map_err(|error| format!("{}: {error}", file.display()))
         .or_refuse()?;
     Ok(Some((signed, verified.authorization)))
@@ -247,24 +224,4 @@ pub fn signature_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".sig");
     name.into()
-}
-
-/// The model's tier.
-pub fn tier(tier: args::Tier) -> Tier {
-    match tier {
-        args::Tier::Connect => Tier::Connect,
-        args::Tier::Handshake => Tier::Handshake,
-        args::Tier::Envelope => Tier::Envelope,
-        args::Tier::Deliver => Tier::Deliver,
-    }
-}
-
-/// The model's sweep.
-pub fn sweep(method: args::SweepMethod) -> Sweep {
-    match method {
-        args::SweepMethod::Auto => Sweep::Auto,
-        args::SweepMethod::Syn => Sweep::Syn,
-        args::SweepMethod::Connect => Sweep::Connect,
-        args::SweepMethod::None => Sweep::None,
-    }
 }

@@ -1,29 +1,11 @@
-//! Going on with a campaign that was interrupted: asking for it, and the command that does so.
+//! The command that goes on with a campaign that was interrupted.
 
 use std::{borrow::Cow, path::PathBuf};
 
 use ajar_model::CampaignId;
-use ajar_proto::{dial, v1};
 use clap::ValueEnum;
 
-use crate::{args, exit::from_status, request, signers};
-
-/// Lets a campaign go on, under the authorization that is named, if one is.
-pub async fn ask(
-    coordinator: &dial::Coordinator,
-    id: CampaignId,
-    options: &args::Authorization,
-) -> anyhow::Result<()> {
-    let signers = signers::follow(options.allowed_signers.as_deref())?;
-    let accepted = signers.borrow().clone();
-    let authorization = request::authorization(options, &accepted)?;
-    let request = v1::ResumeRequest {
-        id: id.to_string(),
-        authorization: authorization.map(|(signed, _)| (&signed).into()),
-    };
-    let resumed = coordinator.campaigns().resume(request).await;
-    resumed.map(drop).map_err(from_status)
-}
+use crate::args;
 
 /// The command that goes on with a campaign just as this one ran it.
 pub fn command(id: CampaignId, options: &args::Scan) -> String {
@@ -34,7 +16,7 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
         store,
         output,
         fail_on,
-        cluster,
+        remote,
     } = options;
     let id = id.to_string();
     let mut words: Vec<Cow<'_, str>> = vec!["ajar".into(), "scan".into(), "--resume".into()];
@@ -49,13 +31,13 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
         path.as_ref()
             .map(|p| p.to_string_lossy().into_owned().into())
     };
-    match &cluster.coordinator {
+    match &remote.coordinator {
         Some(url) => option("--coordinator", Some(url.into())),
         None => option("--store", Some(store.into())),
     }
-    option("--tls-cert", path(&cluster.tls.tls_cert));
-    option("--tls-key", path(&cluster.tls.tls_key));
-    option("--tls-ca", path(&cluster.tls.tls_ca));
+    option("--tls-cert", path(&remote.tls.tls_cert));
+    option("--tls-key", path(&remote.tls.tls_key));
+    option("--tls-ca", path(&remote.tls.tls_ca));
     option(
         "--allowed-signers",
         path(&request.authorization.allowed_signers),
@@ -84,7 +66,7 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
     for verdict in fail_on {
         option("--fail-on", Some(verdict.as_str().into()));
     }
-    if cluster.tls.insecure {
+    if remote.tls.insecure {
         words.push("--insecure".into());
     }
     let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();

@@ -10,11 +10,12 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::{
     args,
-    cluster::{self, Reporting},
+    canary::{self, Reporting},
     connect,
     exit::{self, Ended, OrRefuse, from_status, is_away},
+    local,
     owner::Owner,
-    scan, signers,
+    signers, stop,
 };
 
 /// Between two attempts to announce a canary.
@@ -24,7 +25,7 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
     let tls = connect::server_tls(options.listen.ip(), &options.tls)?;
     let signers = signers::follow(options.allowed_signers.as_deref())?;
-    let stop = scan::stop_on_signal();
+    let stop = stop::on_signal();
     let _owner = Owner::of(&options.store)?;
     let opening = async {
         let store = ajar_store::open(&options.store, &ajar_store::Options::default()).await;
@@ -66,19 +67,19 @@ fn unusable(is_away: bool, error: impl std::error::Error + Send + Sync + 'static
 
 /// Runs shards until a signal.
 pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
-    let coordinator = connect::dial(&options.cluster.coordinator, &options.cluster.tls)?;
+    let coordinator = connect::dial(&options.remote.coordinator, &options.remote.tls)?;
     let signers = signers::follow(options.allowed_signers.as_deref())?;
-    let stop = scan::stop_on_signal();
+    let stop = stop::on_signal();
     let capacity = match options.capacity {
         Some(capacity) => capacity as usize,
-        None => cluster::capacity(),
+        None => local::capacity(),
     };
-    let name = cluster::worker_name();
+    let name = local::worker_name();
     tracing::info!(
         name,
         vantage = options.vantage,
         capacity,
-        coordinator = options.cluster.coordinator,
+        coordinator = options.remote.coordinator,
         "the worker is ready"
     );
     let options = ajar_worker::Options {
@@ -88,7 +89,7 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
         signers,
         allow_loopback: coordinator.is_local(),
         capacity,
-        control_plane: resolved(&options.cluster.coordinator).await?,
+        control_plane: resolved(&options.remote.coordinator).await?,
         coordinator,
     };
     ajar_worker::run(options, stop).await;
@@ -97,16 +98,16 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
 
 /// Receives what open relays and proxies forward, and reports it, until a signal.
 pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
-    let coordinator = connect::dial(&options.cluster.coordinator, &options.cluster.tls)?;
-    let stop = scan::stop_on_signal();
+    let coordinator = connect::dial(&options.remote.coordinator, &options.remote.tls)?;
+    let stop = stop::on_signal();
     let service = ajar_canary::Options {
         advertise: options.advertise,
-        ..connect::canary_options(
+        ..canary::options(
             &options.ports,
             None,
             options.listen,
             &options.domain,
-            options.contact.as_deref(),
+            options.contact.clone(),
         )?
     };
     if options.contact.is_none() {

@@ -9,8 +9,8 @@ use ajar_model::signers::AllowedSigners;
 use tokio::sync::watch;
 
 use crate::{
+    directories,
     exit::{OrRefuse, refuse},
-    request,
 };
 
 /// How often the file is read.
@@ -40,6 +40,11 @@ pub fn follow(named: Option<&Path>) -> anyhow::Result<watch::Receiver<AllowedSig
     Ok(receiver)
 }
 
+/// The signers as they are now.
+pub fn now(named: Option<&Path>) -> anyhow::Result<AllowedSigners> {
+    Ok(follow(named)?.borrow().clone())
+}
+
 /// Never, to be handed where nothing is ever authorized.
 pub fn none() -> watch::Receiver<AllowedSigners> {
     watch::channel(AllowedSigners::nobody("the allowed signers")).1
@@ -47,7 +52,7 @@ pub fn none() -> watch::Receiver<AllowedSigners> {
 
 /// The file that is named, or the usual one.
 fn file(named: Option<&Path>) -> Option<PathBuf> {
-    let usual = || Some(request::config_directory()?.join("allowed_signers"));
+    let usual = || Some(directories::config()?.join("allowed_signers"));
     named.map(Path::to_owned).or_else(usual)
 }
 

@@ -2,47 +2,45 @@
 
 use std::{
     io::{BufWriter, Write},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
 };
 
-use ajar_model::{CampaignId, Canary, proof::CanaryKey};
-use ed25519_dalek::SigningKey;
+use ajar_model::Tier;
+use ajar_probe::Limits;
 use serde::Serialize;
-use ulid::Ulid;
 
 use crate::{
     args,
-    cluster::Cluster,
-    exit::{Ended, unless_stopped},
+    exit::Ended,
+    local::LocalCluster,
     output,
     request::Request,
-    scan, signers,
+    run::{self, Run},
+    signers,
+    stop::{self, unless_stopped},
 };
 
-/// One result line.
 #[derive(Serialize)]
 struct Pair {
     ip: IpAddr,
     port: u16,
 }
 
-/// Runs it.
 pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     let file = output::open(&options.output)?;
-    let stop = scan::stop_on_signal();
+    let stop = stop::on_signal();
     let signers = signers::follow(options.authorization.allowed_signers.as_deref())?;
-    let accepted = signers.borrow().clone();
     let options = as_request(options);
-    let reading = Request::read(&options, &accepted);
+    let reading = Request::read(&options);
     let request = unless_stopped(&stop, reading).await?;
     let directory = tempfile::tempdir()?;
     let store = directory.path().join("sweep.db");
-    let id = CampaignId(Ulid::new());
-    let mut cluster = Cluster::start(&store.to_string_lossy(), signers.clone(), id).await?;
-    let spec = request.with_canary(no_canary());
-    scan::submit(&cluster.coordinator, id, &spec).await?;
-    cluster.work(signers, Vec::new(), ajar_probe::Limits::default());
-    scan::follow(&cluster.coordinator, id, &stop).await?;
+    let id = run::new_id();
+    let mut cluster = LocalCluster::start(&store.to_string_lossy(), signers.clone(), id).await?;
+    let run = Run::new(&cluster.coordinator, id);
+    run.submit(&request.without_canary()).await?;
+    cluster.work(signers, Limits::default());
+    run.follow(&stop).await?;
     let mut out: Box<dyn Write + Send> = match file {
         Some(file) => {
             output::empty(&file)?;
@@ -50,7 +48,7 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
         }
         None => Box::new(BufWriter::new(std::io::stdout())),
     };
-    scan::each_endpoint(&cluster.coordinator, Some(id), &[], |finding| {
+    run.results(|finding| {
         let pair = Pair {
             ip: finding.ip,
             port: finding.port,
@@ -73,23 +71,10 @@ fn as_request(options: args::Sweep) -> args::Request {
         probes: vec!["all".to_owned()],
         rates: options.rates,
         sweep: options.sweep,
-        tier: Some(args::Tier::Connect),
+        tier: Some(Tier::Connect),
         authorization: options.authorization,
         canary: None,
         canary_domain: None,
         settle: 0,
-    }
-}
-
-/// At tier `connect` nothing is ever sent to a canary.
-fn no_canary() -> Canary {
-    Canary {
-        domain: String::new(),
-        address: Ipv4Addr::UNSPECIFIED.into(),
-        smtp: 0,
-        http: 0,
-        https: 0,
-        raw: 0,
-        key: CanaryKey::from(&SigningKey::from_bytes(&[0; 32])),
     }
 }

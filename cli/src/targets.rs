@@ -15,11 +15,10 @@ use crate::{
 /// What a run is to visit, and what not.
 #[derive(Debug, Default)]
 pub struct Listed {
-    /// Targets; empty where none was named.
+    /// Targets; empty if none was named.
     pub include: Vec<Target>,
-    /// Exclusions.
     pub exclude: Vec<Target>,
-    /// True where targets were named, if only by an empty file.
+    /// True if targets were named, if only by an empty file.
     pub named: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Logs on standard error; traces over OTLP where an endpoint is configured, and nothing of them otherwise.
+//! Logs on standard error; traces over OTLP if an endpoint is configured, and nothing of them otherwise.
 
 use std::io::IsTerminal;
 

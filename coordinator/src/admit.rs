@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, CampaignId, Spec, TargetSpace, Timestamp,
-    authorization::{self, Verified},
+    Campaign, CampaignId, NonceKey, Permission, Plan, Spec, Timestamp,
     campaign::{State, Sweep},
-    shard::{self, Pace},
 };
 use ajar_store::{Admission, AuditEntry, Registered};
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
-use crate::{Coordinator, campaigns, error};
+use crate::{Coordinator, error};
 
 impl Coordinator {
     /// Checks and starts a campaign; says how many (address, port) pairs it has.
@@ -22,29 +20,32 @@ impl Coordinator {
         spec: Spec,
         caller: &str,
     ) -> Result<u64, Status> {
-        let space = self.check_shape(&spec)?;
-        let verified = self.check_authorization(&spec)?;
-        let pairs = space.addresses() * spec.ports.as_slice().len() as u64;
-        let pace = Pace {
-            rate: spec.rate,
-            prefix_rate: spec.prefix_rate,
-            targets: pairs,
-        };
-        let shards = shard::plan(space.blocks(), pace);
+        self.check_shape(&spec)?;
+        let plan = Plan::of(id, &spec).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let permission = self.permit(&spec)?;
+        let (pairs, shards) = (plan.pairs(), plan.shards());
         let campaign = Campaign {
             id,
             spec,
-            key: campaigns::nonce_key()?,
+            key: nonce_key()?,
             created_at: Timestamp::now(),
             state: State::Running,
             local: self.options.drives.only() == Some(id),
         };
-        let registered = registered(&campaign.spec, verified.as_ref());
+        let registered = registered(&campaign.spec, &permission);
+        let submission = {
+            let signers = self.options.signers.borrow();
+            let signer = permission
+                .check(&signers, campaign.created_at)
+                .ok()
+                .flatten();
+            submission(&campaign, &permission, signer, pairs, caller)
+        };
         let admission = Admission {
             campaign: &campaign,
             shards: &shards,
             authorization: registered.as_ref(),
-            audit: &submission(&campaign, verified.as_ref(), pairs, caller),
+            audit: &submission,
         };
         let created = self.options.store.create_campaign(&admission).await;
         created.map_err(error::store)?;
@@ -61,7 +62,7 @@ impl Coordinator {
         Ok(pairs)
     }
 
-    fn check_shape(&self, spec: &Spec) -> Result<TargetSpace, Status> {
+    fn check_shape(&self, spec: &Spec) -> Result<(), Status> {
         let refuse = |cause: String| Err(Status::invalid_argument(cause));
         if spec.rate == 0 || spec.prefix_rate == 0 {
             return refuse(
@@ -83,49 +84,37 @@ impl Coordinator {
         if spec.sweep == Sweep::Syn {
             return refuse("this version has no SYN sweep: use --sweep connect".to_owned());
         }
-        TargetSpace::new(&spec.targets, &spec.exclude)
-            .map_err(|e| Status::invalid_argument(e.to_string()))
+        Ok(())
     }
 
-    /// Whether a campaign of this specification may run now.
-    pub(crate) fn check_authorization(&self, spec: &Spec) -> Result<Option<Verified>, Status> {
-        let Some(signed) = &spec.authorization else {
-            return self.check_unsigned(spec).map(|()| None);
-        };
-        let denied = |cause: String| Status::permission_denied(cause);
-        let verified = signed
-            .verify(&self.options.signers.borrow(), Timestamp::now())
-            .map_err(|cause| denied(cause.to_string()))?;
-        verified
-            .authorization
-            .covers(spec)
-            .map_err(|cause| denied(cause.to_string()))?;
-        Ok(Some(verified))
-    }
-
-    fn check_unsigned(&self, spec: &Spec) -> Result<(), Status> {
-        if !self.options.allow_loopback {
-            return Err(Status::permission_denied(
-                "this coordinator takes signed authorizations only: make one with `ajar authorize`",
-            ));
-        }
-        authorization::check_unsigned(spec)
-            .map_err(|cause| Status::permission_denied(cause.to_string()))
+    /// What a campaign of this specification may run by now.
+    pub(crate) fn permit(&self, spec: &Spec) -> Result<Permission, Status> {
+        let signers = self.options.signers.borrow();
+        Permission::admit(
+            spec,
+            self.options.allow_loopback,
+            &signers,
+            Timestamp::now(),
+        )
+        .map_err(|cause| Status::permission_denied(cause.to_string()))
     }
 }
 
 /// The authorization of a specification, as the store keeps it.
-pub(crate) fn registered(spec: &Spec, verified: Option<&Verified>) -> Option<Registered> {
-    let (verified, signed) = verified.zip(spec.authorization.as_ref())?;
+pub(crate) fn registered(spec: &Spec, permission: &Permission) -> Option<Registered> {
+    let (authorization, signed) = permission
+        .authorization()
+        .zip(spec.authorization.as_ref())?;
     Some(Registered {
-        id: verified.authorization.id.clone(),
+        id: authorization.id.clone(),
         digest: Sha256::digest(signed.text.as_bytes()).into(),
     })
 }
 
 fn submission(
     campaign: &Campaign,
-    verified: Option<&Verified>,
+    permission: &Permission,
+    signer: Option<&str>,
     pairs: u64,
     caller: &str,
 ) -> AuditEntry {
@@ -141,12 +130,19 @@ fn submission(
         at: campaign.created_at,
         actor: caller.to_owned(),
         action: "campaign.submit".to_owned(),
-        authorization: verified.map(|verified| verified.authorization.id.clone()),
+        authorization: permission.authorization().map(|a| a.id.clone()),
         campaign: Some(campaign.id),
         detail: format!(
             "{pairs} targets in {}{more}; ports {ports}; {rate}/s; authorized by {}",
             listed.join(", "),
-            verified.map_or("nobody: loopback", |verified| verified.signer.as_str())
+            signer.unwrap_or("nobody: loopback")
         ),
     }
+}
+
+/// A fresh key for the nonces of a campaign.
+fn nonce_key() -> Result<NonceKey, Status> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|cause| Status::internal(cause.to_string()))?;
+    Ok(NonceKey(key))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, CampaignId, NonceKey, ShardId, SignedAuthorization, Spec, Timestamp, campaign::State,
+    Campaign, CampaignId, ShardId, SignedAuthorization, Spec, Timestamp, campaign::State,
 };
 use ajar_proto::{convert, trace, v1, v1::campaign_service_server::CampaignService};
 use ajar_store::{AuditEntry, Progress, Resumption, Transition};
@@ -184,13 +184,17 @@ impl Coordinator {
     ) -> Result<(), Status> {
         let campaign = self.stored(id).await?;
         self.check_drives(&campaign)?;
+        if campaign.state == State::Running && self.options.drives.only() == Some(id) {
+            // The process that ran it died without a word.
+            let (from, to) = ([State::Running], State::Paused);
+            self.steer(id, &from, to, "campaign.pause", caller).await?;
+        }
         let is_new = authorization.is_some();
         let spec = Spec {
             authorization: authorization.or(campaign.spec.authorization),
             ..campaign.spec
         };
-        let verified = self.check_authorization(&spec)?;
-        let registered = admit::registered(&spec, verified.as_ref());
+        let registered = admit::registered(&spec, &self.permit(&spec)?);
         let resumption = Resumption {
             id,
             authorization: spec
@@ -293,39 +297,35 @@ impl Coordinator {
     }
 
     async fn quarantined(&self, id: CampaignId) -> Result<Vec<v1::Quarantined>, Status> {
-        let plan = self.plan(id).await?;
+        let planned = self.plan(id).await?;
         let shards = self.options.store.quarantined(id, LISTED).await;
-        let shards = shards.map_err(error::store)?.into_iter();
-        let listed = shards.map(|shard| v1::Quarantined {
-            number: shard.shard.number,
-            targets: shard.targets.end - shard.targets.start,
-            networks: plan
-                .networks(&shard.work, shard.targets)
-                .iter()
-                .take(NETWORKS)
-                .map(IpNet::to_string)
-                .collect(),
-            cause: shard.cause.unwrap_or_default(),
-        });
-        Ok(listed.collect())
+        let mut listed = Vec::new();
+        for shard in shards.map_err(error::store)? {
+            let targets = planned.targets(&shard.work)?;
+            let networks = targets.prefixes_of(shard.targets.clone());
+            listed.push(v1::Quarantined {
+                number: shard.shard.number,
+                targets: shard.targets.end - shard.targets.start,
+                networks: networks
+                    .iter()
+                    .take(NETWORKS)
+                    .map(IpNet::to_string)
+                    .collect(),
+                cause: shard.cause.unwrap_or_default(),
+            });
+        }
+        Ok(listed)
     }
 
     async fn described(&self, campaign: &Campaign) -> Result<v1::Campaign, Status> {
         let progress = self.options.store.progress(campaign.id, Timestamp::now());
         let progress = progress.await.map_err(error::store)?;
-        let targets = self.plan(campaign.id).await?.pairs();
+        let targets = self.plan(campaign.id).await?.plan.pairs();
         Ok(v1::Campaign {
             progress: Some(progress_out(targets, progress)),
             ..campaign.into()
         })
     }
-}
-
-/// A fresh key for the nonces of a campaign.
-pub(crate) fn nonce_key() -> Result<NonceKey, Status> {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|cause| Status::internal(cause.to_string()))?;
-    Ok(NonceKey(key))
 }
 
 fn progress_out(targets: u64, progress: Progress) -> v1::Progress {

@@ -20,7 +20,6 @@ const STRAYS: u32 = 100_000;
 /// Pause after the store or the queue was away.
 const AWAY: Duration = Duration::from_secs(2);
 
-/// Runs until `shutdown`.
 pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     if coordinator.options.drives == Drives::Nothing {
         return;
@@ -86,8 +85,8 @@ impl Coordinator {
     /// Ends a campaign that is done, or may not go on.
     async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
         let store = &self.options.store;
-        let plan = self.plan(id).await?;
-        let settle = Duration::from_secs(plan.campaign.spec.settle_secs.into());
+        let planned = self.plan(id).await?;
+        let settle = Duration::from_secs(planned.campaign.spec.settle_secs.into());
         let state = store.conclude(id, settle, Timestamp::now()).await;
         match state.map_err(error::store)? {
             Some(State::Running) => self.end_unless_permitted(id).await,

@@ -37,14 +37,15 @@ impl Coordinator {
     #[tracing::instrument(name = "ingest.batch", skip_all, fields(observations = report.observations.len()))]
     async fn store_batch(&self, report: v1::ReportRequest) -> Result<v1::ReportResponse, Status> {
         let shard = convert::shard_in(report.shard)?;
-        let plan = self.plan(shard.campaign).await?;
+        let planned = self.plan(shard.campaign).await?;
         let observations: Vec<Observation> = report
             .observations
             .into_iter()
             .map(Observation::try_from)
             .collect::<Result<_, _>>()?;
-        let foreign =
-            |seen: &Observation| seen.campaign != shard.campaign || !plan.contains(seen.endpoint);
+        let foreign = |seen: &Observation| {
+            seen.campaign != shard.campaign || !planned.plan.contains(seen.endpoint)
+        };
         if observations.iter().any(foreign) {
             return Err(Status::permission_denied(
                 "an observation is outside the campaign's targets",

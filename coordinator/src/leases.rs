@@ -70,15 +70,15 @@ impl WorkService for Coordinator {
                 ..v1::RenewResponse::default()
             }))
         };
-        let plan = match self.permitted_plan(shard.campaign).await? {
-            Ok(plan) => plan,
+        let planned = match self.permitted_plan(shard.campaign).await? {
+            Ok(planned) => planned,
             Err(cause) => return refused(cause.to_string()),
         };
         let renewal = Renewal {
             shard,
             token: request.token,
             want_rate: request.want_rate,
-            caps: plan.caps(self.options.site_rate, self.workers()),
+            caps: planned.caps(self.options.site_rate, self.workers()),
             now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,
@@ -141,14 +141,14 @@ impl WorkService for Coordinator {
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeResponse>, Status> {
         let id = convert::campaign_id(&request.into_inner().campaign)?;
-        let plan = self.permitted_plan(id).await?;
-        let plan = plan.map_err(|cause| Status::permission_denied(cause.to_string()))?;
+        let planned = self.permitted_plan(id).await?;
+        let planned = planned.map_err(|cause| Status::permission_denied(cause.to_string()))?;
         let canaries = self.options.store.canaries().await.map_err(error::store)?;
         let sockets = canaries.iter().flat_map(|canary| canary.destinations());
         Ok(Response::new(v1::DescribeResponse {
             canaries: sockets.map(|socket| socket.to_string()).collect(),
-            spec: Some((&plan.campaign.spec).into()),
-            nonce_key: plan.campaign.key.0.to_vec(),
+            spec: Some((&planned.campaign.spec).into()),
+            nonce_key: planned.campaign.key.0.to_vec(),
         }))
     }
 
@@ -169,20 +169,21 @@ impl Coordinator {
             self.options.queue.done(shard).await.map_err(error::queue)?;
             return Ok(None);
         };
-        let Ok(plan) = self.permitted_plan(shard.campaign).await? else {
+        let Ok(planned) = self.permitted_plan(shard.campaign).await? else {
             // Housekeeping ends the campaign; until then the shard stays away.
             return Ok(None);
         };
-        let spec = &plan.campaign.spec;
-        let (targets, blocks) = plan.extent(&work);
+        let spec = &planned.campaign.spec;
+        let targets = planned.targets(&work)?;
+        let blocks = targets.prefixes();
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
         let request = GrantRequest {
             shard,
             owner: owner.to_owned(),
-            targets,
+            targets: targets.count(),
             want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
             blocks,
-            caps: plan.caps(self.options.site_rate, self.workers()),
+            caps: planned.caps(self.options.site_rate, self.workers()),
             now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,

@@ -42,21 +42,19 @@ mod ingest;
 mod leases;
 mod plans;
 
-use plans::Plan;
+use plans::Planned;
 
 /// What a coordinator is told at its start.
 pub struct Options {
-    /// The truth.
     pub store: Arc<dyn Store>,
-    /// Shards on offer.
     pub queue: Arc<dyn ShardQueue>,
     /// Whose authorizations are accepted, from one moment to the next.
     pub signers: watch::Receiver<AllowedSigners>,
     /// Which campaigns it offers and ends.
     pub drives: Drives,
-    /// Most new connections a second over all campaigns of the store; none where the site has no limit.
+    /// Most new connections a second over all campaigns of the store; none if the site has no limit.
     pub site_rate: Option<u32>,
-    /// True where loopback may be audited without an authorization.
+    /// True if loopback may be audited without an authorization.
     pub allow_loopback: bool,
     /// The probes that exist, for refusing others.
     pub probes: Vec<ajar_model::ProbeId>,
@@ -95,7 +93,7 @@ struct Coordinator {
     /// When each worker asked last: how many there are decides how a campaign's rate is divided. Each replica counts
     /// those that ask it; the store keeps the sum of what is granted under the cap.
     workers: Arc<Mutex<HashMap<String, Instant>>>,
-    plans: Arc<Mutex<HashMap<CampaignId, Arc<Plan>>>>,
+    plans: Arc<Mutex<HashMap<CampaignId, Arc<Planned>>>>,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled.

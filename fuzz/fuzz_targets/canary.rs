@@ -28,7 +28,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// How many bytes belong to the message, its size and its header; none where it does not end.
+/// How many bytes belong to the message, its size and its header; none if it does not end.
 fn read(data: &[u8], chunk: usize, keep: usize) -> Option<(usize, usize, Vec<u8>)> {
     let mut message = Message::new(keep);
     let mut read = 0;

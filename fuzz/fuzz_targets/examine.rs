@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use ajar_fuzz::Tapes;
 use ajar_model::{CampaignId, Canary, NonceKey, ProbeId, Tier};
-use ajar_probe::{Limits, Session, examine, probes};
+use ajar_probe::{Limits, Brief, examine, probes};
 use tokio::time::Instant;
 
 pub fn check(data: &[u8]) {
@@ -47,7 +47,7 @@ async fn converse(port: u16, tier: Tier, tapes: &Tapes) {
         bytes: 16 * 1024,
         ..Limits::default()
     };
-    let session = Session {
+    let brief = Brief {
         endpoint: SocketAddr::from(([192, 0, 2, 1], port)),
         campaign: CampaignId(ulid::Ulid::from_parts(1, 1)),
         key: &NonceKey([9; 32]),
@@ -60,9 +60,9 @@ async fn converse(port: u16, tier: Tier, tapes: &Tapes) {
     };
     let probes: Vec<ProbeId> = probes().map(|probe| probe.id()).collect();
     let began = Instant::now();
-    let rows = examine(&session, tapes.open(), &probes).await;
+    let rows = examine(&brief, tapes.open(), &probes).await;
     assert!(!rows.is_empty());
-    assert!(began.elapsed() <= limits.session);
+    assert!(began.elapsed() <= limits.examination);
 }
 
 fn canary() -> Canary {

@@ -60,7 +60,6 @@ impl Tapes {
         }
     }
 
-    /// One more connection.
     pub fn open(&self) -> BoxStream {
         Box::new(Tape {
             cues: Arc::clone(&self.cues),

@@ -3,8 +3,6 @@
 //! An authorization is a TOML file and an SSH signature over its exact bytes (SSHSIG, PROTOCOL.sshsig of OpenSSH). The same
 //! bytes that are verified are then parsed; nothing of them is believed before.
 
-mod cover;
-
 use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -13,16 +11,14 @@ use ulid::Ulid;
 
 use crate::{
     Timestamp,
-    campaign::Tier,
+    addresses::AddressSet,
     id::ProbeId,
     ports::Ports,
-    scope::AddressSet,
     signers::AllowedSigners,
     special,
     target::{Target, is_host_name},
+    tier::Tier,
 };
-
-pub use cover::{Refusal, check_unsigned};
 
 /// What a signature must be for: a key's signature over something else is worth nothing here.
 pub const NAMESPACE: &str = "ajar-authorization";
@@ -57,7 +53,6 @@ pub struct Authorization {
     pub rate: u32,
     /// Most new connections a second to each /24 or /64.
     pub prefix_rate: u32,
-    /// Not valid before.
     #[serde(deserialize_with = "time")]
     pub not_before: Timestamp,
     /// Not valid from this time on.
@@ -83,16 +78,14 @@ pub struct SignedAuthorization {
 /// An authorization whose signature is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// What it says.
     pub authorization: Authorization,
     /// Who signed it: the principals of the key.
     pub signer: String,
 }
 
-/// An authorization that somebody signed.
+/// An authorization that somebody signed. Whether they may is another question: see [`Authentic::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authentic {
-    /// What it says.
     pub authorization: Authorization,
     /// The key that signed it.
     key: KeyData,
@@ -111,7 +104,6 @@ pub enum Error {
         "the authorization is signed by a key that is not allowed to sign: add {key} to {file}, or have it signed by somebody in there"
     )]
     UnknownSigner {
-        /// The key.
         key: String,
         /// The file of those who may sign.
         file: String,
@@ -119,13 +111,10 @@ pub enum Error {
     /// A signature over other bytes.
     #[error("the authorization was altered after it was signed: have it signed again")]
     Altered,
-    /// Not an authorization.
     #[error("the authorization cannot be read: {0}")]
     Malformed(String),
-    /// Too early.
     #[error("the authorization is not valid before {0}")]
     NotYetValid(Timestamp),
-    /// Too late.
     #[error("the authorization expired at {0}: have a new one signed")]
     Expired(Timestamp),
     /// The key cannot sign.
@@ -209,7 +198,7 @@ impl Authentic {
 
 impl Authorization {
     /// Reads a text whose signature was verified.
-    fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let malformed = |cause: &str| Err(Error::Malformed(cause.trim_end().to_owned()));
         let parsed: Self = match toml::from_str(text) {
             Ok(parsed) => parsed,
@@ -241,6 +230,13 @@ impl Authorization {
             return malformed("its contact is not a mail address");
         }
         Ok(parsed)
+    }
+
+    /// Whether a probe may run.
+    pub fn allows_probe(&self, probe: &ProbeId) -> bool {
+        self.probes
+            .iter()
+            .any(|allowed| allowed == probe || allowed.as_str() == "*")
     }
 
     /// The text that is to be signed.

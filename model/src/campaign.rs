@@ -10,21 +10,8 @@ use crate::{
     nonce::NonceKey,
     ports::Ports,
     target::Target,
+    tier::Tier,
 };
-
-/// How far a probe may go. Each tier includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tier {
-    /// Open a connection and close it.
-    Connect,
-    /// Read the banner, say EHLO, send a SOCKS greeting.
-    Handshake,
-    /// Name a sender and a recipient, but send no message and open no tunnel.
-    Envelope,
-    /// Send a message, or open a tunnel, to the operator's own canary.
-    Deliver,
-}
 
 /// How open (address, port) pairs are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +21,23 @@ pub enum Sweep {
     Auto,
     /// Stateless SYN packets; needs CAP_NET_RAW.
     Syn,
-    /// Plain connections.
     Connect,
     /// No discovery: every pair is probed.
     None,
+}
+
+impl Sweep {
+    pub const ALL: [Sweep; 4] = [Sweep::Auto, Sweep::Syn, Sweep::Connect, Sweep::None];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sweep::Auto => "auto",
+            Sweep::Syn => "syn",
+            Sweep::Connect => "connect",
+            Sweep::None => "none",
+        }
+    }
 }
 
 /// What an operator asks for.
@@ -49,9 +49,7 @@ pub struct Spec {
     pub targets: Vec<Target>,
     /// Addresses that are never sent a packet.
     pub exclude: Vec<Target>,
-    /// TCP ports.
     pub ports: Ports,
-    /// Probes, by name.
     pub probes: Vec<ProbeId>,
     /// New connections a second, whole campaign; at least 1.
     pub rate: u32,
@@ -91,7 +89,6 @@ pub enum State {
 }
 
 impl State {
-    /// Every state.
     pub const ALL: [State; 6] = [
         State::Running,
         State::Paused,
@@ -113,7 +110,7 @@ impl State {
         }
     }
 
-    /// True where nothing more will happen by itself.
+    /// True if nothing more will happen by itself.
     pub fn is_final(self) -> bool {
         matches!(self, State::Finished | State::Incomplete | State::Cancelled)
     }
@@ -138,7 +135,6 @@ impl std::str::FromStr for State {
 /// A campaign as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaign {
-    /// Its id.
     pub id: CampaignId,
     /// What was asked for.
     pub spec: Spec,
@@ -146,7 +142,6 @@ pub struct Campaign {
     pub key: NonceKey,
     /// When it was submitted.
     pub created_at: Timestamp,
-    /// Where it stands.
     pub state: State,
     /// True if it is driven by the process that started it, and by no other.
     pub local: bool,

@@ -13,11 +13,11 @@ pub struct Canary {
     pub domain: String,
     /// The address that its ports are bound to.
     pub address: IpAddr,
-    /// The SMTP sink: 25 where it could be bound.
+    /// The SMTP sink: 25 if it could be bound.
     pub smtp: u16,
-    /// The echo page over plain HTTP: 80 where it could be bound.
+    /// The echo page over plain HTTP: 80 if it could be bound.
     pub http: u16,
-    /// The echo page over TLS: 443 where it could be bound.
+    /// The echo page over TLS: 443 if it could be bound.
     pub https: u16,
     /// The raw greeting on a high port.
     pub raw: u16,

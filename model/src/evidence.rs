@@ -35,10 +35,7 @@ pub enum Reply {
         code: u16,
     },
     /// The conversation broke before a reply.
-    Broken {
-        /// How.
-        how: Broken,
-    },
+    Broken { how: Broken },
 }
 
 /// How a conversation broke.
@@ -70,7 +67,7 @@ pub struct Attempt {
     pub nonce: Nonce,
     /// How far it got.
     pub reply: Reply,
-    /// The canary's answer, where one came back. Not verified here.
+    /// The canary's answer, if one came back. Not verified here.
     pub answer: Option<Answer>,
     /// When it was over.
     pub at: Timestamp,
@@ -80,7 +77,6 @@ pub struct Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// We sent it.
     Sent,
     /// The target sent it.
     Received,
@@ -93,7 +89,6 @@ pub enum Direction {
 pub struct Entry {
     /// Milliseconds since the conversation with this endpoint began.
     pub at_ms: u32,
-    /// Who said it.
     pub direction: Direction,
     /// What was said, bounded.
     pub text: Untrusted,
@@ -102,25 +97,24 @@ pub struct Entry {
 /// Everything that one probe learnt of one endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The protocol, where one was recognised.
+    /// The protocol, if one was recognised.
     pub service: Option<Service>,
     /// What it would expose if it were open. Absent in what older versions stored: see [`Evidence::exposure`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Exposure>,
     /// The greeting or the first reply, bounded.
     pub banner: Option<Untrusted>,
-    /// True where the conversation went through TLS to the target.
+    /// True if the conversation went through TLS to the target.
     pub tls: bool,
     /// Whether anything that was said is a gateway's and not a plain server's. Absent for protocols that no plain server
     /// speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows_proxy: Option<bool>,
-    /// How the conversation broke before any variant could be tried; absent where the endpoint did answer,
+    /// How the conversation broke before any variant could be tried; absent if the endpoint did answer,
     /// if only in another protocol.
     pub broken: Option<Broken>,
     /// The variants, in the order in which they were tried.
     pub attempts: Vec<Attempt>,
-    /// The conversation, bounded.
     pub transcript: Vec<Entry>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
 pub struct Product {
     /// The vendor, in CPE spelling.
     pub vendor: String,
-    /// The version, where the banner shows one.
+    /// The version, if the banner shows one.
     pub version: Option<String>,
     /// The CPE 2.3 name.
     pub cpe: String,
@@ -30,33 +30,27 @@ pub struct Product {
 pub struct Finding {
     /// Names it in `ajar findings show`; the same for every run over the same key.
     pub id: String,
-    /// The campaign.
     pub campaign: CampaignId,
-    /// The target's address.
     pub ip: IpAddr,
-    /// The target's port.
     pub port: u16,
     /// Always `tcp` so far.
     pub transport: String,
     /// The protocol that it was recognised by.
     pub service: Option<Service>,
-    /// What it exposes; set where the verdict is `open`.
+    /// What it exposes; set if the verdict is `open`.
     pub exposure: Option<Exposure>,
-    /// The verdict.
     pub verdict: Verdict,
-    /// The probe.
     pub probe: ProbeId,
     /// The variants that decided the verdict.
     pub variants: Vec<String>,
-    /// The receipt, where it is open.
+    /// The receipt, if it is open.
     pub proof: Option<Proof>,
-    /// The product, where the banner tells it.
+    /// The product, if the banner tells it.
     pub product: Option<Product>,
     /// The greeting or first reply.
     pub banner: Option<Untrusted>,
-    /// True where the target was spoken to through TLS.
+    /// True if the target was spoken to through TLS.
     pub tls: bool,
-    /// The vantage point.
     pub vantage: String,
     /// Start of the first visit.
     pub first_seen: Timestamp,

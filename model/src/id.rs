@@ -83,7 +83,6 @@ macro_rules! open_name {
                 Self(Cow::Borrowed(name))
             }
 
-            /// The name.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -76,11 +76,10 @@ impl std::str::FromStr for Verdict {
 /// A verdict with what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// The verdict.
     pub verdict: Verdict,
-    /// The variants that decided it: the proven ones where it is open, else those that were answered the same way.
+    /// The variants that decided it: the proven ones if it is open, else those that were answered the same way.
     pub variants: Vec<String>,
-    /// The earliest receipt, where it is open.
+    /// The earliest receipt, if it is open.
     pub proof: Option<Proof>,
 }
 

@@ -11,21 +11,17 @@ pub enum Work {
     Sweep(Range<u64>),
     /// Endpoints to visit once more.
     Revisit {
-        /// The endpoints.
         endpoints: Vec<SocketAddr>,
-        /// 2 for the first revisit, and so on; 1 where the first visit is repeated after a crash.
+        /// 2 for the first revisit, and so on; 1 if the first visit is repeated after a crash.
         visit: u32,
     },
 }
 
-/// A shard, granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The shard.
     pub shard: ShardId,
     /// Fencing token: grows with every grant in a store, so that a stale owner is recognised.
     pub token: u64,
-    /// What to do.
     pub work: Work,
     /// Targets before this one are done and accounted for.
     pub cursor: u64,
@@ -37,7 +33,7 @@ pub struct Lease {
     pub rate: u32,
     /// How often the shard was granted since it moved, this time included.
     pub attempt: u32,
-    /// True where nothing may run beside it: it is given up if it does not move, so that it must be known who is to blame
+    /// True if nothing may run beside it: it is given up if it does not move, so that it must be known who is to blame
     /// if the worker dies.
     pub alone: bool,
 }

@@ -4,6 +4,8 @@
 //! randomness and does no I/O; callers pass `now` and keys in. Everything above it may therefore be
 //! tested by calling functions.
 
+pub mod addresses;
+pub mod admission;
 pub mod authorization;
 pub mod campaign;
 pub mod canary;
@@ -15,6 +17,7 @@ pub mod lease;
 pub mod nonce;
 pub mod observation;
 pub mod permutation;
+pub mod plan;
 pub mod ports;
 pub mod proof;
 pub mod scope;
@@ -24,9 +27,11 @@ pub mod space;
 pub mod special;
 pub mod target;
 pub mod text;
+pub mod tier;
 
+pub use admission::Permission;
 pub use authorization::{Authorization, SignedAuthorization};
-pub use campaign::{Campaign, Spec, Tier};
+pub use campaign::{Campaign, Spec};
 pub use canary::Canary;
 pub use evidence::{Attempt, Evidence, Reply};
 pub use finding::Finding;
@@ -35,12 +40,14 @@ pub use judge::Verdict;
 pub use lease::Lease;
 pub use nonce::{Nonce, NonceKey};
 pub use observation::{Ahead, Observation, Outcome, Tally};
+pub use plan::{Plan, Targets};
 pub use ports::Ports;
 pub use proof::{Proof, Sighting};
 pub use scope::Scope;
 pub use space::TargetSpace;
 pub use target::Target;
 pub use text::Untrusted;
+pub use tier::Tier;
 
 /// A point in time, always UTC, printed as RFC 3339.
 pub type Timestamp = jiff::Timestamp;

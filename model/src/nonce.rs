@@ -67,7 +67,6 @@ impl<'de> Deserialize<'de> for Nonce {
 pub enum Role {
     /// The envelope recipient, the URL path, the line sent through a tunnel.
     Destination,
-    /// The envelope sender.
     Sender,
 }
 

@@ -48,14 +48,12 @@ pub struct Tally {
 /// Finished targets beyond a cursor, which waits for a slower one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ahead {
-    /// All of them.
     pub finished: u64,
     /// Those with the outcome [`Outcome::Answered`].
     pub answered: u64,
 }
 
 impl Tally {
-    /// Counts one target.
     pub fn count(&mut self, outcome: Outcome) {
         let field = match outcome {
             Outcome::Answered => &mut self.answered,
@@ -97,11 +95,10 @@ impl std::ops::AddAssign for Tally {
 /// of the same key replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
-    /// The campaign.
     pub campaign: CampaignId,
     /// The address and TCP port.
     pub endpoint: SocketAddr,
-    /// The probe that ran; `recognise` where no protocol was recognised.
+    /// The probe that ran; `recognise` if no protocol was recognised.
     pub probe: ProbeId,
     /// The vantage point that it ran from.
     pub vantage: String,
@@ -111,6 +108,5 @@ pub struct Observation {
     pub finished_at: Timestamp,
     /// 1 for the first visit of an endpoint, 2 for the first revisit, and so on.
     pub visit: u32,
-    /// What it saw.
     pub evidence: Evidence,
 }

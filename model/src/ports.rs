@@ -42,7 +42,7 @@ impl Ports {
         &self.0
     }
 
-    /// True where the port is in the set.
+    /// True if the port is in the set.
     pub fn contains(&self, port: u16) -> bool {
         self.0.binary_search(&port).is_ok()
     }

@@ -29,7 +29,6 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Signs an answer.
     pub fn sign(key: &SigningKey, nonce: Nonce, egress_ip: IpAddr, received_at: Timestamp) -> Self {
         let text = signed_text(nonce, egress_ip, received_at);
         let signature = Signature64(key.sign(text.as_bytes()).to_bytes());
@@ -41,7 +40,7 @@ impl Answer {
         }
     }
 
-    /// True where `key` made this answer, to this nonce.
+    /// True if `key` made this answer, to this nonce.
     pub fn proves(&self, nonce: Nonce, key: &CanaryKey) -> bool {
         let text = signed_text(self.nonce, self.egress_ip, self.received_at);
         let signature = Signature::from_bytes(&self.signature.0);
@@ -186,7 +185,6 @@ pub struct Sighting {
     pub received_at: Timestamp,
     /// The peer's EHLO or HELO argument.
     pub helo: Untrusted,
-    /// The envelope sender.
     pub mail_from: Untrusted,
     /// The envelope recipient, whole.
     pub rcpt_to: Untrusted,

@@ -6,41 +6,14 @@ use std::{
 };
 
 use crate::{
-    Timestamp, authorization::Authorization, ports::Ports, space::TargetSpace, special,
+    Timestamp,
+    addresses::AddressSet,
+    authorization::Authorization,
+    ports::Ports,
+    space::TargetSpace,
+    special::{self, is_metadata},
     target::Target,
 };
-
-const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-}
-
-const fn v6(a: u16, b: u16, c: u16, g: u16, h: u16) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, g, h))
-}
-
-/// Addresses of cloud metadata services. They hand credentials to whoever asks from inside: never, whatever is signed.
-const METADATA: [IpAddr; 15] = [
-    v4(169, 254, 169, 254),              // most clouds
-    v4(100, 100, 100, 200),              // Alibaba Cloud
-    v4(168, 63, 129, 16),                // Azure's platform channel; not in special-purpose space
-    v4(169, 254, 0, 23),                 // Tencent Cloud
-    v4(169, 254, 42, 42),                // Scaleway
-    v4(169, 254, 170, 2),                // Amazon ECS task credentials
-    v4(169, 254, 170, 23),               // Amazon EKS pod credentials
-    v4(192, 0, 0, 192),                  // Oracle Cloud (Classic)
-    v6(0xfd00, 0x42, 0, 0, 0x42),        // Scaleway
-    v6(0xfd00, 0xa9fe, 0xa9fe, 0, 1),    // Linode
-    v6(0xfd00, 0xc1, 0, 0xa9fe, 0xa9fe), // Oracle Cloud
-    v6(0xfd00, 0xec2, 0, 0, 0x23),       // Amazon EKS pod credentials
-    v6(0xfd00, 0xec2, 0, 0, 0x254),      // Amazon EC2
-    v6(0xfd20, 0xce, 0, 0, 0x254),       // Google Cloud
-    v6(0xfe80, 0, 0, 0xa9fe, 0xa9fe),    // OpenStack
-];
-
-/// True for an address at which a cloud hands out credentials.
-pub(crate) fn is_metadata(ip: IpAddr) -> bool {
-    METADATA.contains(&ip.to_canonical())
-}
 
 /// What one campaign may connect to.
 #[derive(Debug, Clone)]
@@ -245,58 +218,12 @@ fn local_nat64(bits: u128) -> impl Iterator<Item = Ipv4Addr> {
     places.into_iter().flatten().chain(only.then_some(last))
 }
 
-/// A set of addresses, looked up in logarithmic time.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AddressSet(Vec<Target>);
-
-impl AddressSet {
-    pub(crate) fn new<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Self {
-        let mut ranges: Vec<Target> = targets.into_iter().copied().collect();
-        ranges.sort();
-        ranges.dedup_by(|next, kept| {
-            let touches = kept.contains(next.first) || follows(kept.last, next.first);
-            if touches {
-                kept.last = kept.last.max(next.last);
-            }
-            touches
-        });
-        Self(ranges)
-    }
-
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
-        self.range_of(ip).is_some_and(|range| range.contains(ip))
-    }
-
-    pub(crate) fn covers(&self, target: &Target) -> bool {
-        self.range_of(target.first)
-            .is_some_and(|range| range.covers(target))
-    }
-
-    /// The last range that begins at or before `ip`.
-    fn range_of(&self, ip: IpAddr) -> Option<&Target> {
-        let after = self.0.partition_point(|range| range.first <= ip);
-        self.0[..after].last()
-    }
-}
-
-fn follows(last: IpAddr, first: IpAddr) -> bool {
-    match (last, first) {
-        (IpAddr::V4(last), IpAddr::V4(first)) => {
-            last.to_bits().checked_add(1) == Some(first.to_bits())
-        }
-        (IpAddr::V6(last), IpAddr::V6(first)) => {
-            last.to_bits().checked_add(1) == Some(first.to_bits())
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::campaign::Tier;
+    use crate::{special::METADATA, tier::Tier};
 
     fn targets(texts: &[&str]) -> Vec<Target> {
         texts.iter().map(|text| text.parse().unwrap()).collect()

@@ -1,7 +1,6 @@
-//! A campaign cut into shards, and a shard's targets in the order in which they are visited.
+//! A shard's targets in the order in which they are visited.
 //!
-//! Blocks are permuted by a key that the campaign's id gives; a shard is a range of permuted block indices. Within a
-//! shard the targets of its blocks are interleaved, so that no network sees a burst, and a target's number is
+//! Blocks are permuted by a key that the campaign's id gives; a shard is a range of permuted block indices. The targets of its blocks are interleaved, so that no network sees a burst, and a target's number is
 //! its place in that order: a cursor is one integer.
 
 use std::{net::SocketAddr, ops::Range};
@@ -14,42 +13,6 @@ use crate::{
     ports::Ports,
     space::{Block, TargetSpace},
 };
-
-/// Shards of a campaign that is neither tiny nor vast. Enough to share among workers, few enough to list.
-const SHARDS: u64 = 256;
-/// Most blocks of one shard: what one lease holds, and what is lost in time when its worker dies.
-const MAX_BLOCKS: u64 = 4096;
-/// Shards that reach a campaign's rate together: each block adds no more than the rate of a prefix.
-const SIDE_BY_SIDE: u64 = 8;
-/// Targets that are worth a lease.
-const WORTHWHILE: u64 = 128;
-
-/// How fast a campaign may be, and how much there is to do.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// New connections a second, whole campaign.
-    pub rate: u32,
-    /// New connections a second to each prefix.
-    pub prefix_rate: u32,
-    /// (address, port) pairs.
-    pub targets: u64,
-}
-
-/// Cuts `blocks` blocks into shards of equal size, the last one smaller. A shard has enough blocks to use its part of the
-/// rate, and enough targets to be worth a lease.
-pub fn plan(blocks: u64, pace: Pace) -> Vec<Range<u64>> {
-    let by_rate = u64::from(pace.rate).div_ceil(u64::from(pace.prefix_rate.max(1)) * SIDE_BY_SIDE);
-    let by_targets = (WORTHWHILE.saturating_mul(blocks)).div_ceil(pace.targets.max(1));
-    let size = blocks
-        .div_ceil(SHARDS)
-        .max(by_rate)
-        .max(by_targets)
-        .min(blocks)
-        .clamp(1, MAX_BLOCKS);
-    (0..blocks.div_ceil(size))
-        .map(|i| i * size..((i + 1) * size).min(blocks))
-        .collect()
-}
 
 /// The targets of one shard.
 #[derive(Debug, Clone)]
@@ -150,92 +113,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::target::Target;
-
-    fn all(include: &[&str], ports: &str) -> (Vec<SocketAddr>, u64) {
-        let include: Vec<Target> = include.iter().map(|t| t.parse().unwrap()).collect();
-        let space = TargetSpace::new(&include, &[]).unwrap();
-        let ports: Ports = ports.parse().unwrap();
-        let campaign = "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P".parse().unwrap();
-        let pace = Pace {
-            rate: 500,
-            prefix_rate: 20,
-            targets: space.addresses() * 5,
-        };
-        let shards = plan(space.blocks(), pace);
-        let targets = shards.into_iter().flat_map(|range| {
-            let shard = ShardSpace::new(&space, &ports, campaign, range);
-            (0..shard.targets())
-                .map(move |n| shard.target(n))
-                .collect::<Vec<_>>()
-        });
-        (
-            targets.collect(),
-            space.addresses() * ports.as_slice().len() as u64,
-        )
-    }
-
-    #[test]
-    fn all_shards_together_are_the_space_once() {
-        for targets in [
-            &["10.0.0.0/30"][..],
-            &["10.0.0.0/20", "10.1.0.7", "2001:db8::/122", "2001:db8:1::9"],
-            &["10.0.0.255-10.0.1.0"],
-        ] {
-            let (visited, expect) = all(targets, "25,80-82");
-            assert_eq!(visited.len() as u64, expect);
-            assert_eq!(visited.iter().collect::<HashSet<_>>().len() as u64, expect);
-        }
-    }
-
-    #[test]
-    fn every_number_of_blocks_is_covered_by_its_shards() {
-        for blocks in (1..=5000).chain([65_536, 1 << 24]) {
-            let pace = |rate, targets| Pace {
-                rate,
-                prefix_rate: 20,
-                targets,
-            };
-            let (slow, fast) = (pace(1, blocks << 8), pace(5000, blocks));
-            for shards in [plan(blocks, slow), plan(blocks, fast)] {
-                check(blocks, shards);
-            }
-        }
-        let slow = Pace {
-            rate: 1,
-            prefix_rate: 1,
-            targets: 1 << 32,
-        };
-        assert_eq!(plan(1 << 24, slow).len(), 4096);
-    }
-
-    fn check(blocks: u64, shards: Vec<Range<u64>>) {
-        assert_eq!(shards.first().map(|s| s.start), Some(0));
-        assert_eq!(shards.last().map(|s| s.end), Some(blocks));
-        assert!(
-            shards
-                .windows(2)
-                .all(|pair| pair[0].end == pair[1].start && !pair[0].is_empty())
-        );
-    }
-
-    #[test]
-    fn a_shard_has_the_blocks_for_its_part_of_the_rate_and_the_targets_for_a_lease() {
-        let check = |blocks: u64, rate, prefix_rate, targets, size: u64| {
-            let pace = Pace {
-                rate,
-                prefix_rate,
-                targets,
-            };
-            assert_eq!(plan(blocks, pace)[0], 0..size);
-        };
-        check(256, 500, 20, 65_536, 4);
-        check(256, 20, 20, 65_536, 1);
-        check(256, 5000, 20, 65_536, 32);
-        check(255, 100_000, 50_000, 1297, 26);
-        check(1, 500, 20, 16, 1);
-        check(1 << 16, 500, 20, 1 << 24, 256);
-    }
 
     #[test]
     fn consecutive_targets_are_in_different_networks() {

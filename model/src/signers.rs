@@ -30,7 +30,6 @@ struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}, line {line}: {cause}")]
 pub struct Error {
-    /// The file.
     pub file: String,
     /// The line's number, from 1.
     pub line: usize,
@@ -74,7 +73,7 @@ impl AllowedSigners {
         &self.file
     }
 
-    /// The principals that `key` signs for in `namespace` at `now`; none where it is not allowed to. Both ends of its period
+    /// The principals that `key` signs for in `namespace` at `now`; none if it is not allowed to. Both ends of its period
     /// are part of it, as in OpenSSH.
     pub fn principal(&self, key: &KeyData, namespace: &str, now: Timestamp) -> Option<&str> {
         let allowed = |signer: &&Signer| {

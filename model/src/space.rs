@@ -1,18 +1,19 @@
 //! The addresses of a campaign as arithmetic: which one is the n-th, without a list of them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::target::Target;
+use crate::{
+    addresses::{AddressSet, address, is_v4, number},
+    target::Target,
+};
 
 /// Addresses, less exclusions, cut into blocks: /24 for IPv4, /64 for IPv6. A block is the unit that rate
-/// limits and leases are about. Memory grows with the number of ranges that were named, not with
-/// the number of addresses.
+/// limits and leases are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetSpace {
-    /// Disjoint, sorted, not adjacent; on one number line for both families, see [`number`].
-    ranges: Vec<(u128, u128)>,
+    set: AddressSet,
     runs: Vec<Run>,
     blocks: u64,
     addresses: u64,
@@ -42,7 +43,6 @@ pub struct Block {
 /// Why a space cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// Nothing to do.
     #[error("no target is left: give at least one address that is not excluded")]
     Empty,
     /// Nobody can visit so many addresses.
@@ -61,17 +61,17 @@ impl TargetSpace {
         if let Some(target) = include.iter().find(too_large) {
             return Err(Error::TooLarge(*target));
         }
-        let ranges = subtract(&union(include), &union(exclude));
-        if ranges.is_empty() {
+        let set = AddressSet::new(include).without(&AddressSet::new(exclude));
+        if set.is_empty() {
             return Err(Error::Empty);
         }
-        let runs = runs(&ranges);
+        let runs = runs(set.ranges());
         let blocks = runs
             .last()
             .map_or(0, |run| run.start + (run.last - run.first) as u64 + 1);
-        let addresses = ranges.iter().map(|(a, b)| (b - a) as u64 + 1).sum();
+        let addresses = set.ranges().iter().map(|(a, b)| (b - a) as u64 + 1).sum();
         Ok(Self {
-            ranges,
+            set,
             runs,
             blocks,
             addresses,
@@ -88,11 +88,9 @@ impl TargetSpace {
         self.addresses
     }
 
-    /// True where the address is a target.
+    /// True if the address is a target.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        let at = number(ip.to_canonical());
-        let after = self.ranges.partition_point(|&(first, _)| first <= at);
-        after > 0 && at <= self.ranges[after - 1].1
+        self.set.contains(ip)
     }
 
     /// The block of this index. Panics if `index >= blocks()`.
@@ -102,8 +100,9 @@ impl TargetSpace {
         let key = run.first + u128::from(index - run.start);
         let first = key << run.shift;
         let last = first | ((1 << run.shift) - 1);
-        let from = self.ranges.partition_point(|&(_, end)| end < first);
-        let ranges: Vec<(u128, u128)> = self.ranges[from..]
+        let all = self.set.ranges();
+        let from = all.partition_point(|&(_, end)| end < first);
+        let ranges: Vec<(u128, u128)> = all[from..]
             .iter()
             .take_while(|&&(start, _)| start <= last)
             .map(|&(start, end)| (start.max(first), end.min(last)))
@@ -113,14 +112,6 @@ impl TargetSpace {
             addresses: ranges.iter().map(|(a, b)| (b - a) as u64 + 1).sum(),
             ranges,
         }
-    }
-
-    /// The addresses as the fewest ranges, in rising order.
-    pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
-        self.ranges.iter().map(|&(first, last)| Target {
-            first: address(first),
-            last: address(last),
-        })
     }
 }
 
@@ -144,74 +135,6 @@ pub fn prefix_of(ip: IpAddr) -> IpNet {
         IpAddr::V4(ip) => IpNet::V4(Ipv4Net::new_assert(ip, 24).trunc()),
         IpAddr::V6(ip) => IpNet::V6(Ipv6Net::new_assert(ip, 64).trunc()),
     }
-}
-
-/// Both families on one line: an IPv4 address stands where IPv6 maps it (::ffff:0:0/96), which no canonical
-/// IPv6 target uses.
-fn number(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(ip) => ip.to_bits(),
-    }
-}
-
-fn address(number: u128) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::from_bits(number)).to_canonical()
-}
-
-fn union(targets: &[Target]) -> Vec<(u128, u128)> {
-    let mut ranges: Vec<(u128, u128)> = targets.iter().flat_map(pieces).collect();
-    ranges.sort_unstable();
-    ranges.dedup_by(|next, kept| {
-        let touches = next.0 <= kept.1.saturating_add(1) && is_v4(next.0) == is_v4(kept.0);
-        if touches {
-            kept.1 = kept.1.max(next.1);
-        }
-        touches
-    });
-    ranges
-}
-
-/// A range of IPv6 steps over the place of IPv4: `::/0` names no IPv4 address.
-fn pieces(target: &Target) -> impl Iterator<Item = (u128, u128)> + use<> {
-    let (first, last) = (number(target.first), number(target.last));
-    let (below, above) = match target.first {
-        IpAddr::V4(_) => ((first, last), (1, 0)),
-        IpAddr::V6(_) => (
-            (first, last.min((0xffff << 32) - 1)),
-            (first.max(1 << 48), last),
-        ),
-    };
-    [below, above]
-        .into_iter()
-        .filter(|(first, last)| first <= last)
-}
-
-fn subtract(ranges: &[(u128, u128)], holes: &[(u128, u128)]) -> Vec<(u128, u128)> {
-    let mut left = Vec::new();
-    let mut holes = holes.iter().copied().peekable();
-    for &(first, last) in ranges {
-        let mut at = first;
-        while holes.next_if(|hole| hole.1 < first).is_some() {}
-        let mut rest = holes.clone();
-        while let Some((from, to)) = rest.next_if(|hole| hole.0 <= last) {
-            if at < from {
-                left.push((at, from - 1));
-            }
-            at = at.max(to.saturating_add(1));
-            if at > last {
-                break;
-            }
-        }
-        if at <= last {
-            left.push((at, last));
-        }
-    }
-    left
-}
-
-fn is_v4(number: u128) -> bool {
-    number >> 32 == u128::from(u16::MAX) && address(number).is_ipv4()
 }
 
 fn runs(ranges: &[(u128, u128)]) -> Vec<Run> {
@@ -295,7 +218,7 @@ mod tests {
         let space = space(&["0.0.0.0/0"], &[]).unwrap();
         assert_eq!((space.blocks(), space.addresses()), (1 << 24, 1 << 32));
         assert_eq!(space.block(1 << 23).address(9).to_string(), "128.0.0.9");
-        assert_eq!(space.targets().count(), 1);
+        assert_eq!(space.set.targets().count(), 1);
     }
 
     #[test]

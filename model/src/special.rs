@@ -1,8 +1,11 @@
 //! Special-purpose address space, from the IANA registries (RFC 6890, RFC 8190) as they stand in `data/`, in IANA's own
 //! layout, so that a newer copy is one download; multicast and site-local blocks, which other registries hold, follow in the
-//! same layout.
+//! same layout. Metadata services of clouds are special beyond that: nothing allows them.
 
-use std::{net::IpAddr, sync::LazyLock};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::LazyLock,
+};
 
 use ipnet::IpNet;
 
@@ -15,13 +18,11 @@ const REGISTRIES: [&str; 3] = [
 /// A row of a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// Its addresses.
     pub network: IpNet,
-    /// Its name.
     pub name: String,
     /// The RFC that defines it.
     pub reference: String,
-    /// False where the registry says so, or does not say: such space is denied unless an authorization names it.
+    /// False if the registry says so, or does not say: such space is denied unless an authorization names it.
     pub globally_reachable: bool,
 }
 
@@ -34,7 +35,7 @@ pub fn block_of(ip: IpAddr) -> Option<&'static Block> {
         .max_by_key(|block| block.network.prefix_len())
 }
 
-/// The block that an address is denied for; none where it is ordinary or globally reachable.
+/// The block that an address is denied for; none if it is ordinary or globally reachable.
 pub fn denied(ip: IpAddr) -> Option<&'static Block> {
     block_of(ip).filter(|block| !block.globally_reachable)
 }
@@ -42,6 +43,38 @@ pub fn denied(ip: IpAddr) -> Option<&'static Block> {
 /// Every block, in the order of the registries.
 pub fn blocks() -> &'static [Block] {
     &TABLE
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+const fn v6(a: u16, b: u16, c: u16, g: u16, h: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, g, h))
+}
+
+/// Addresses of cloud metadata services. They hand credentials to whoever asks from inside: never, whatever is signed.
+pub(crate) const METADATA: [IpAddr; 15] = [
+    v4(169, 254, 169, 254),              // most clouds
+    v4(100, 100, 100, 200),              // Alibaba Cloud
+    v4(168, 63, 129, 16),                // Azure's platform channel; not in special-purpose space
+    v4(169, 254, 0, 23),                 // Tencent Cloud
+    v4(169, 254, 42, 42),                // Scaleway
+    v4(169, 254, 170, 2),                // Amazon ECS task credentials
+    v4(169, 254, 170, 23),               // Amazon EKS pod credentials
+    v4(192, 0, 0, 192),                  // Oracle Cloud (Classic)
+    v6(0xfd00, 0x42, 0, 0, 0x42),        // Scaleway
+    v6(0xfd00, 0xa9fe, 0xa9fe, 0, 1),    // Linode
+    v6(0xfd00, 0xc1, 0, 0xa9fe, 0xa9fe), // Oracle Cloud
+    v6(0xfd00, 0xec2, 0, 0, 0x23),       // Amazon EKS pod credentials
+    v6(0xfd00, 0xec2, 0, 0, 0x254),      // Amazon EC2
+    v6(0xfd20, 0xce, 0, 0, 0x254),       // Google Cloud
+    v6(0xfe80, 0, 0, 0xa9fe, 0xa9fe),    // OpenStack
+];
+
+/// True for an address at which a cloud hands out credentials.
+pub fn is_metadata(ip: IpAddr) -> bool {
+    METADATA.contains(&ip.to_canonical())
 }
 
 static TABLE: LazyLock<Vec<Block>> = LazyLock::new(|| {

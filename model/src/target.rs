@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 /// taken as the IPv4 addresses that they stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
-    /// Its lowest address.
     pub first: IpAddr,
-    /// Its highest address.
     pub last: IpAddr,
 }
 
@@ -32,28 +30,23 @@ pub enum Error {
     #[error(
         "{given:?} is an address inside a block: write {block} for the block, or the address alone"
     )]
-    Inside {
-        /// What was given.
-        given: String,
-        /// The block.
-        block: IpNet,
-    },
+    Inside { given: String, block: IpNet },
 }
 
 impl Target {
-    /// A range, or none where its ends are swapped or of different families.
+    /// A range, or none if its ends are swapped or of different families.
     pub fn range(first: IpAddr, last: IpAddr) -> Option<Self> {
         let (first, last) = (first.to_canonical(), last.to_canonical());
         (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(Self { first, last })
     }
 
-    /// True where the address is in the range.
+    /// True if the address is in the range.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.first.is_ipv4() == ip.is_ipv4() && self.first <= ip && ip <= self.last
     }
 
-    /// True where all of `other` is in the range.
+    /// True if all of `other` is in the range.
     pub fn covers(&self, other: &Target) -> bool {
         self.contains(other.first) && self.contains(other.last)
     }
@@ -146,7 +139,7 @@ impl<'de> Deserialize<'de> for Target {
     }
 }
 
-/// True where the text has the form of a host name (RFC 1123 section 2.1) and not of a mistyped address: some
+/// True if the text has the form of a host name (RFC 1123 section 2.1) and not of a mistyped address: some
 /// label holds a letter, and the last one is not a number.
 pub fn is_host_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);

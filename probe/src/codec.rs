@@ -3,7 +3,7 @@
 //! A reader is given every byte that has come so far. It says that it needs more, or hands over a frame
 //! and how many bytes that took, or gives up. It never keeps state, so how the bytes were split makes no difference.
 
-/// What a reader makes of the bytes so far: a frame and its length in bytes, none where more bytes are
+/// What a reader makes of the bytes so far: a frame and its length in bytes, none if more bytes are
 /// needed, or why no frame will ever come of them.
 pub type Parsed<T> = Result<Option<(T, usize)>, Unreadable>;
 
@@ -24,7 +24,7 @@ pub enum Unreadable {
 #[error("{0:?} cannot be sent: it would break out of its place in the request")]
 pub struct Injection(pub String);
 
-/// The next line, without its LF or CRLF, and its whole length; none where its end has not come.
+/// The next line, without its LF or CRLF, and its whole length; none if its end has not come.
 pub(crate) fn line(bytes: &[u8], limit: usize) -> Parsed<&[u8]> {
     let window = &bytes[..bytes.len().min(limit + 1)];
     match window.iter().position(|&byte| byte == b'\n') {

@@ -52,7 +52,6 @@ impl Destination {
         }
     }
 
-    /// What answers there.
     pub fn canary_port(&self) -> CanaryPort {
         self.canary_port
     }
@@ -67,7 +66,6 @@ impl Destination {
         self.address
     }
 
-    /// The canary's domain.
     pub fn domain(&self) -> &str {
         &self.domain
     }
@@ -108,7 +106,6 @@ impl Plan {
         }
     }
 
-    /// The next destination.
     pub fn take_next(&mut self) -> Option<Destination> {
         self.queue.pop_front()
     }

@@ -2,7 +2,7 @@
 //!
 //! Each protocol is a folder: what recognises it, its pure codecs, its probes. A probe is straight-line async code over a
 //! [`Wire`], and what it saw is judged elsewhere ([`ajar_model::judge`]). [`Wire`] owns the byte
-//! and line caps, the deadline of the whole session and the transcript, so that "always ends" holds whatever
+//! and line caps, the deadline of the whole examination and the transcript, so that "always ends" holds whatever
 //! the peer does.
 //!
 //! Architecture invariant: this crate opens no socket and never names `tokio::net`; connections come from a
@@ -11,10 +11,10 @@
 
 pub mod codec;
 mod destination;
+mod examination;
 mod examine;
 pub mod http;
 mod offers;
-mod probe;
 mod protocol;
 mod recognise;
 mod registry;
@@ -25,7 +25,6 @@ pub mod telnet;
 mod tls;
 mod transcript;
 mod tunnel;
-mod visit;
 mod wire;
 
 use std::{io, net::SocketAddr, time::Duration};
@@ -34,11 +33,10 @@ use ajar_model::{CampaignId, Canary, NonceKey, Tier};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use examination::{Examination, MAX_DIALS};
 pub use examine::{RECOGNISE, examine};
-pub use probe::Probe;
-pub use protocol::Protocol;
+pub use protocol::{Probe, Protocol};
 pub use registry::{PROTOCOLS, probes};
-pub use visit::{MAX_DIALS, Visit};
 pub use wire::Wire;
 
 /// A connection to the target, TLS or not.
@@ -55,22 +53,18 @@ pub trait Dial: Send + Sync {
 }
 
 /// What probes of one endpoint may know.
-pub struct Session<'a> {
-    /// The endpoint.
+pub struct Brief<'a> {
     pub endpoint: SocketAddr,
     /// The campaign, for nonces.
     pub campaign: CampaignId,
     /// The key of its nonces.
     pub key: &'a NonceKey,
-    /// Where we are.
     pub vantage: &'a str,
-    /// Our own end.
     pub canary: &'a Canary,
     /// How far we may go.
     pub tier: Tier,
     /// What we call ourselves in EHLO and User-Agent.
     pub our_name: &'a str,
-    /// Further connections.
     pub dial: &'a dyn Dial,
     /// What a peer may cost us.
     pub limits: Limits,
@@ -80,7 +74,7 @@ pub struct Session<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Everything with one endpoint, all connections together.
-    pub session: Duration,
+    pub examination: Duration,
     /// How long a client-first service is given to speak first, before something is offered to it.
     pub banner: Duration,
     /// How long to wait for one reply.
@@ -96,7 +90,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            session: Duration::from_secs(90),
+            examination: Duration::from_secs(90),
             banner: Duration::from_millis(1500),
             reply: Duration::from_secs(15),
             bytes: 256 * 1024,

@@ -15,14 +15,13 @@ use crate::{
 pub(crate) enum Step {
     /// A protocol's own first words.
     Offer(&'static dyn Protocol, &'static dyn Offer),
-    /// A TLS handshake.
     Tls,
 }
 
 /// The steps that the chosen probes and the tier allow: the port's usual protocols first, TLS last unless it is that.
 pub(crate) fn plan(asking: &Asking<'_>) -> VecDeque<Step> {
-    let port = asking.session.endpoint.port();
-    if asking.session.tier < Tier::Handshake {
+    let port = asking.brief.endpoint.port();
+    if asking.brief.tier < Tier::Handshake {
         return VecDeque::new();
     }
     let mut wanted = PROTOCOLS.iter().filter(|protocol| asking.wants(**protocol));
@@ -60,7 +59,7 @@ fn offers(
         .iter()
         .copied()
         .filter_map(client_first)
-        .filter(|(protocol, offer)| asking.wants(*protocol) && asking.session.tier >= offer.tier())
+        .filter(|(protocol, offer)| asking.wants(*protocol) && asking.brief.tier >= offer.tier())
 }
 
 /// The protocols whose servers speak first.
@@ -101,7 +100,7 @@ mod tests {
     use futures::{FutureExt, future::BoxFuture};
 
     use super::*;
-    use crate::{BoxStream, Dial, Session, probe::Probe, registry::probes};
+    use crate::{BoxStream, Brief, Dial, Probe, registry::probes};
 
     const FIVE: &[&str] = &["smtp-relay", "http-connect", "http-get", "socks5", "socks4"];
 
@@ -128,7 +127,7 @@ mod tests {
                 .parse()
                 .unwrap(),
         };
-        let session = Session {
+        let brief = Brief {
             endpoint: ([192, 0, 2, 1], port).into(),
             campaign: CampaignId(ulid::Ulid::nil()),
             key: &NonceKey([9; 32]),
@@ -140,7 +139,7 @@ mod tests {
             limits: Limits::default(),
         };
         let asking = Asking {
-            session: &session,
+            brief: &brief,
             agent: String::new(),
             chosen: &chosen,
         };

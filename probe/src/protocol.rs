@@ -1,11 +1,11 @@
-//! What a protocol answers, so that recognition can be a loop that names none.
+//! What a protocol and its probes answer, so that recognition and examination can be loops that name none.
 
 use std::time::Duration;
 
-use ajar_model::{Exposure, ProbeId, Reply, Service, Tier, evidence::Broken};
+use ajar_model::{Canary, Evidence, Exposure, ProbeId, Reply, Service, Tier, evidence::Broken};
 use futures::future::BoxFuture;
 
-use crate::{Limits, Session, codec::Parsed, probe::Probe, wire::Wire};
+use crate::{Brief, Limits, codec::Parsed, examination::Examination, tls::Peer, wire::Wire};
 
 /// A protocol that a relay or proxy speaks.
 pub trait Protocol: Send + Sync {
@@ -37,7 +37,6 @@ pub trait Protocol: Send + Sync {
         false
     }
 
-    /// Who speaks first.
     fn first(&self) -> First;
 
     /// True if these are the first bytes of one of its servers, whatever it was told before.
@@ -57,12 +56,37 @@ pub trait Protocol: Send + Sync {
     }
 }
 
-/// Who speaks first.
+/// One way in which a service may be open, and the conversation that shows it.
+pub trait Probe: Send + Sync {
+    /// Its name in options, authorizations and results.
+    fn id(&self) -> ProbeId;
+
+    /// The protocol that an endpoint must speak for it to run.
+    fn protocol(&self) -> &'static dyn Protocol;
+
+    /// The least tier at which it learns anything. Above it, it goes as far as the brief's tier permits.
+    fn tier(&self) -> Tier;
+
+    /// What it shows, in a line.
+    fn summary(&self) -> &'static str;
+
+    /// What it needs of the canary beside a free port for each service; none if that is all.
+    fn needs(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// True if the canary has what it needs. Otherwise it is not run.
+    fn can_use(&self, _canary: &Canary) -> bool {
+        true
+    }
+
+    /// Has the conversation. It ends within the examination's deadline, whatever the target does.
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence>;
+}
+
 #[derive(Clone, Copy)]
 pub enum First {
-    /// The server greets.
     Server(&'static dyn Greet),
-    /// The client asks.
     Client(&'static dyn Offer),
 }
 
@@ -110,10 +134,9 @@ pub enum Answered {
 /// What is asked of an endpoint, and by whom.
 pub struct Asking<'a> {
     /// The endpoint, the canary and how far we may go.
-    pub session: &'a Session<'a>,
+    pub brief: &'a Brief<'a>,
     /// What we call ourselves in HTTP.
     pub agent: String,
-    /// The chosen probes.
     pub chosen: &'a [&'static dyn Probe],
 }
 
@@ -128,5 +151,31 @@ impl Asking<'_> {
     /// True if this probe was chosen.
     pub fn wants_probe(&self, id: &ProbeId) -> bool {
         self.chosen.iter().any(|probe| probe.id() == *id)
+    }
+}
+
+impl Examination<'_> {
+    /// A connection for a protocol: the one on which its server has greeted already, or one more, inside TLS if the endpoint
+    /// was recognised by it.
+    pub async fn open(&mut self, protocol: &dyn Protocol) -> Result<Wire, Broken> {
+        if let Some(greeted) = self.take_greeted(&protocol.service()) {
+            return Ok(greeted);
+        }
+        let wire = self.open_plain().await?;
+        match self.is_tls() && protocol.runs_inside_tls() {
+            true => wire.tls(Peer::from(self.brief().endpoint.ip())).await,
+            false => Ok(wire),
+        }
+    }
+
+    /// The evidence of a row of a protocol, without attempts.
+    pub(crate) fn evidence_of(&self, protocol: &dyn Protocol) -> Evidence {
+        Evidence {
+            service: Some(protocol.service()),
+            exposure: Some(protocol.exposure()),
+            tls: self.is_tls() && protocol.runs_inside_tls(),
+            shows_proxy: protocol.has_plain_servers().then(|| self.saw_proxy()),
+            ..self.evidence()
+        }
     }
 }

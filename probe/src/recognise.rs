@@ -13,25 +13,22 @@ use ajar_model::{Service, evidence::Broken};
 use crate::{
     BoxStream, Limits,
     codec::{Parsed, Unreadable},
+    examination::{Examination, Kept},
     offers::{self, Step},
-    probe::Probe,
-    protocol::{Answered, Asking, First, Greet, Offer, Protocol},
+    protocol::{Answered, Asking, First, Greet, Offer, Probe, Protocol},
     registry::PROTOCOLS,
-    visit::{Kept, Visit},
     wire::Wire,
 };
 
 /// What came of it.
 #[derive(Clone, Copy)]
 pub(crate) struct Recognised {
-    /// The protocol.
     pub(crate) protocol: Option<&'static dyn Protocol>,
     /// How it ended if the endpoint never said anything, or never ended its first words.
     pub(crate) broken: Option<Broken>,
 }
 
 impl Recognised {
-    /// The protocol's name.
     pub(crate) fn service(&self) -> Option<Service> {
         self.protocol.map(Protocol::service)
     }
@@ -63,25 +60,25 @@ const STRANGE: Recognised = Recognised {
 
 /// Listens, then offers, beginning on the connection that is open.
 pub(crate) async fn recognise(
-    visit: &mut Visit<'_>,
+    examination: &mut Examination<'_>,
     first: BoxStream,
     chosen: &[&'static dyn Probe],
 ) -> Recognised {
-    let session = visit.session();
-    let port = session.endpoint.port();
-    let mut recogniser = Recogniser::new(visit, chosen);
+    let brief = examination.brief();
+    let port = brief.endpoint.port();
+    let mut recogniser = Recogniser::new(examination, chosen);
     let mut steps = offers::plan(&recogniser.asking);
-    let wire = recogniser.visit.wire(first);
+    let wire = recogniser.examination.wire(first);
     let tls_first = matches!(steps.front(), Some(Step::Tls));
     if tls_first && offers::is_tls_from_the_start(port) {
         recogniser.idle = Some(wire);
     } else if let Some(recognised) = recogniser
-        .listen(wire, offers::greeting_wait(port, &session.limits))
+        .listen(wire, offers::greeting_wait(port, &brief.limits))
         .await
     {
         return recognised;
     }
-    let mut patience = session.limits.reply;
+    let mut patience = brief.limits.reply;
     while let Some(step) = steps.pop_front() {
         let recognised = match step {
             Step::Offer(protocol, offer) => recogniser.offer(protocol, offer, patience).await,
@@ -90,8 +87,8 @@ pub(crate) async fn recognise(
         if let Some(recognised) = recognised {
             return recognised;
         }
-        patience = session.limits.reply / 3;
-        if recogniser.broken == Some(Broken::Connect) || recogniser.visit.is_over() {
+        patience = brief.limits.reply / 3;
+        if recogniser.broken == Some(Broken::Connect) || recogniser.examination.is_over() {
             break;
         }
     }
@@ -99,19 +96,22 @@ pub(crate) async fn recognise(
 }
 
 /// True if an endpoint that was recognised speaks one more protocol; its connection is kept for the probe.
-pub(crate) async fn speaks_too(visit: &mut Visit<'_>, protocol: &'static dyn Protocol) -> bool {
+pub(crate) async fn speaks_too(
+    examination: &mut Examination<'_>,
+    protocol: &'static dyn Protocol,
+) -> bool {
     let First::Client(offer) = protocol.first() else {
         return false;
     };
-    let patience = visit.session().limits.reply / 3;
-    let mut recogniser = Recogniser::new(visit, protocol.probes());
+    let patience = examination.brief().limits.reply / 3;
+    let mut recogniser = Recogniser::new(examination, protocol.probes());
     let recognised = recogniser.offer(protocol, offer, patience).await;
     let service = recognised.and_then(|recognised| recognised.service());
     service == Some(protocol.service())
 }
 
 struct Recogniser<'r, 'v> {
-    visit: &'r mut Visit<'v>,
+    examination: &'r mut Examination<'v>,
     asking: Asking<'r>,
     /// A connection on which nothing was said yet by either side.
     idle: Option<Wire>,
@@ -120,14 +120,14 @@ struct Recogniser<'r, 'v> {
 }
 
 impl<'r, 'v: 'r> Recogniser<'r, 'v> {
-    fn new(visit: &'r mut Visit<'v>, chosen: &'r [&'static dyn Probe]) -> Self {
+    fn new(examination: &'r mut Examination<'v>, chosen: &'r [&'static dyn Probe]) -> Self {
         let asking = Asking {
-            session: visit.session(),
-            agent: visit.agent(),
+            brief: examination.brief(),
+            agent: examination.agent(),
             chosen,
         };
         Self {
-            visit,
+            examination,
             asking,
             idle: None,
             heard: false,
@@ -148,7 +148,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         let limits = *wire.limits();
         let parse = |bytes: &[u8], quiet| first_greeting(bytes, &limits, quiet);
         let greeting = wire.frame_or_quiet(wait, parse).await;
-        self.heard |= self.visit.listen(&wire);
+        self.heard |= self.examination.listen(&wire);
         match greeting {
             Ok(greeting) => Some(self.greeted(wire, greeting).await),
             Err(Broken::TimedOut) if wire.unread().is_empty() => {
@@ -174,7 +174,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             return STRANGE;
         }
         let kept = Kept::Greeted(protocol.service(), wire.greeted(bytes));
-        self.visit.keep(kept);
+        self.examination.keep(kept);
         protocol.into()
     }
 
@@ -187,7 +187,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
     ) -> Option<Recognised> {
         let mut wire = match self.idle.take() {
             Some(wire) => wire,
-            None => match self.visit.open(protocol).await {
+            None => match self.examination.open(protocol).await {
                 Ok(wire) => wire,
                 Err(how) => {
                     self.broken = Some(how);
@@ -198,11 +198,11 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         .patient(patience);
         match offer.offer(&mut wire, &self.asking).await {
             Ok(answered) => {
-                self.visit.listen(&wire);
+                self.examination.listen(&wire);
                 if let Answered::Probe(id, reply) = answered {
-                    let patience = self.asking.session.limits.reply;
+                    let patience = self.asking.brief.limits.reply;
                     let kept = Kept::Asked(id, wire.patient(patience), reply);
-                    self.visit.keep(kept);
+                    self.examination.keep(kept);
                 }
                 Some(protocol.into())
             }
@@ -212,13 +212,13 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
 
     /// A handshake that succeeds rules the plain protocols out; inside it, it is listened and offered again.
     async fn tls(&mut self, patience: Duration) -> Option<Recognised> {
-        let session = self.asking.session;
+        let brief = self.asking.brief;
         let wire = match self.idle.take() {
             Some(wire) => Ok(wire),
-            None => self.visit.open_plain().await,
+            None => self.examination.open_plain().await,
         };
         let secured = match wire {
-            Ok(wire) => self.visit.secure(wire.patient(patience)).await,
+            Ok(wire) => self.examination.secure(wire.patient(patience)).await,
             Err(how) => Err(how),
         };
         let wire = match secured {
@@ -230,14 +230,14 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             }
         };
         self.heard = true;
-        let wait = offers::greeting_wait(session.endpoint.port(), &session.limits);
-        if let Some(recognised) = self.listen(wire.patient(session.limits.reply), wait).await {
+        let wait = offers::greeting_wait(brief.endpoint.port(), &brief.limits);
+        if let Some(recognised) = self.listen(wire.patient(brief.limits.reply), wait).await {
             return Some(recognised);
         }
         if self.idle.is_some() {
             let inside: Vec<_> = offers::inside_tls(&self.asking).collect();
             for (protocol, offer) in inside {
-                let recognised = self.offer(protocol, offer, session.limits.reply).await;
+                let recognised = self.offer(protocol, offer, brief.limits.reply).await;
                 if recognised.is_some() {
                     return recognised;
                 }
@@ -248,7 +248,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
 
     /// An offer was not taken; what was said instead may still be of another protocol.
     fn not_this(&mut self, wire: &Wire, how: Broken) -> Option<Recognised> {
-        self.heard |= self.visit.listen(wire);
+        self.heard |= self.examination.listen(wire);
         self.broken = self.broken.or(Some(how));
         claimed(wire.opening())
     }

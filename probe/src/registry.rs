@@ -1,6 +1,6 @@
 //! Every protocol there is.
 
-use crate::{probe::Probe, protocol::Protocol};
+use crate::protocol::{Probe, Protocol};
 
 /// Every protocol. What is usual on the same ports is offered in this order.
 pub const PROTOCOLS: &[&dyn Protocol] = &[

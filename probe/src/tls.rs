@@ -38,7 +38,7 @@ impl From<IpAddr> for Peer {
 }
 
 impl Peer {
-    /// Asks for a name, or for the address where it is none.
+    /// Asks for a name, or for the address if it is none.
     pub(crate) fn named(name: &str, ip: IpAddr) -> Self {
         ServerName::try_from(name.to_owned()).map_or_else(|_| ip.into(), Self)
     }
@@ -60,7 +60,7 @@ fn config() -> ClientConfig {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    // Every visit is a first one: no state of one target reaches another.
+    // Every examination is a first one: no state of one target reaches another.
     config.resumption = Resumption::disabled();
     config
 }

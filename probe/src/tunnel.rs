@@ -11,12 +11,11 @@ use futures::future::BoxFuture;
 use crate::{
     codec::{self, Parsed},
     destination::{CanaryPort, Destination, Form, Plan},
+    examination::Examination,
     http::codec as http,
-    probe::Probe,
-    protocol::{Answered, Asking},
+    protocol::{Answered, Asking, Probe},
     smtp::codec as smtp,
     tls::Peer,
-    visit::Visit,
     wire::Wire,
 };
 
@@ -63,14 +62,14 @@ pub(crate) async fn offer(
     wire: &mut Wire,
     asking: &Asking<'_>,
 ) -> Result<Answered, Broken> {
-    let destination = first_destination(gateway, asking.session.canary).ok_or(Broken::Garbled)?;
+    let destination = first_destination(gateway, asking.brief.canary).ok_or(Broken::Garbled)?;
     let reply = gateway.ask(wire, &destination, &asking.agent).await?;
     Ok(Answered::Probe(gateway.id(), reply))
 }
 
 /// Asks for every destination, and sends a nonce through each tunnel that opens.
-pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidence {
-    let canary = visit.session().canary;
+pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>) -> Evidence {
+    let canary = examination.brief().canary;
     let id = gateway.id();
     let mut plan = Plan::new(canary, CANARY_PORTS, gateway.forms(canary));
     let mut attempts: Vec<Attempt> = Vec::new();
@@ -80,8 +79,8 @@ pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidenc
             gateway.label(destination.form()),
             destination.address().port()
         );
-        let nonce = visit.nonce(&id, &variant, Role::Destination);
-        let (reply, answer) = attempt(gateway, visit, &destination, nonce).await;
+        let nonce = examination.nonce(&id, &variant, Role::Destination);
+        let (reply, answer) = attempt(gateway, examination, &destination, nonce).await;
         let proven = answer
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
@@ -95,13 +94,13 @@ pub(crate) async fn run(gateway: &dyn Gateway, visit: &mut Visit<'_>) -> Evidenc
             answer,
             at: Timestamp::now(),
         });
-        if hopeless || visit.is_over() {
+        if hopeless || examination.is_over() {
             break;
         }
     }
     Evidence {
         attempts,
-        ..visit.evidence(Some(gateway.protocol()))
+        ..examination.evidence_of(gateway.protocol())
     }
 }
 
@@ -116,17 +115,17 @@ fn is_hopeless(reply: Reply, gateway: &dyn Gateway) -> bool {
 
 async fn attempt(
     gateway: &dyn Gateway,
-    visit: &mut Visit<'_>,
+    examination: &mut Examination<'_>,
     destination: &Destination,
     nonce: Nonce,
 ) -> (Reply, Option<Answer>) {
-    let asked = match visit.take_asked(&gateway.id()) {
+    let asked = match examination.take_asked(&gateway.id()) {
         Some(asked) => Ok(asked),
-        None => ask(gateway, visit, destination).await,
+        None => ask(gateway, examination, destination).await,
     };
     match asked {
         Ok((wire, reply @ Reply::Accepted { .. })) => {
-            let agent = visit.agent();
+            let agent = examination.agent();
             (reply, prove(wire, destination, nonce, &agent).await)
         }
         Ok((_, reply)) => (reply, None),
@@ -136,11 +135,13 @@ async fn attempt(
 
 async fn ask(
     gateway: &dyn Gateway,
-    visit: &mut Visit<'_>,
+    examination: &mut Examination<'_>,
     destination: &Destination,
 ) -> Result<(Wire, Reply), Broken> {
-    let mut wire = visit.open(gateway.protocol()).await?;
-    let reply = gateway.ask(&mut wire, destination, &visit.agent()).await?;
+    let mut wire = examination.open(gateway.protocol()).await?;
+    let reply = gateway
+        .ask(&mut wire, destination, &examination.agent())
+        .await?;
     Ok((wire, reply))
 }
 

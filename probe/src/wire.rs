@@ -31,7 +31,7 @@ const CHUNK: usize = 4096;
 /// Bytes of the peer's first words that are kept.
 const MAX_OPENING: usize = 1024;
 
-/// A connection to the target. Whatever the peer does, each call ends: by the session's deadline, by the wait it
+/// A connection to the target. Whatever the peer does, each call ends: by the examination's deadline, by the wait it
 /// was given, or because the connection has taken all the bytes that it may.
 pub struct Wire {
     stream: BoxStream,
@@ -122,7 +122,7 @@ impl Wire {
     }
 
     /// Takes one frame off the connection, waiting at most `wait` for the whole of it. What came after the
-    /// frame stays, see [`Wire::unread`]; where no frame comes, so does everything.
+    /// frame stays, see [`Wire::unread`]; if no frame comes, so does everything.
     pub async fn frame<T>(
         &mut self,
         wait: Duration,

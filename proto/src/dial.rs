@@ -23,9 +23,7 @@ pub type Traced = InterceptedService<Channel, fn(Request<()>) -> Result<Request<
 /// bulk results.
 #[derive(Clone)]
 pub enum Coordinator {
-    /// In this process.
     Local(local::Dialer),
-    /// At a URL.
     Remote(Box<Endpoint>),
 }
 
@@ -41,7 +39,6 @@ pub struct Tls {
 /// Why a coordinator cannot be dialled.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Not a URL.
     #[error("{0:?} is not a coordinator: expected a URL such as https://scan.example.net:7400")]
     Url(String),
     /// Plain text over a network.
@@ -51,12 +48,7 @@ pub enum Error {
     PlainText(String),
     /// The certificates cannot be used.
     #[error("the TLS files for {url} cannot be used: {cause}")]
-    Tls {
-        /// The coordinator.
-        url: String,
-        /// What is wrong.
-        cause: String,
-    },
+    Tls { url: String, cause: String },
 }
 
 impl Coordinator {
@@ -112,7 +104,7 @@ impl Coordinator {
         CanaryServiceClient::new(self.traced())
     }
 
-    /// True where nothing leaves this machine on the way there.
+    /// True if nothing leaves this machine on the way there.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Local(_) => true,

@@ -11,7 +11,7 @@ pub mod trace;
 
 /// Messages and services of the package `ajar.v1`, generated from the .proto files beside this crate's
 /// manifest; their comments are the documentation.
-#[allow(missing_docs, clippy::all)]
+#[allow(clippy::all)]
 pub mod v1 {
     tonic::include_proto!("ajar.v1");
 }

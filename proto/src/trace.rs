@@ -26,7 +26,7 @@ pub fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     Ok(request)
 }
 
-/// The span of a call that is served: a child of the caller's, and none where the caller has none, since workers ask all
+/// The span of a call that is served: a child of the caller's, and none if the caller has none, since workers ask all
 /// the time.
 pub fn serving(request: &http::Request<()>) -> Span {
     let parent = global::get_text_map_propagator(|propagator| {
@@ -41,7 +41,7 @@ pub fn serving(request: &http::Request<()>) -> Span {
     span
 }
 
-/// The current span as the text of a `traceparent` field; none where it is not traced.
+/// The current span as the text of a `traceparent` field; none if it is not traced.
 pub fn current() -> Option<String> {
     let mut carrier = std::collections::HashMap::new();
     let context = Span::current().context();
@@ -63,7 +63,7 @@ pub fn follow(span: &Span, traceparent: &str) {
 
 fn set_parent(span: &Span, parent: Context) {
     if parent.has_active_span() {
-        // It fails only where no exporter is installed, and then nobody looks.
+        // It fails only if no exporter is installed, and then nobody looks.
         let _ = span.set_parent(parent);
     }
 }

@@ -72,7 +72,6 @@ pub enum Error {
     Unavailable {
         /// Where, without the password.
         url: String,
-        /// What went wrong.
         cause: String,
     },
     /// It answers, but would lose entries.
@@ -82,7 +81,6 @@ pub enum Error {
     Evicting {
         /// Where, without the password.
         url: String,
-        /// The policy.
         policy: String,
     },
 }

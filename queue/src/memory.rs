@@ -107,7 +107,6 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// An empty queue.
     pub fn new() -> Self {
         Self {
             offers: Mutex::default(),

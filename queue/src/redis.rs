@@ -66,7 +66,7 @@ local out = redis.call('ZCOUNT', taken, '(' .. now, '+inf')
 return {redis.call('ZCARD', due) + redis.call('ZCARD', taken) - out, out}
 ";
 
-/// Sets the epoch where there is none; returns whether there was one.
+/// Sets the epoch if there is none; returns whether there was one.
 const EPOCH: &str = r"
 if redis.call('EXISTS', epoch) == 1 then return true end
 redis.call('SET', epoch, now)

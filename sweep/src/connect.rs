@@ -30,7 +30,6 @@ impl Patience {
     /// A busy host answers late, however near it is.
     const LEAST: Duration = Duration::from_millis(400);
 
-    /// Nothing learnt.
     pub const fn new() -> Self {
         Self { smoothed: None }
     }

@@ -20,23 +20,18 @@ pub struct Ajar {
 /// What a run left behind.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit status.
     pub status: i32,
-    /// Its standard output.
     pub stdout: String,
-    /// Its standard error.
     pub stderr: String,
 }
 
 impl Ajar {
-    /// An empty directory.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self {
             directory: tempfile::tempdir()?,
         })
     }
 
-    /// The directory.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -99,7 +94,7 @@ fn finished(child: Child) -> anyhow::Result<Finished> {
 }
 
 impl Finished {
-    /// The findings that it printed as JSONL; an error where it failed.
+    /// The findings that it printed as JSONL; an error if it failed.
     pub fn findings(&self) -> anyhow::Result<Vec<Finding>> {
         ensure!(self.status == 0, "status {}: {}", self.status, self.stderr);
         let lines = self.stdout.lines();

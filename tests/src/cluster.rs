@@ -56,7 +56,6 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Its coordinator's URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.listen)
     }

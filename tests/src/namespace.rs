@@ -15,9 +15,7 @@ pub struct Captured {
     pub syns: Vec<(f64, SocketAddrV4)>,
     /// The script's standard output.
     pub stdout: String,
-    /// Its standard error.
     pub stderr: String,
-    /// Its exit status.
     pub status: i32,
 }
 

@@ -48,7 +48,6 @@ impl Postfix {
         Ok(postfix)
     }
 
-    /// Where it listens.
     pub fn endpoint(&self) -> SocketAddr {
         self.endpoint
     }

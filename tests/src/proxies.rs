@@ -6,7 +6,6 @@ use tempfile::TempDir;
 
 use crate::server::{Access, Process, await_listener};
 
-/// A running Squid.
 #[derive(Debug)]
 pub struct Squid {
     _process: Process,

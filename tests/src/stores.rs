@@ -38,7 +38,6 @@ impl Redis {
         })
     }
 
-    /// Starts it, empty.
     pub fn up(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
@@ -62,7 +61,6 @@ impl Redis {
         self.process = None;
     }
 
-    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sweep", &["model"]),
     ("coordinator", &["model", "proto", "queue", "store"]),
     ("worker", &["model", "proto", "probe", "sweep"]),
-    ("canary", &["model", "proto"]),
+    ("canary", &["model"]),
     (
         "cli",
         &[

@@ -38,7 +38,7 @@ impl TraceService for Received {
 }
 
 impl Received {
-    /// The names from the trace's root to the first span of this name; none where there is none yet.
+    /// The names from the trace's root to the first span of this name; none if there is none yet.
     fn path(&self, name: &str) -> Option<Vec<String>> {
         let spans = self.0.lock().unwrap();
         let by_id: HashMap<&[u8], &Span> = spans.iter().map(|s| (&s.span_id[..], s)).collect();

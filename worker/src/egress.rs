@@ -47,7 +47,6 @@ pub enum Refusal {
     /// The scope does not permit the address: nothing was sent.
     #[error(transparent)]
     Denied(Denied),
-    /// The connection failed.
     #[error(transparent)]
     Failed(io::Error),
 }
@@ -58,13 +57,11 @@ pub enum Unvisited {
     /// The lease or the authorization ended.
     #[error("the lease has ended")]
     Ended,
-    /// This machine failed.
     #[error("{0}")]
     Fault(String),
 }
 
 impl Egress {
-    /// For one lease.
     pub fn new(scope: Scope, fence: Arc<Fence>, pacer: Arc<Pacer>, budget: Arc<Budget>) -> Self {
         Self {
             scope,
@@ -145,7 +142,6 @@ pub struct EndpointDial<'a> {
 }
 
 impl<'a> EndpointDial<'a> {
-    /// Nothing was dialled.
     pub fn new(egress: &'a Egress, endpoint: SocketAddr) -> Self {
         Self {
             egress,

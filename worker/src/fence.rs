@@ -18,7 +18,6 @@ pub struct Now {
 }
 
 impl Now {
-    /// Reads the clocks.
     pub fn read() -> Self {
         #[cfg(target_os = "linux")]
         let clock = ClockId::Boottime;

@@ -11,11 +11,8 @@ use std::{
 };
 
 use ajar_model::{
-    Lease, NonceKey, Scope, Spec, TargetSpace, Timestamp,
-    authorization::{self, Authentic},
-    lease::Work,
-    shard::ShardSpace,
-    signers::AllowedSigners,
+    Lease, NonceKey, Permission, Plan, Scope, Spec, Targets, Timestamp, admission::Refusal,
+    lease::Work, signers::AllowedSigners,
 };
 use ajar_proto::{convert, dial::Traced, trace, v1, v1::work_service_client::WorkServiceClient};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -29,7 +26,7 @@ use crate::{
     pacer::Budget,
     prefix_slots::PrefixSlots,
     report::{Delivery, Reporter},
-    shard::{self, Context, Ran, Targets},
+    shard::{self, Context, Ran},
     visit::Visitor,
 };
 
@@ -51,8 +48,7 @@ pub enum Error {
     Message(String),
     /// What was asked for is not authorized, or not any more.
     #[error("the lease was refused: {0}")]
-    Unauthorized(String),
-    /// This machine failed.
+    Unauthorized(#[from] Refusal),
     #[error("this machine cannot open connections: {0}")]
     Fault(String),
     /// The results are not taken, or a visit was lost.
@@ -140,19 +136,25 @@ impl Worker {
         Terms { spec, key, never }: Terms,
     ) -> Result<Ended, Error> {
         let options = &self.options;
-        let permission = Permission::new(&spec, options.allow_loopback, &options.signers)?;
-        let (targets, space) = targets(lease, &spec)?;
+        let permission = {
+            let signers = options.signers.borrow();
+            Permission::admit(&spec, options.allow_loopback, &signers, Timestamp::now())?
+        };
+        let plan = Plan::of(lease.shard.campaign, &spec)
+            .map_err(|cause| Error::Message(cause.to_string()))?;
+        let targets = targets(lease, &plan)?;
         let scope = Scope::new(
-            permission.authentic.as_ref().map(|a| &a.authorization),
-            space,
+            permission.authorization(),
+            plan.space().clone(),
             &spec.exclude,
             &never,
         );
         let fence = Arc::new(Fence::new(sent, lease.ttl.saturating_sub(MARGIN)));
         let pacer = self.pacer(lease.shard.campaign, &spec);
         let budget = pacer.lease(Arc::clone(&fence), lease.rate);
-        let usable = targets.prefixes().saturating_mul(spec.prefix_rate.into());
-        let turns = turns(targets.prefixes(), &spec);
+        let prefixes = targets.prefixes().len() as u64;
+        let usable = prefixes.saturating_mul(spec.prefix_rate.into());
+        let turns = turns(prefixes, &spec);
         let starting = Arc::new(AtomicBool::new(true));
         let started = Arc::clone(&starting);
         let visitor = Arc::new(Visitor {
@@ -180,6 +182,7 @@ impl Worker {
             usable: u32::try_from(usable).unwrap_or(u32::MAX),
             starting,
             permission,
+            signers: options.signers.clone(),
         };
         let keeping = tokio::spawn(keeper.keep(stop.clone()));
         let context = Context {
@@ -229,7 +232,6 @@ struct Terms {
 enum Ended {
     /// Its shard is closed.
     Done,
-    /// It was stopped.
     Early,
 }
 
@@ -240,83 +242,19 @@ fn turns(prefixes: u64, spec: &Spec) -> usize {
     (2 * prefixes).min(by_rate).clamp(4, 1024) as usize
 }
 
-fn targets(lease: &Lease, spec: &Spec) -> Result<(Targets, TargetSpace), Error> {
-    let message = |cause: String| Error::Message(cause);
-    let space = TargetSpace::new(&spec.targets, &spec.exclude)
-        .map_err(|cause| message(cause.to_string()))?;
-    let targets = match lease.work.clone() {
-        Work::Sweep(blocks) if blocks.end <= space.blocks() => Targets::Space(ShardSpace::new(
-            &space,
-            &spec.ports,
-            lease.shard.campaign,
-            blocks,
-        )),
-        Work::Sweep(blocks) => {
-            let cause = format!("blocks {blocks:?} of {}", space.blocks());
-            return Err(message(cause));
-        }
-        Work::Revisit { endpoints, .. } => Targets::List(endpoints),
+fn targets(lease: &Lease, plan: &Plan) -> Result<Targets, Error> {
+    let Some(targets) = plan.targets(&lease.work) else {
+        let (work, blocks) = (&lease.work, plan.space().blocks());
+        return Err(Error::Message(format!("{work:?} of {blocks} blocks")));
     };
-    if lease.cursor > lease.end || lease.end > targets.len() {
-        let cause = format!(
-            "targets {} to {} of {}",
-            lease.cursor,
-            lease.end,
-            targets.len()
-        );
-        return Err(message(cause));
+    let Lease { cursor, end, .. } = *lease;
+    if cursor > end || end > targets.count() {
+        let count = targets.count();
+        return Err(Error::Message(format!(
+            "targets {cursor} to {end} of {count}"
+        )));
     }
-    Ok((targets, space))
-}
-
-/// What allows a lease to go on: asked before it starts, and at every renewal.
-struct Permission {
-    /// None on loopback.
-    authentic: Option<Authentic>,
-    signers: watch::Receiver<AllowedSigners>,
-}
-
-impl Permission {
-    /// Checks what the coordinator believes.
-    fn new(
-        spec: &Spec,
-        allow_loopback: bool,
-        signers: &watch::Receiver<AllowedSigners>,
-    ) -> Result<Self, Error> {
-        let refuse = |cause: String| Error::Unauthorized(cause);
-        let Some(signed) = &spec.authorization else {
-            if !allow_loopback {
-                return Err(refuse("it has no authorization".to_owned()));
-            }
-            authorization::check_unsigned(spec).map_err(|cause| refuse(cause.to_string()))?;
-            return Ok(Self {
-                authentic: None,
-                signers: signers.clone(),
-            });
-        };
-        let authentic = signed
-            .authenticate()
-            .map_err(|cause| refuse(cause.to_string()))?;
-        let permission = Self {
-            authentic: Some(authentic),
-            signers: signers.clone(),
-        };
-        permission.check().map_err(refuse)?;
-        let authentic = permission.authentic.as_ref();
-        authentic
-            .map_or(Ok(()), |a| a.authorization.covers(spec))
-            .map_err(|cause| refuse(cause.to_string()))?;
-        Ok(permission)
-    }
-
-    fn check(&self) -> Result<(), String> {
-        let (signers, now) = (self.signers.borrow(), Timestamp::now());
-        let checked = self.authentic.as_ref().map(|a| a.check(&signers, now));
-        checked
-            .transpose()
-            .map(drop)
-            .map_err(|cause| cause.to_string())
-    }
+    Ok(targets)
 }
 
 /// Why a lease was lost.
@@ -324,10 +262,9 @@ enum Lost {
     /// It ended, or the coordinator did not keep it.
     Ended,
     /// It is not allowed any more.
-    Unauthorized(String),
+    Unauthorized(Refusal),
 }
 
-/// Keeps a lease.
 struct Keeper {
     client: WorkServiceClient<Traced>,
     lease: Lease,
@@ -338,6 +275,7 @@ struct Keeper {
     /// True while some targets wait for their first connection.
     starting: Arc<AtomicBool>,
     permission: Permission,
+    signers: watch::Receiver<AllowedSigners>,
 }
 
 impl Keeper {
@@ -366,8 +304,12 @@ impl Keeper {
         let mut ttl = self.lease.ttl;
         loop {
             tokio::time::sleep(RENEWAL.min(ttl / 3)).await;
-            if let Err(cause) = self.permission.check() {
-                return Lost::Unauthorized(cause);
+            let checked = {
+                let signers = self.signers.borrow();
+                self.permission.check(&signers, Timestamp::now()).map(drop)
+            };
+            if let Err(cause) = checked {
+                return Lost::Unauthorized(cause.into());
             }
             let want = self.want();
             // Slower before the coordinator hears of it, faster only afterwards.

@@ -37,6 +37,7 @@ mod prefix_slots;
 mod progress;
 mod report;
 mod shard;
+mod turn;
 mod visit;
 
 /// What a worker is told at its start.
@@ -49,7 +50,7 @@ pub struct Options {
     pub vantage: String,
     /// Whose authorizations it accepts, from one moment to the next.
     pub signers: watch::Receiver<AllowedSigners>,
-    /// True where loopback may be audited without an authorization: it is this very machine's operator who asks.
+    /// True if loopback may be audited without an authorization: it is this very machine's operator who asks.
     pub allow_loopback: bool,
     /// Targets that are visited at the same time.
     pub capacity: usize,
@@ -75,7 +76,6 @@ struct Worker {
     options: Options,
     /// For leases and renewals; results have connections of their own.
     control: WorkServiceClient<Traced>,
-    /// Places for visits.
     capacity: Arc<Semaphore>,
     /// The limits of each campaign that it has a lease of.
     pacers: Mutex<HashMap<CampaignId, Weak<Pacer>>>,

@@ -82,7 +82,6 @@ impl Budget {
         self.rate.load(Ordering::Relaxed)
     }
 
-    /// Changes it.
     pub fn set_rate(&self, rate: u32) {
         self.rate.store(rate, Ordering::Relaxed);
     }

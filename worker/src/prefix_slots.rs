@@ -25,7 +25,7 @@ impl PrefixSlots {
         }
     }
 
-    /// A place, where one is free.
+    /// A place, if one is free.
     pub fn try_enter(&self, prefix: IpNet) -> Option<OwnedSemaphorePermit> {
         self.semaphore(prefix).try_acquire_owned().ok()
     }

@@ -14,9 +14,7 @@ pub struct Progress {
 /// A run of targets that all have their outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// The cursor before.
     pub from: u64,
-    /// The cursor after.
     pub to: u64,
     /// The outcomes in between.
     pub tally: Tally,
@@ -71,7 +69,7 @@ impl Progress {
         self.outcomes[at] = Some(outcome);
     }
 
-    /// Moves the cursor as far as it goes; none where it stays.
+    /// Moves the cursor as far as it goes; none if it stays.
     pub fn advance(&mut self) -> Option<Run> {
         let from = self.cursor;
         let mut tally = Tally::default();

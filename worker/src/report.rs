@@ -29,7 +29,6 @@ pub struct Reporter {
 /// How the reports of a lease ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// Everything is stored.
     Complete,
     /// The shard belongs to somebody else; what was observed is stored.
     Stale,
@@ -166,7 +165,7 @@ async fn stream(
     }
 }
 
-/// True where sending the same batch again cannot help.
+/// True if sending the same batch again cannot help.
 fn is_final(status: &tonic::Status) -> bool {
     matches!(
         status.code(),

@@ -1,16 +1,11 @@
 //! One shard: its targets in order, paced, visited side by side, reported in batches.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use ajar_model::{Observation, shard::ShardSpace, space};
+use ajar_model::{Observation, Targets};
 use ajar_proto::v1;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -21,6 +16,7 @@ use crate::{
     egress::Unvisited,
     progress::{Progress, Run},
     report::Reporter,
+    turn::{Starting, Turn},
     visit::{Visited, Visitor},
 };
 
@@ -33,42 +29,6 @@ const LINGER: Duration = Duration::from_millis(200);
 /// How long the news waits that targets were finished beyond a cursor that stands still.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
-/// The targets of a lease.
-pub enum Targets {
-    /// Those of a range of blocks.
-    Space(ShardSpace),
-    /// Endpoints that are visited once more.
-    List(Vec<SocketAddr>),
-}
-
-impl Targets {
-    /// How many there are.
-    pub fn len(&self) -> u64 {
-        match self {
-            Targets::Space(space) => space.targets(),
-            Targets::List(list) => list.len() as u64,
-        }
-    }
-
-    /// How many /24 or /64 prefixes they are in, at most.
-    pub fn prefixes(&self) -> u64 {
-        match self {
-            Targets::Space(space) => space.prefixes().len() as u64,
-            Targets::List(list) => {
-                let prefixes = list.iter().map(|endpoint| space::prefix_of(endpoint.ip()));
-                prefixes.collect::<HashSet<_>>().len() as u64
-            }
-        }
-    }
-
-    fn get(&self, number: u64) -> SocketAddr {
-        match self {
-            Targets::Space(space) => space.target(number),
-            Targets::List(list) => list[number as usize],
-        }
-    }
-}
-
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ran {
@@ -76,7 +36,6 @@ pub enum Ran {
     Done,
     /// It was stopped, or the lease ended.
     Stopped,
-    /// This machine failed.
     Fault(String),
     /// Something broke that another attempt may not mend.
     Broken(String),
@@ -84,13 +43,11 @@ pub enum Ran {
 
 /// What a run needs beside its targets.
 pub struct Context<'a> {
-    /// Who visits them.
     pub visitor: Arc<Visitor>,
     /// Places for visits, shared by all leases.
     pub capacity: Arc<Semaphore>,
     /// Visits that may wait for their first connection.
     pub turns: usize,
-    /// Where results go.
     pub reporter: &'a mut Reporter,
     /// Called once, when the first connection to every target was let go.
     pub all_started: Box<dyn FnOnce() + Send + Sync>,
@@ -112,7 +69,7 @@ pub async fn run(
         all_started,
     } = context;
     let turns = Arc::new(Semaphore::new(turns));
-    let mut starting = Some(Arc::new(Starting(Some(all_started))));
+    let mut starting = Some(Starting::new(all_started));
     let mut results = Results::new(range.clone(), reporter);
     let mut visits: JoinSet<(u64, Result<Visited, Unvisited>)> = JoinSet::new();
     let mut next = range.start;
@@ -148,7 +105,7 @@ pub async fn run(
             () = sleep_until(batch_at), if results.batch_at.is_some() => results.pack(),
             (turn, place) = places, if may_start => {
                 let (visitor, number, endpoint) = (Arc::clone(&visitor), next, targets.get(next));
-                let turn = Turn { _place: turn, _starting: starting.clone() };
+                let turn = Turn::new(turn, starting.clone());
                 let visit = async move {
                     let visited = visitor.visit(endpoint, turn).await;
                     drop(place);
@@ -162,23 +119,6 @@ pub async fn run(
     visits.shutdown().await;
     results.deliver().await;
     ran
-}
-
-/// Held by a visit until its first connection is let go.
-pub struct Turn {
-    _place: OwnedSemaphorePermit,
-    _starting: Option<Arc<Starting>>,
-}
-
-/// Held as long as some target was not started.
-struct Starting(Option<Box<dyn FnOnce() + Send + Sync>>);
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        if let Some(all_started) = self.0.take() {
-            all_started();
-        }
-    }
 }
 
 /// What was seen, on its way to the reporter.

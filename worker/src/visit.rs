@@ -5,14 +5,14 @@ use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 use ajar_model::{
     CampaignId, Evidence, NonceKey, Observation, Outcome, ProbeId, Spec, Tier, Timestamp, space,
 };
-use ajar_probe::{BoxStream, Limits, Session};
+use ajar_probe::{BoxStream, Brief, Limits};
 use ajar_sweep::connect;
 use futures::FutureExt;
 
 use crate::{
     egress::{Egress, EndpointDial, Refusal, Unvisited},
     prefix_slots::PrefixSlots,
-    shard::Turn,
+    turn::Turn,
 };
 
 /// The probe of observations that say only that a connection was opened.
@@ -20,13 +20,11 @@ const DISCOVERED: ProbeId = ProbeId::from_static("connect");
 
 /// What every visit of a lease has in common.
 pub struct Visitor {
-    /// The campaign.
     pub campaign: CampaignId,
     /// What was asked for.
     pub spec: Arc<Spec>,
     /// The key of its nonces.
     pub key: NonceKey,
-    /// Where we are.
     pub vantage: String,
     /// What we call ourselves.
     pub our_name: String,
@@ -43,7 +41,6 @@ pub struct Visitor {
 /// What became of a target.
 #[derive(Debug)]
 pub struct Visited {
-    /// Its outcome.
     pub outcome: Outcome,
     /// What was observed, one for each probe that ran.
     pub observations: Vec<Observation>,
@@ -106,7 +103,7 @@ impl Visitor {
         if self.spec.tier == Tier::Connect {
             return vec![(DISCOVERED, Evidence::default())];
         }
-        let session = Session {
+        let brief = Brief {
             endpoint,
             campaign: self.campaign,
             key: &self.key,
@@ -117,7 +114,7 @@ impl Visitor {
             dial,
             limits: self.limits,
         };
-        ajar_probe::examine(&session, stream, &self.spec.probes).await
+        ajar_probe::examine(&brief, stream, &self.spec.probes).await
     }
 
     fn observations(

@@ -23,10 +23,10 @@ pub struct Tls {
     pub insecure: bool,
 }
 
-/// A cluster, where one is named.
+/// A cluster, if one is named.
 #[derive(Debug, Clone, Args)]
-pub struct MaybeCluster {
-    /// The coordinator's URL; the run stays in this process where not given.
+pub struct MaybeRemote {
+    /// The coordinator's URL; the run stays in this process if not given.
     #[arg(long, value_name = "URL")]
     pub coordinator: Option<String>,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub struct MaybeCluster {
 
 /// A cluster.
 #[derive(Debug, Clone, Args)]
-pub struct Cluster {
+pub struct Remote {
     /// The coordinator's URL.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7400")]
     pub coordinator: String,
@@ -55,7 +55,7 @@ pub struct Coordinator {
     /// The store: postgres:// or a SQLite file.
     #[arg(long, value_name = "URL", default_value = "ajar.db")]
     pub store: String,
-    /// Most new connections a second over all campaigns; no limit where not given.
+    /// Most new connections a second over all campaigns; no limit if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub site_rate: Option<u32>,
     /// Whose signatures are accepted. Read again every second.
@@ -69,14 +69,14 @@ pub struct Coordinator {
 #[derive(Debug, Args)]
 pub struct Worker {
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub remote: Remote,
     /// The vantage point's name, in results.
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub vantage: String,
     /// Whose signatures are accepted.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
-    /// Targets visited at the same time; as many as descriptors allow where not given.
+    /// Targets visited at the same time; as many as descriptors allow if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub capacity: Option<u32>,
 }
@@ -87,7 +87,7 @@ pub struct CanaryService {
     /// The address to bind.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     pub listen: IpAddr,
-    /// The address that targets reach it by, where that is another one: a load balancer's, or a host's.
+    /// The address that targets reach it by, if that is another one: a load balancer's, or a host's.
     #[arg(long, value_name = "ADDR")]
     pub advertise: Option<IpAddr>,
     /// The mail domain that is delivered here.
@@ -99,5 +99,5 @@ pub struct CanaryService {
     #[command(flatten)]
     pub ports: CanaryPorts,
     #[command(flatten)]
-    pub cluster: Cluster,
+    pub remote: Remote,
 }

@@ -118,7 +118,7 @@ fn always(
     .boxed()
 }
 
-/// One request; none at the end, or where it is no HTTP.
+/// One request; none at the end, or if it is no HTTP.
 async fn read(client: &mut TcpStream) -> io::Result<Option<Request>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD {

@@ -26,9 +26,7 @@ mod socks;
 pub struct Service {
     /// What it is called.
     pub name: &'static str,
-    /// What it is.
     pub summary: &'static str,
-    /// Where it is.
     pub endpoint: SocketAddr,
     /// What an audit must find.
     pub expect: Verdict,

@@ -4,7 +4,6 @@ use ajar_model::Finding;
 
 use super::{Format, Out, Writer, harmless, name, one_file};
 
-/// `--format csv`.
 pub const FORMAT: Format = Format {
     name: "csv",
     help: "Comma-separated values with a header",

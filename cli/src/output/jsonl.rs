@@ -6,7 +6,6 @@ use ajar_model::Finding;
 
 use super::{Format, Out, Writer, one_file};
 
-/// `--format jsonl`.
 pub const FORMAT: Format = Format {
     name: "jsonl",
     help: "One JSON object a line",

@@ -3,6 +3,7 @@
 mod csv;
 pub mod jsonl;
 mod rbldnsd;
+mod reporter;
 mod shadowserver;
 pub mod table;
 mod xarf;
@@ -14,9 +15,11 @@ use std::{
 };
 
 use ajar_model::Finding;
-use clap::{ValueEnum, builder::PossibleValue};
+use clap::{Args, ValueEnum, builder::PossibleValue};
 
-use crate::{args, exit::OrRefuse};
+use crate::exit::OrRefuse;
+
+pub use reporter::Reporter;
 
 /// Every format: each is a file, and a line here.
 const FORMATS: &[Format] = &[
@@ -28,6 +31,20 @@ const FORMATS: &[Format] = &[
     xarf::FORMAT,
 ];
 
+/// Where results go.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Where results go; - is standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// The results' format; a table on a terminal, JSONL elsewhere, if not given.
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// Who reports, in formats that are sent to owners, as Example Net <abuse@example.net>.
+    #[arg(long, value_name = "NAME <ADDR>")]
+    pub reporter: Option<Reporter>,
+}
+
 /// A way to write results.
 #[derive(Clone, Copy)]
 pub struct Format {
@@ -36,7 +53,7 @@ pub struct Format {
     /// What it is, in a line.
     help: &'static str,
     /// Checks the options and opens what is written to, before anything is sent.
-    prepare: fn(&args::Output) -> anyhow::Result<Prepared>,
+    prepare: fn(&Options) -> anyhow::Result<Prepared>,
 }
 
 /// Starts writing, and removes what an earlier run wrote.
@@ -81,7 +98,7 @@ pub struct Sink(Prepared);
 
 impl Sink {
     /// Opens it, or says why it cannot be written.
-    pub fn open(options: &args::Output) -> anyhow::Result<Self> {
+    pub fn open(options: &Options) -> anyhow::Result<Self> {
         let on_terminal = options.output == Path::new("-") && io::stdout().is_terminal();
         let format = options.format.unwrap_or(match on_terminal {
             true => table::FORMAT,
@@ -98,7 +115,7 @@ impl Sink {
 
 /// Prepares a format of one file.
 fn one_file(
-    options: &args::Output,
+    options: &Options,
     writer: impl FnOnce(Out) -> Box<dyn Writer> + Send + 'static,
 ) -> anyhow::Result<Prepared> {
     let file = open(&options.output)?;

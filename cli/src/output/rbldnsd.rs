@@ -6,7 +6,6 @@ use ajar_model::{Finding, Timestamp, Verdict};
 
 use super::{Format, Out, Writer, name, one_file};
 
-/// `--format rbldnsd`.
 pub const FORMAT: Format = Format {
     name: "rbldnsd",
     help: "A zone of what is open, for rbldnsd's dataset `combined`",

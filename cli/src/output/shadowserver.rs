@@ -10,7 +10,6 @@ use ajar_model::{Finding, Timestamp, Verdict};
 use super::{Format, Writer, harmless, name};
 use crate::exit::{OrRefuse, refuse};
 
-/// `--format shadowserver`.
 pub const FORMAT: Format = Format {
     name: "shadowserver",
     help: "What is open, in the columns of Shadowserver's reports; -o names a directory",

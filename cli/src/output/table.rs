@@ -7,7 +7,6 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Format, Out, Writer, name, one_file};
 
-/// `--format table`.
 pub const FORMAT: Format = Format {
     name: "table",
     help: "For people",
@@ -28,7 +27,6 @@ pub const FORMAT: Format = Format {
 struct ForPeople {
     out: Out,
     table: Table,
-    /// Of the rows.
     verdicts: Vec<Verdict>,
     colored: bool,
 }

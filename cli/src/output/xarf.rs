@@ -7,10 +7,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Format, Out, Writer, name, one_file};
-use crate::{args::Reporter, exit::refuse};
+use super::{Format, Out, Reporter, Writer, name, one_file};
+use crate::exit::refuse;
 
-/// `--format xarf`.
 pub const FORMAT: Format = Format {
     name: "xarf",
     help: "X-ARF 4 reports of what is open, one a line; needs --reporter",

@@ -103,7 +103,7 @@ pub fn connect(authority: &str, agent: &str) -> Result<Vec<u8>, Injection> {
     request("CONNECT", authority, authority, agent, "")
 }
 
-/// Fetches `target`, which is a path, or a whole URI where a proxy is to fetch it; the connection ends with the answer.
+/// Fetches `target`, which is a path, or a whole URI if a proxy is to fetch it; the connection ends with the answer.
 pub fn get(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
     request(
         "GET",

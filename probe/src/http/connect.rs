@@ -6,14 +6,12 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{Http, codec, head, refusal};
 use crate::{
     destination::{Destination, Form},
-    probe::Probe,
-    protocol::Protocol,
+    examination::Examination,
+    protocol::{Probe, Protocol},
     tunnel::{self, Gateway},
-    visit::Visit,
     wire::Wire,
 };
 
-/// Its name.
 pub(super) const ID: ProbeId = ProbeId::from_static("http-connect");
 
 /// Does it tunnel strangers' traffic?
@@ -36,8 +34,8 @@ impl Probe for Connect {
         "HTTP proxy that opens tunnels for anybody (CONNECT)"
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
-        tunnel::run(self, visit).boxed()
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        tunnel::run(self, examination).boxed()
     }
 }
 

@@ -11,9 +11,8 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{Http, codec, head, refusal};
 use crate::{
     destination::{CanaryPort, Destination, Form, Plan},
-    probe::Probe,
-    protocol::Protocol,
-    visit::Visit,
+    examination::Examination,
+    protocol::{Probe, Protocol},
 };
 
 /// Does it fetch for strangers?
@@ -36,13 +35,13 @@ impl Probe for Get {
         "HTTP proxy that fetches for anybody (GET with an absolute URI)"
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
-        run(visit, Probe::id(self)).boxed()
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        run(examination, Probe::id(self)).boxed()
     }
 }
 
-async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
-    let canary = visit.session().canary;
+async fn run(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
+    let canary = examination.brief().canary;
     let mut plan = Plan::new(canary, &[CanaryPort::Http], &[Form::Literal, Form::Name]);
     let mut attempts = Vec::new();
     while let Some(destination) = plan.take_next() {
@@ -51,8 +50,8 @@ async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
             Form::Name => "get-name",
         };
         let variant = format!("{label}:{}", destination.address().port());
-        let nonce = visit.nonce(&id, &variant, Role::Destination);
-        let fetched = fetch(visit, &destination, nonce).await;
+        let nonce = examination.nonce(&id, &variant, Role::Destination);
+        let fetched = fetch(examination, &destination, nonce).await;
         let (reply, answer) = fetched.unwrap_or_else(|how| (Reply::Broken { how }, None));
         let proven = answer
             .as_ref()
@@ -70,29 +69,29 @@ async fn run(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
             == (Reply::Broken {
                 how: Broken::Connect,
             })
-            || visit.is_over()
+            || examination.is_over()
         {
             break;
         }
     }
     Evidence {
         attempts,
-        ..visit.evidence(Some(&Http))
+        ..examination.evidence_of(&Http)
     }
 }
 
 /// A success without an answer is the server's own page: it refused to fetch ours.
 async fn fetch(
-    visit: &mut Visit<'_>,
+    examination: &mut Examination<'_>,
     destination: &Destination,
     nonce: Nonce,
 ) -> Result<(Reply, Option<Answer>), Broken> {
-    let mut wire = visit.open(&Http).await?;
+    let mut wire = examination.open(&Http).await?;
     let authority = destination.authority();
     let request = codec::get(
         &format!("http://{authority}/{nonce}"),
         &authority,
-        &visit.agent(),
+        &examination.agent(),
     );
     wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
     let code = head(&mut wire).await?.status;

@@ -9,8 +9,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
     destination::Form,
-    probe::Probe,
-    protocol::{Answered, Asking, First, Offer, Protocol},
+    protocol::{Answered, Asking, First, Offer, Probe, Protocol},
     tunnel,
     wire::Wire,
 };
@@ -75,7 +74,7 @@ impl Offer for Http {
         wire: &'a mut Wire,
         asking: &'a Asking<'_>,
     ) -> BoxFuture<'a, Result<Answered, Broken>> {
-        let connect = asking.session.tier >= Tier::Deliver && asking.wants_probe(&connect::ID);
+        let connect = asking.brief.tier >= Tier::Deliver && asking.wants_probe(&connect::ID);
         async move {
             match connect {
                 true => tunnel::offer(&Connect, wire, asking).await,
@@ -87,7 +86,7 @@ impl Offer for Http {
 }
 
 async fn options(wire: &mut Wire, asking: &Asking<'_>) -> Result<(), Broken> {
-    let host = asking.session.endpoint.to_string();
+    let host = asking.brief.endpoint.to_string();
     let request = codec::options(&host, &asking.agent).map_err(|_| Broken::Garbled)?;
     wire.send(&request).await?;
     head(wire).await.map(drop)

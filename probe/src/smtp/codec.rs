@@ -22,7 +22,7 @@ pub const QUIT: &[u8] = b"QUIT\r\n";
 pub struct Reply {
     /// The code of the last line, 200 to 599.
     pub code: u16,
-    /// The enhanced status code of the last line, where there is one (RFC 3463).
+    /// The enhanced status code of the last line, if there is one (RFC 3463).
     pub enhanced: Option<[u16; 3]>,
     /// The text after the code of each line, undecodable bytes replaced. A stranger's words.
     pub lines: Vec<String>,
@@ -65,7 +65,7 @@ impl Reply {
         first.split_ascii_whitespace().next().unwrap_or("")
     }
 
-    /// True where any line holds the word, in ASCII letters of either case.
+    /// True if any line holds the word, in ASCII letters of either case.
     pub fn mentions(&self, word: &str) -> bool {
         self.lines.iter().any(|line| {
             let line = line.to_ascii_lowercase();
@@ -73,7 +73,7 @@ impl Reply {
         })
     }
 
-    /// True where the answer to EHLO lists the extension (RFC 5321 section 4.1.1.1).
+    /// True if the answer to EHLO lists the extension (RFC 5321 section 4.1.1.1).
     pub fn offers(&self, extension: &str) -> bool {
         self.lines.iter().skip(1).any(|line| {
             let keyword = line
@@ -116,12 +116,10 @@ fn enhanced(text: &str) -> Option<[u16; 3]> {
     (numbers.next().is_none() && matches!(code[0], 2 | 4 | 5)).then_some(code)
 }
 
-/// `EHLO name`.
 pub fn ehlo(name: &str) -> Result<Vec<u8>, Injection> {
     command("EHLO ", name, "")
 }
 
-/// `HELO name`.
 pub fn helo(name: &str) -> Result<Vec<u8>, Injection> {
     command("HELO ", name, "")
 }
@@ -131,7 +129,6 @@ pub fn mail_from(path: &str) -> Result<Vec<u8>, Injection> {
     command("MAIL FROM:<", path, ">")
 }
 
-/// `RCPT TO:<path>`.
 pub fn rcpt_to(path: &str) -> Result<Vec<u8>, Injection> {
     command("RCPT TO:<", path, ">")
 }

@@ -11,7 +11,6 @@ pub(super) struct Letter<'a> {
     pub(super) author: Nonce,
     /// The canary's domain, that of author and recipient.
     pub(super) domain: &'a str,
-    /// The target.
     pub(super) endpoint: std::net::SocketAddr,
     /// What we call ourselves.
     pub(super) our_name: &'a str,

@@ -16,11 +16,10 @@ pub(super) struct Line {
 
 /// How we introduce ourselves.
 pub(super) struct Introduction<'a> {
-    /// Our name.
     pub(super) our_name: &'a str,
     /// Whom a TLS handshake asks for.
     pub(super) peer: Peer,
-    /// Whether STARTTLS is used where it is offered.
+    /// Whether STARTTLS is used if it is offered.
     pub(super) starttls: bool,
 }
 
@@ -28,7 +27,6 @@ pub(super) struct Introduction<'a> {
 pub(super) enum Failure {
     /// The server said no, or later.
     Said(smtp::Reply),
-    /// It broke.
     Broke(Broken),
     /// STARTTLS was offered and agreed, and the handshake failed: without it there may be a way.
     Starttls,
@@ -60,7 +58,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// True where the server took all of the mail that was offered.
+    /// True if the server took all of the mail that was offered.
     pub(super) fn is_accepted(&self) -> bool {
         matches!(self.reply, Reply::Accepted { .. })
     }
@@ -79,7 +77,7 @@ pub(super) enum Connection {
 
 impl Line {
     /// Waits for the banner unless it was heard before, and exchanges greetings: EHLO, then STARTTLS and EHLO again
-    /// where it is offered, or HELO where EHLO is unknown.
+    /// if it is offered, or HELO if EHLO is unknown.
     pub(super) async fn greet(
         mut wire: Wire,
         introduction: &Introduction<'_>,

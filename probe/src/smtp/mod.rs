@@ -14,13 +14,11 @@ use futures::{FutureExt, future::BoxFuture};
 use crate::{
     Limits,
     codec::Parsed,
-    probe::Probe,
-    protocol::{Asking, First, Greet, Protocol},
+    protocol::{Asking, First, Greet, Probe, Protocol},
     wire::Wire,
 };
 use relay::Relay;
 
-/// SMTP.
 pub(crate) struct Smtp;
 
 impl Protocol for Smtp {
@@ -83,13 +81,13 @@ impl Greet for Smtp {
             let Some(greeting) = parsed(greeting) else {
                 return false;
             };
-            let usual = self.ports().contains(&asking.session.endpoint.port());
+            let usual = self.ports().contains(&asking.brief.endpoint.port());
             let says_mail = ["smtp", "mail"].iter().any(|word| greeting.mentions(word));
             let says_file = greeting.mentions("ftp") && !greeting.mentions("smtp");
             match greeting.code {
                 _ if says_file => false,
                 220 if says_mail || usual => true,
-                220 => asking.wants(self) && takes_a_hello(wire, asking.session.our_name).await,
+                220 => asking.wants(self) && takes_a_hello(wire, asking.brief.our_name).await,
                 421 | 554 => true,
                 400..=599 => usual,
                 _ => false,

@@ -12,7 +12,11 @@ use super::{
     line::{self, Connection, Failure, Introduction, Line, Mail, Outcome},
     plan::{FIRST, Names, Plan, Variant},
 };
-use crate::{probe::Probe, protocol::Protocol, tls::Peer, visit::Visit};
+use crate::{
+    examination::Examination,
+    protocol::{Probe, Protocol},
+    tls::Peer,
+};
 
 /// Connections for one conversation, the first and the one after a failed STARTTLS included.
 const MAX_LINES: usize = 6;
@@ -21,7 +25,6 @@ const MAX_LINES: usize = 6;
 /// ten errors (Postfix: smtpd_soft_error_limit).
 const MAX_REFUSALS: usize = 8;
 
-/// Does it relay?
 pub(crate) struct Relay;
 
 impl Probe for Relay {
@@ -41,13 +44,13 @@ impl Probe for Relay {
         "mail server that relays from strangers to strangers"
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
-        Relaying::new(visit, self.id()).run().boxed()
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        Relaying::new(examination, self.id()).run().boxed()
     }
 }
 
 struct Relaying<'r, 'v> {
-    visit: &'r mut Visit<'v>,
+    examination: &'r mut Examination<'v>,
     id: ProbeId,
     line: Option<Line>,
     lines_left: usize,
@@ -56,9 +59,9 @@ struct Relaying<'r, 'v> {
 }
 
 impl<'r, 'v> Relaying<'r, 'v> {
-    fn new(visit: &'r mut Visit<'v>, id: ProbeId) -> Self {
+    fn new(examination: &'r mut Examination<'v>, id: ProbeId) -> Self {
         Self {
-            visit,
+            examination,
             id,
             line: None,
             lines_left: MAX_LINES,
@@ -78,7 +81,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         if let Some(line) = self.line.take() {
             line.quit().await;
         }
-        let evidence = self.visit.evidence(Some(&Smtp));
+        let evidence = self.examination.evidence_of(&Smtp);
         Evidence {
             attempts,
             broken,
@@ -89,12 +92,12 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     /// Tries variants until none is left, or the server will not have us any longer.
     async fn converse(&mut self, line: Line) -> Vec<Attempt> {
-        let session = self.visit.session();
-        let names = Names::new(&session.canary.domain, session.endpoint.ip(), line.host());
+        let brief = self.examination.brief();
+        let names = Names::new(&brief.canary.domain, brief.endpoint.ip(), line.host());
         self.line = Some(line);
         let mut attempts = Vec::new();
         let mut plan = Plan::new(&names);
-        while session.tier >= Tier::Envelope && !self.visit.is_over() {
+        while brief.tier >= Tier::Envelope && !self.examination.is_over() {
             let Some(variant) = plan.take_next() else {
                 break;
             };
@@ -116,7 +119,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         attempts
     }
 
-    /// Offers a mail, and once more over another connection where one that had served before was cut; an error where
+    /// Offers a mail, and once more over another connection where one that had served before was cut; an error if
     /// the server will not have us again.
     async fn offer(&mut self, mail: &Mail) -> Result<Outcome, Reply> {
         loop {
@@ -142,11 +145,11 @@ impl<'r, 'v> Relaying<'r, 'v> {
     async fn connect(&mut self) -> Result<Line, Failure> {
         while self.lines_left > 0 {
             self.lines_left -= 1;
-            let wire = self.visit.open(&Smtp).await?;
-            let session = self.visit.session();
+            let wire = self.examination.open(&Smtp).await?;
+            let brief = self.examination.brief();
             let introduction = Introduction {
-                our_name: session.our_name,
-                peer: Peer::from(session.endpoint.ip()),
+                our_name: brief.our_name,
+                peer: Peer::from(brief.endpoint.ip()),
                 starttls: self.starttls,
             };
             match Line::greet(wire, &introduction).await {
@@ -161,27 +164,27 @@ impl<'r, 'v> Relaying<'r, 'v> {
         Err(Failure::Broke(Broken::Connect))
     }
 
-    /// The commands of a variant; none where one of its paths cannot be sent. Below `deliver` there is no message, so
+    /// The commands of a variant; none if one of its paths cannot be sent. Below `deliver` there is no message, so
     /// none can be sent.
     fn mail(&self, names: &Names, variant: Variant) -> Option<Mail> {
         let nonce = self.nonce(variant, Role::Destination);
         let author = self.nonce(variant, Role::Sender);
-        let session = self.visit.session();
+        let brief = self.examination.brief();
         let message = || {
             letter::write(&Letter {
                 nonce,
                 author,
-                domain: &session.canary.domain,
-                endpoint: session.endpoint,
-                our_name: session.our_name,
-                about: &self.visit.about(),
+                domain: &brief.canary.domain,
+                endpoint: brief.endpoint,
+                our_name: brief.our_name,
+                about: &self.examination.about(),
                 date: Timestamp::now(),
             })
         };
         Some(Mail {
             sender: smtp::mail_from(&names.sender(variant.sender, author, nonce)).ok()?,
             recipient: smtp::rcpt_to(&names.recipient(variant.recipient, nonce)).ok()?,
-            message: (session.tier >= Tier::Deliver).then(|| smtp::dot_stuffed(&message())),
+            message: (brief.tier >= Tier::Deliver).then(|| smtp::dot_stuffed(&message())),
         })
     }
 
@@ -197,7 +200,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
     }
 
     fn nonce(&self, variant: Variant, role: Role) -> Nonce {
-        self.visit.nonce(&self.id, &variant.name(), role)
+        self.examination.nonce(&self.id, &variant.name(), role)
     }
 }
 

@@ -12,11 +12,10 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::Sni;
 use crate::{
+    examination::Examination,
     http::codec as http,
-    probe::Probe,
-    protocol::{Answered, Protocol},
+    protocol::{Answered, Probe, Protocol},
     tls::Peer,
-    visit::Visit,
     wire::Wire,
 };
 
@@ -57,8 +56,8 @@ impl Probe for SniProxy {
         canary.https == PORT && canary.domain.parse::<IpAddr>().is_err()
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
-        run(visit).boxed()
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        run(examination).boxed()
     }
 }
 
@@ -69,10 +68,10 @@ pub(super) async fn offer(wire: &mut Wire, canary: &Canary) -> Result<Answered, 
     Ok(Answered::Probe(ID, SHAKEN))
 }
 
-async fn run(visit: &mut Visit<'_>) -> Evidence {
+async fn run(examination: &mut Examination<'_>) -> Evidence {
     let variant = format!("sni:{PORT}");
-    let nonce = visit.nonce(&ID, &variant, Role::Destination);
-    let asked = ask(visit, nonce).await;
+    let nonce = examination.nonce(&ID, &variant, Role::Destination);
+    let asked = ask(examination, nonce).await;
     let (reply, answer) = asked.unwrap_or_else(|how| (Reply::Broken { how }, None));
     let attempt = Attempt {
         variant,
@@ -84,22 +83,25 @@ async fn run(visit: &mut Visit<'_>) -> Evidence {
     };
     Evidence {
         attempts: vec![attempt],
-        ..visit.evidence(Some(&Sni))
+        ..examination.evidence_of(&Sni)
     }
 }
 
 /// A handshake without an answer inside was the server's own: it led nowhere.
-async fn ask(visit: &mut Visit<'_>, nonce: Nonce) -> Result<(Reply, Option<Answer>), Broken> {
-    let canary = visit.session().canary;
-    let mut wire = match visit.take_asked(&ID) {
+async fn ask(
+    examination: &mut Examination<'_>,
+    nonce: Nonce,
+) -> Result<(Reply, Option<Answer>), Broken> {
+    let canary = examination.brief().canary;
+    let mut wire = match examination.take_asked(&ID) {
         Some((wire, _)) => wire,
         None => {
-            let mut wire = visit.open(&Sni).await?;
+            let mut wire = examination.open(&Sni).await?;
             offer(&mut wire, canary).await?;
             wire
         }
     };
-    let request = http::get(&format!("/{nonce}"), &canary.domain, &visit.agent());
+    let request = http::get(&format!("/{nonce}"), &canary.domain, &examination.agent());
     wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
     let answer = wire.answer(wire.limits().reply / 2).await;
     let is_canarys = |answer: &Answer| answer.proves(nonce, &canary.key);

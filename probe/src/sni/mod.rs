@@ -6,8 +6,7 @@ use ajar_model::{Exposure, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
-    probe::Probe,
-    protocol::{Answered, Asking, First, Offer, Protocol},
+    protocol::{Answered, Asking, First, Offer, Probe, Protocol},
     wire::Wire,
 };
 use gateway::SniProxy;
@@ -62,6 +61,6 @@ impl Offer for Sni {
         wire: &'a mut Wire,
         asking: &'a Asking<'_>,
     ) -> BoxFuture<'a, Result<Answered, Broken>> {
-        gateway::offer(wire, asking.session.canary).boxed()
+        gateway::offer(wire, asking.brief.canary).boxed()
     }
 }

@@ -10,7 +10,6 @@ pub const GRANTED: u8 = 0x5a;
 /// Bytes of a name that a request carries at most (RFC 1035 section 2.3.4).
 const MAX_NAME: usize = 255;
 
-/// A server's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     /// 0x5a granted, 0x5b refused or failed, 0x5c no identd at the client, 0x5d identd says another user.

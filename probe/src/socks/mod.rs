@@ -9,8 +9,7 @@ use ajar_model::{Exposure, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
-    probe::Probe,
-    protocol::{Answered, Asking, First, Offer, Protocol},
+    protocol::{Answered, Asking, First, Offer, Probe, Protocol},
     tunnel,
     wire::Wire,
 };
@@ -100,7 +99,7 @@ impl Offer for V5 {
         asking: &'a Asking<'_>,
     ) -> BoxFuture<'a, Result<Answered, Broken>> {
         async move {
-            if asking.session.tier >= Tier::Deliver {
+            if asking.brief.tier >= Tier::Deliver {
                 return tunnel::offer(&Socks5, wire, asking).await;
             }
             let refused = socks5::greet(wire).await?;

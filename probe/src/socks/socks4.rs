@@ -8,10 +8,9 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{V4, codec4 as socks4};
 use crate::{
     destination::{Destination, Form},
-    probe::Probe,
-    protocol::Protocol,
+    examination::Examination,
+    protocol::{Probe, Protocol},
     tunnel::{self, Gateway},
-    visit::Visit,
     wire::Wire,
 };
 
@@ -35,8 +34,8 @@ impl Probe for Socks4 {
         "SOCKS 4 and 4A proxy that opens tunnels for anybody"
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
-        tunnel::run(self, visit).boxed()
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        tunnel::run(self, examination).boxed()
     }
 }
 

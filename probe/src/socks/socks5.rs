@@ -8,10 +8,9 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{V5, codec5 as socks5};
 use crate::{
     destination::{Destination, Form},
-    probe::Probe,
-    protocol::Protocol,
+    examination::Examination,
+    protocol::{Probe, Protocol},
     tunnel::{self, Gateway},
-    visit::Visit,
     wire::Wire,
 };
 
@@ -35,28 +34,28 @@ impl Probe for Socks5 {
         "SOCKS 5 proxy that opens tunnels for anybody, without authentication"
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
         async {
-            if visit.session().tier < Tier::Deliver {
-                return greeted(visit, self.id());
+            if examination.brief().tier < Tier::Deliver {
+                return greeted(examination, self.id());
             }
-            tunnel::run(self, visit).await
+            tunnel::run(self, examination).await
         }
         .boxed()
     }
 }
 
 /// Below `deliver` the greeting is all there is, and recognition had it: a server that wants a password says so there.
-fn greeted(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
-    let destination = tunnel::first_destination(&Socks5, visit.session().canary);
-    let refused = visit.take_asked(&id).map(|(_, reply)| reply);
+fn greeted(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
+    let destination = tunnel::first_destination(&Socks5, examination.brief().canary);
+    let refused = examination.take_asked(&id).map(|(_, reply)| reply);
     let attempts = destination.zip(refused).map(|(destination, reply)| {
         let variant = format!(
             "{}:{}",
             Socks5.label(destination.form()),
             destination.address().port()
         );
-        let nonce = visit.nonce(&id, &variant, Role::Destination);
+        let nonce = examination.nonce(&id, &variant, Role::Destination);
         Attempt {
             variant,
             kind: Kind::Tunnel,
@@ -68,7 +67,7 @@ fn greeted(visit: &mut Visit<'_>, id: ProbeId) -> Evidence {
     });
     Evidence {
         attempts: attempts.into_iter().collect(),
-        ..visit.evidence(Some(&V5))
+        ..examination.evidence_of(&V5)
     }
 }
 
@@ -111,7 +110,7 @@ impl Gateway for Socks5 {
     }
 }
 
-/// Greets, and waits for the method that the server selects; a reply where that is not "none".
+/// Greets, and waits for the method that the server selects; a reply if that is not "none".
 pub(crate) async fn greet(wire: &mut Wire) -> Result<Option<Reply>, Broken> {
     wire.send(socks5::GREETING).await?;
     let method = wire

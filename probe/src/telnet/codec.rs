@@ -77,7 +77,6 @@ pub fn prompt(bytes: &[u8]) -> Option<Prompt> {
 pub enum Said {
     /// It has connected: what follows comes through it.
     Connected,
-    /// It will not.
     Refused,
 }
 

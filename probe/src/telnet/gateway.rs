@@ -8,10 +8,9 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{Telnet, codec};
 use crate::{
     destination::{Destination, Form},
-    probe::Probe,
-    protocol::{Greet, Protocol},
+    examination::Examination,
+    protocol::{Greet, Probe, Protocol},
     tunnel,
-    visit::Visit,
     wire::Wire,
 };
 
@@ -35,8 +34,8 @@ impl Probe for Gateway {
         "telnet-style proxy (WinGate) that connects anybody to the host and port that it is told"
     }
 
-    fn run<'a>(&'a self, visit: &'a mut Visit<'_>) -> BoxFuture<'a, Evidence> {
-        tunnel::run(self, visit).boxed()
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        tunnel::run(self, examination).boxed()
     }
 }
 

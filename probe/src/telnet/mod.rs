@@ -12,8 +12,7 @@ use futures::{FutureExt, future::BoxFuture};
 use crate::{
     Limits,
     codec::{Parsed, Unreadable},
-    probe::Probe,
-    protocol::{Asking, First, Greet, Protocol},
+    protocol::{Asking, First, Greet, Probe, Protocol},
     wire::Wire,
 };
 use gateway::Gateway;

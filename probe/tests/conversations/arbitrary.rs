@@ -159,7 +159,7 @@ proptest! {
     ) {
         let limits = Exam::of(port).limits;
         let exam = examine(port, tier, scripts);
-        prop_assert!(exam.took <= limits.session, "took {:?}", exam.took);
+        prop_assert!(exam.took <= limits.examination, "took {:?}", exam.took);
         prop_assert!(exam.taken.iter().all(|&taken| taken <= limits.bytes), "{:?}", exam.taken);
         prop_assert!(exam.sent.len() <= 40, "{} connections", exam.sent.len());
         prop_assert_eq!(exam.rows.is_empty(), tier == Tier::Connect);

@@ -27,7 +27,6 @@ pub fn model() -> Canary {
     }
 }
 
-/// Its key.
 pub fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
@@ -92,7 +91,7 @@ fn sign(nonce: &str, key: &SigningKey) -> Option<String> {
     Some(Answer::sign(key, nonce, egress, Timestamp::UNIX_EPOCH).to_string())
 }
 
-/// Accepts TLS with a certificate that nobody has reason to believe; none where the handshake fails.
+/// Accepts TLS with a certificate that nobody has reason to believe; none if the handshake fails.
 pub async fn secure(conn: Conn) -> Option<Conn> {
     let certified = rcgen::generate_simple_self_signed(["wrong.example".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();

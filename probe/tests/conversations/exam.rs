@@ -7,7 +7,7 @@ use ajar_model::{
     evidence::{Attempt, Reply},
     judge::judge,
 };
-use ajar_probe::{Limits, Session, examine, probes};
+use ajar_probe::{Brief, Limits, examine, probes};
 use futures::FutureExt;
 use tokio::time::Instant;
 
@@ -60,7 +60,7 @@ impl Exam {
         F: Future<Output = ()> + Send + 'static,
     {
         let peers = Peers::new(script, self.connections);
-        let session = Session {
+        let brief = Brief {
             endpoint: SocketAddr::new("192.0.2.1".parse().unwrap(), self.port),
             campaign: CampaignId(ulid::Ulid::from_parts(1, 1)),
             key: &NonceKey([9; 32]),
@@ -73,7 +73,7 @@ impl Exam {
         };
         let began = Instant::now();
         // Boxed, as a worker spawns it: it must be Send.
-        let rows = examine(&session, peers.open().unwrap(), &self.probes)
+        let rows = examine(&brief, peers.open().unwrap(), &self.probes)
             .boxed()
             .await;
         Examined {
@@ -114,7 +114,7 @@ impl Examined {
             .1
     }
 
-    /// The verdict where no mail was received.
+    /// The verdict if no mail was received.
     pub fn verdict(&self, probe: &str) -> Verdict {
         judge(self.evidence(probe), &[], &self::canary::model().key).verdict
     }
@@ -131,7 +131,7 @@ impl Examined {
         judgement.variants
     }
 
-    /// The verdict where the canary received the mail of the variant.
+    /// The verdict if the canary received the mail of the variant.
     pub fn verdict_with_mail(&self, probe: &str, variant: &str) -> Verdict {
         let sighting = Sighting {
             nonce: self.attempt(probe, variant).nonce,

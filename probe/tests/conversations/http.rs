@@ -126,7 +126,7 @@ async fn a_tunnel_to_nowhere_is_unproven_and_costs_no_more_than_the_session() {
     let exam = Exam::of(3128).run(mute).await;
     assert_eq!(exam.verdict("http-connect"), Verdict::Unproven);
     assert_eq!(exam.verdict("http-get"), Verdict::Closed);
-    assert!(exam.took <= Exam::of(3128).limits.session);
+    assert!(exam.took <= Exam::of(3128).limits.examination);
 }
 
 #[tokio::test(start_paused = true)]

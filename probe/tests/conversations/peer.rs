@@ -44,7 +44,7 @@ impl Conn {
         }
     }
 
-    /// The next line without its end; none where the connection has ended.
+    /// The next line without its end; none if the connection has ended.
     pub async fn line(&mut self) -> Option<String> {
         let mut line = Vec::new();
         loop {
@@ -74,7 +74,6 @@ impl Conn {
         let _ = self.stream.read_to_end(&mut Vec::new()).await;
     }
 
-    /// Sends everything back.
     pub async fn echo(self) {
         let (mut read, mut write) = tokio::io::split(self.stream);
         let _ = tokio::io::copy(&mut read, &mut write).await;

@@ -117,7 +117,7 @@ async fn an_endpoint_that_never_speaks_is_inconclusive_in_bounded_time() {
             "{} connections to port {port}",
             exam.sent.len()
         );
-        assert!(exam.took <= Exam::of(port).limits.session, "{port}");
+        assert!(exam.took <= Exam::of(port).limits.examination, "{port}");
     }
 }
 

@@ -168,7 +168,7 @@ async fn a_tarpit_costs_no_more_than_the_session() {
         );
         assert_eq!(exam.verdict("recognise"), Verdict::Inconclusive);
         assert_eq!((exam.said().as_str(), exam.sent.len()), ("", 1));
-        assert!(exam.took <= Exam::of(port).limits.session);
+        assert!(exam.took <= Exam::of(port).limits.examination);
     };
     check(25).await;
     check(2526).await;
@@ -201,7 +201,7 @@ async fn a_server_that_drips_every_reply_is_left_at_the_deadline() {
 }
 
 fn exam_session() -> Duration {
-    Exam::of(25).limits.session
+    Exam::of(25).limits.examination
 }
 
 #[tokio::test(start_paused = true)]

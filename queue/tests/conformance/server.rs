@@ -35,7 +35,6 @@ impl Server {
         server
     }
 
-    /// Where it is.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

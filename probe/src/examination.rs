@@ -8,8 +8,7 @@ use ajar_model::{
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    BoxStream, Session,
-    protocol::Protocol,
+    BoxStream, Brief,
     tls::Peer,
     transcript::{Transcript, legible},
     wire::Wire,
@@ -22,8 +21,8 @@ pub const MAX_DIALS: usize = 39;
 const MAX_BANNER: usize = 1024;
 
 /// The examination of one endpoint under way: its deadline, its transcript and the means to open connections.
-pub struct Visit<'a> {
-    session: &'a Session<'a>,
+pub struct Examination<'a> {
+    brief: &'a Brief<'a>,
     deadline: Instant,
     transcript: Transcript,
     dials_left: usize,
@@ -40,13 +39,13 @@ pub(crate) enum Kept {
     Asked(ProbeId, Wire, Reply),
 }
 
-impl<'a> Visit<'a> {
-    /// Begins one; the session's time runs from here.
-    pub(crate) fn new(session: &'a Session<'a>) -> Self {
+impl<'a> Examination<'a> {
+    /// Begins one; the examination's time runs from here.
+    pub(crate) fn new(brief: &'a Brief<'a>) -> Self {
         Self {
-            session,
-            deadline: Instant::now() + session.limits.session,
-            transcript: Transcript::new(session.limits.transcript),
+            brief,
+            deadline: Instant::now() + brief.limits.examination,
+            transcript: Transcript::new(brief.limits.transcript),
             dials_left: MAX_DIALS,
             tls: false,
             banner: None,
@@ -55,42 +54,27 @@ impl<'a> Visit<'a> {
     }
 
     /// What is known of the endpoint and of our own end.
-    pub fn session(&self) -> &'a Session<'a> {
-        self.session
+    pub fn brief(&self) -> &'a Brief<'a> {
+        self.brief
     }
 
-    /// True once the session's time is up.
+    /// True once the examination's time is up.
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
     }
 
     /// The nonce of a variant of a probe of this endpoint.
     pub fn nonce(&self, probe: &ProbeId, variant: &str, role: Role) -> Nonce {
-        let Session {
+        let Brief {
             key,
             campaign,
             endpoint,
             vantage,
             ..
-        } = self.session;
+        } = self.brief;
         key.nonce(*campaign, *endpoint, probe, variant, vantage, role)
     }
 
-    /// A connection for a protocol: the one on which its server has greeted already, or one more, inside TLS if the endpoint
-    /// was recognised by it.
-    pub async fn open(&mut self, protocol: &dyn Protocol) -> Result<Wire, Broken> {
-        match self.kept.take() {
-            Some(Kept::Greeted(by, wire)) if by == protocol.service() => return Ok(wire),
-            other => self.kept = other,
-        }
-        let wire = self.open_plain().await?;
-        match self.tls && protocol.runs_inside_tls() {
-            true => wire.tls(Peer::from(self.session.endpoint.ip())).await,
-            false => Ok(wire),
-        }
-    }
-
-    /// One more connection.
     pub async fn open_plain(&mut self) -> Result<Wire, Broken> {
         if self.dials_left == 0 {
             self.transcript
@@ -102,7 +86,7 @@ impl<'a> Visit<'a> {
         }
         self.dials_left -= 1;
         let asked = Instant::now();
-        let dialled = timeout(self.session.limits.session, self.session.dial.dial()).await;
+        let dialled = timeout(self.brief.limits.examination, self.brief.dial.dial()).await;
         // What was waited for the pace is not the target's time.
         self.deadline += asked.elapsed();
         match dialled {
@@ -119,7 +103,7 @@ impl<'a> Visit<'a> {
     /// A connection that was opened elsewhere.
     pub(crate) fn wire(&mut self, stream: BoxStream) -> Wire {
         self.transcript.event("connected");
-        let limits = self.session.limits;
+        let limits = self.brief.limits;
         Wire::new(stream, self.deadline, limits, self.transcript.clone())
     }
 
@@ -130,12 +114,12 @@ impl<'a> Visit<'a> {
 
     /// Speaks TLS on a connection, and on every further one if that succeeds.
     pub(crate) async fn secure(&mut self, wire: Wire) -> Result<Wire, Broken> {
-        let wire = wire.tls(Peer::from(self.session.endpoint.ip())).await?;
+        let wire = wire.tls(Peer::from(self.brief.endpoint.ip())).await?;
         self.tls = true;
         Ok(wire)
     }
 
-    /// Keeps the first words that were said on a connection; true where there were any.
+    /// Keeps the first words that were said on a connection; true if there were any.
     pub(crate) fn listen(&mut self, wire: &Wire) -> bool {
         let heard = !wire.opening().is_empty();
         if self.banner.is_none() && heard {
@@ -149,7 +133,7 @@ impl<'a> Visit<'a> {
         self.kept = Some(kept);
     }
 
-    /// The answer to the first request of a probe, and its connection, where recognition made the request.
+    /// The answer to the first request of a probe, and its connection, if recognition made the request.
     pub(crate) fn take_asked(&mut self, probe: &ProbeId) -> Option<(Wire, Reply)> {
         match self.kept.take() {
             Some(Kept::Asked(id, wire, reply)) if id == *probe => Some((wire, reply)),
@@ -165,31 +149,40 @@ impl<'a> Visit<'a> {
         self.transcript.end_opening();
     }
 
-    /// The evidence of one row, without attempts; its transcript is what was said since the last row.
-    pub(crate) fn evidence(&self, protocol: Option<&dyn Protocol>) -> Evidence {
-        let inside = protocol.is_none_or(|protocol| protocol.runs_inside_tls());
-        Evidence {
-            service: protocol.map(|protocol| protocol.service()),
-            exposure: protocol.map(|protocol| protocol.exposure()),
-            banner: self.banner.clone(),
-            tls: self.tls && inside,
-            shows_proxy: protocol
-                .filter(|protocol| protocol.has_plain_servers())
-                .map(|_| self.transcript.saw_proxy()),
-            broken: None,
-            attempts: Vec::new(),
-            transcript: self.transcript.take_row(),
+    /// The connection on which a server of this service has greeted already, once.
+    pub(crate) fn take_greeted(&mut self, service: &Service) -> Option<Wire> {
+        match self.kept.take() {
+            Some(Kept::Greeted(by, wire)) if by == *service => Some(wire),
+            other => {
+                self.kept = other;
+                None
+            }
         }
+    }
+
+    /// The evidence of a row of no protocol; its transcript is what was said since the last row.
+    pub(crate) fn evidence(&self) -> Evidence {
+        Evidence {
+            banner: self.banner.clone(),
+            tls: self.tls,
+            transcript: self.transcript.take_row(),
+            ..Evidence::default()
+        }
+    }
+
+    /// True if it ever said that it is a gateway.
+    pub(crate) fn saw_proxy(&self) -> bool {
+        self.transcript.saw_proxy()
     }
 
     /// How requests over HTTP name their author: ours is the name, and the canary tells the rest (RFC 9511).
     pub fn agent(&self) -> String {
-        format!("ajar ({}; +{})", self.session.our_name, self.about())
+        format!("ajar ({}; +{})", self.brief.our_name, self.about())
     }
 
     /// Where the people behind a target read what this is. By address: the canary's domain may be for mail only.
     pub fn about(&self) -> String {
-        let canary = self.session.canary;
+        let canary = self.brief.canary;
         let host = match (canary.http, canary.address) {
             (80, IpAddr::V4(ip)) => ip.to_string(),
             (80, IpAddr::V6(ip)) => format!("[{ip}]"),

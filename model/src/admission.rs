@@ -1,23 +1,93 @@
-//! Whether a campaign stays within what was authorized: asked before it starts.
+//! Whether a campaign may run. The coordinator asks before it takes one; every worker asks again before it runs a part of it,
+//! because it believes nobody.
 
 use std::net::IpAddr;
 
-use super::Authorization;
 use crate::{
-    campaign::{Spec, Tier},
+    Timestamp,
+    addresses::AddressSet,
+    authorization::{self, Authentic, Authorization},
+    campaign::Spec,
     id::ProbeId,
-    scope::{self, AddressSet},
+    signers::AllowedSigners,
     special,
     target::{Target, is_host_name},
+    tier::Tier,
 };
 
-/// What a campaign asks for and its authorization does not allow.
+/// What a campaign runs by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Permission {
+    Signed(Box<Authentic>),
+    /// Nobody's: it stays on loopback.
+    Loopback,
+}
+
+impl Permission {
+    /// Checks that a campaign may run at `now`: its signature, its signer, its window, and that it asks for no more than was
+    /// signed. Without an authorization it may run if `allow_loopback` and if it stays on loopback.
+    pub fn admit(
+        spec: &Spec,
+        allow_loopback: bool,
+        signers: &AllowedSigners,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let permission = Self::of(spec)?;
+        match permission.authorization() {
+            Some(authorization) => {
+                permission.check(signers, now)?;
+                authorization.covers(spec)?;
+            }
+            None if allow_loopback => check_unsigned(spec)?,
+            None => return Err(Refusal::NoAuthorization),
+        }
+        Ok(permission)
+    }
+
+    /// What a campaign says that it runs by, its signature checked and nothing else.
+    pub fn of(spec: &Spec) -> Result<Self, authorization::Error> {
+        match &spec.authorization {
+            Some(signed) => signed
+                .authenticate()
+                .map(|a| Permission::Signed(Box::new(a))),
+            None => Ok(Permission::Loopback),
+        }
+    }
+
+    /// Whether it holds at `now`: asked again and again while a campaign runs. Says who signed it.
+    pub fn check<'a>(
+        &self,
+        signers: &'a AllowedSigners,
+        now: Timestamp,
+    ) -> Result<Option<&'a str>, authorization::Error> {
+        match self {
+            Permission::Signed(authentic) => authentic.check(signers, now).map(Some),
+            Permission::Loopback => Ok(None),
+        }
+    }
+
+    /// The authorization, if there is one.
+    pub fn authorization(&self) -> Option<&Authorization> {
+        match self {
+            Permission::Signed(authentic) => Some(&authentic.authorization),
+            Permission::Loopback => None,
+        }
+    }
+}
+
+/// Why a campaign may not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Another tenant's.
+    /// Its authorization is not good, or not now.
+    #[error(transparent)]
+    Authorization(#[from] authorization::Error),
+    /// It has none, and only signed ones are taken.
+    #[error(
+        "it has no authorization, which this machine insists on: make one with `ajar authorize`"
+    )]
+    NoAuthorization,
     #[error("the authorization is for tenant {0:?}")]
     Tenant(String),
-    /// Outside the networks.
     #[error("{0} is outside the authorization")]
     Target(Target),
     /// Special-purpose space that no network names.
@@ -25,29 +95,20 @@ pub enum Refusal {
         "{target} is special-purpose space ({name}, {reference}), which the authorization does not name"
     )]
     Special {
-        /// The target.
         target: Target,
-        /// The block's name.
         name: String,
-        /// The RFC.
         reference: String,
     },
-    /// A port.
     #[error("port {0} is outside the authorization")]
     Port(u16),
-    /// A probe.
     #[error("probe {0} is outside the authorization")]
     Probe(ProbeId),
-    /// The tier.
     #[error("tier {0:?} is above the authorization's {1:?}")]
     Tier(Tier, Tier),
-    /// A rate.
     #[error("{0} of {1} a second is above the authorization's {2}")]
     Rate(&'static str, u32, u32),
-    /// The canary's address.
     #[error("the canary {0} is not in the authorization")]
     Canary(IpAddr),
-    /// The canary's domain.
     #[error(
         "the canary domain {0:?} is not in the authorization: list it there under canary_domain, or use a reserved name such as canary.test"
     )]
@@ -55,7 +116,6 @@ pub enum Refusal {
     /// Nothing of the target is left.
     #[error("{0} is excluded by the authorization")]
     Excluded(Target),
-    /// Without an authorization.
     #[error(
         "{0} is not on loopback, which alone needs no authorization: make one with `ajar authorize`"
     )]
@@ -97,13 +157,6 @@ impl Authorization {
         self.covers_intensity(spec)
     }
 
-    /// Whether a probe may run.
-    pub fn allows_probe(&self, probe: &ProbeId) -> bool {
-        self.probes
-            .iter()
-            .any(|allowed| allowed == probe || allowed.as_str() == "*")
-    }
-
     fn covers_intensity(&self, spec: &Spec) -> Result<(), Refusal> {
         if spec.tier > self.tier {
             return Err(Refusal::Tier(spec.tier, self.tier));
@@ -121,7 +174,7 @@ impl Authorization {
             return Ok(());
         }
         let Spec { canary, .. } = spec;
-        if scope::is_metadata(canary.address) || !self.canary.contains(&canary.address) {
+        if special::is_metadata(canary.address) || !self.canary.contains(&canary.address) {
             return Err(Refusal::Canary(canary.address));
         }
         let domain = plain(&canary.domain);
@@ -134,9 +187,9 @@ impl Authorization {
     }
 }
 
-/// Whether a campaign may run without an authorization: loopback targets, and, where the tier names the canary to
+/// Whether a campaign may run without an authorization: loopback targets, and, if the tier names the canary to
 /// them, a canary on loopback too, since a tunnel may lead anywhere.
-pub fn check_unsigned(spec: &Spec) -> Result<(), Refusal> {
+fn check_unsigned(spec: &Spec) -> Result<(), Refusal> {
     let targets = spec.targets.iter().flat_map(|t| [t.first, t.last]);
     let canary = (spec.tier >= Tier::Envelope).then_some(spec.canary.address);
     if let Some(ip) = targets.chain(canary).find(|ip| !ip.is_loopback()) {
@@ -180,7 +233,7 @@ mod tests {
     use crate::{Canary, campaign::Sweep, proof::CanaryKey};
 
     fn authorization() -> Authorization {
-        Authorization::parse(include_str!("../../testdata/authorization.toml")).unwrap()
+        Authorization::parse(include_str!("../testdata/authorization.toml")).unwrap()
     }
 
     /// A campaign that uses all that the authorization allows.
