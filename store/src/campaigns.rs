@@ -73,7 +73,7 @@ pub(crate) async fn resume(
     if !unproven.is_empty() {
         // What may have been lost is the first visit's mail: it counts as the same visit.
         let endpoints = stored::to_json("endpoints", &unproven)?;
-        tx.insert_revisit(id, &endpoints, 1).await?;
+        tx.insert_revisit(id, endpoints, 1).await?;
     }
     tx.put_state(id, State::Running, None).await?;
     audit::append(tx.as_mut(), resumption.audit).await?;

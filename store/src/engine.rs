@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested,
     Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition, Trouble,
-    audit, campaigns, grant, ingest, rows::Backend, stored,
+    audit, campaigns, grant, ingest,
+    rows::{Backend, Lock},
+    stored,
 };
 
 /// How long a worker that gives no sign of life is remembered.
@@ -90,7 +92,7 @@ impl<B: Backend> Store for Engine<B> {
                 what: format!("campaign {campaign}"),
             });
         }
-        let number = tx.insert_revisit(campaign, &endpoints, visit).await?;
+        let number = tx.insert_revisit(campaign, endpoints, visit).await?;
         tx.commit().await?;
         Ok(ShardId { campaign, number })
     }
@@ -123,7 +125,7 @@ impl<B: Backend> Store for Engine<B> {
 
     async fn end_local_leases(&self) -> Result<(), Error> {
         let mut tx = self.0.write().await?;
-        tx.lock_site().await?;
+        tx.lock(Lock::Site).await?;
         tx.end_local_leases().await?;
         tx.commit().await
     }
@@ -171,7 +173,7 @@ impl<B: Backend> Store for Engine<B> {
     async fn put_canary(&self, canary: &Canary) -> Result<(), Error> {
         let body = stored::to_json("a canary", canary)?;
         let mut tx = self.0.write().await?;
-        tx.put_canary(canary.address, &body).await?;
+        tx.put_canary(canary.address, body).await?;
         tx.commit().await
     }
 

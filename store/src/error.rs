@@ -18,7 +18,6 @@ pub enum Error {
     Unavailable {
         /// Where, without the password.
         url: String,
-        /// What went wrong.
         cause: String,
     },
     /// It is there, and cannot serve.
@@ -44,35 +43,22 @@ pub enum Error {
     Newer {
         /// Where, without the password.
         url: String,
-        /// Its schema version.
         found: i64,
         /// The newest that this program knows.
         known: i64,
     },
     /// The id is taken by something else.
     #[error("{what} exists already, with other content")]
-    Conflict {
-        /// What.
-        what: String,
-    },
+    Conflict { what: String },
     /// There is nothing of that name.
     #[error("{what} does not exist in this store")]
-    Unknown {
-        /// What.
-        what: String,
-    },
+    Unknown { what: String },
     /// The token was never issued for the shard.
     #[error("token {token} was never issued for shard {shard}")]
-    Fenced {
-        /// The shard.
-        shard: ShardId,
-        /// The token.
-        token: u64,
-    },
+    Fenced { shard: ShardId, token: u64 },
     /// The outcomes do not add up.
     #[error("shard {shard} has {counted} outcomes for {expected} targets and cannot be closed")]
     Incomplete {
-        /// The shard.
         shard: ShardId,
         /// Outcomes.
         counted: u64,
@@ -81,12 +67,7 @@ pub enum Error {
     },
     /// A value that no honest caller stores.
     #[error("{what} cannot be stored: {cause}")]
-    Invalid {
-        /// Which value.
-        what: &'static str,
-        /// Why.
-        cause: String,
-    },
+    Invalid { what: &'static str, cause: String },
     /// An entry of the audit log was changed or removed.
     #[error("the audit log is broken at entry {entry}: it was changed outside ajar")]
     AuditBroken {
@@ -95,19 +76,14 @@ pub enum Error {
     },
     /// A stored value cannot be read.
     #[error("{what} in the store cannot be read: {cause}")]
-    Corrupt {
-        /// Which value.
-        what: &'static str,
-        /// Why.
-        cause: String,
-    },
+    Corrupt { what: &'static str, cause: String },
     /// Anything else the database says.
     #[error("the store failed: {0}")]
     Database(#[from] sqlx::Error),
 }
 
 impl Error {
-    /// True where trying again later may help: the database was away, busy or short of something, or broke a
+    /// True if trying again later may help: the database was away, busy or short of something, or broke a
     /// deadlock. What it refused for its content stays refused.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     ATOM, ATTEMPTS, Caps, Error, Grant, GrantRequest, Renewal, Renewed,
-    rows::{Rates, Rows, ShardRow},
+    rows::{Lock, Rates, Rows, ShardRow},
     stored,
 };
 
@@ -19,7 +19,7 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     if tx.lock_campaign(shard.campaign).await? != Some(State::Running) {
         return Ok(Grant::NotOpen);
     }
-    tx.lock_site().await?;
+    tx.lock(Lock::Site).await?;
     let Some(row) = tx.lock_shard(shard).await?.filter(|row| !row.closed) else {
         return Ok(Grant::NotOpen);
     };
@@ -88,7 +88,7 @@ pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Re
         return Ok(Renewed::Stopped);
     }
     // A grant takes the site before its shards: whoever holds a shard may only try.
-    let rate = match renewal.want_rate > row.rate && tx.try_lock_site().await? {
+    let rate = match renewal.want_rate > row.rate && tx.try_lock(Lock::Site).await? {
         true => {
             let used = tx.live_rates(shard.campaign, cutoff).await?;
             let others = used.without(row.rate);
@@ -149,7 +149,7 @@ async fn quarantine(mut tx: Box<dyn Rows>, shard: ShardId, row: ShardRow) -> Res
 }
 
 impl ShardRow {
-    /// True where its lease ends after `cutoff`.
+    /// True if its lease ends after `cutoff`.
     pub(crate) fn is_live(&self, cutoff: Timestamp) -> bool {
         self.lease_until.is_some_and(|until| until > cutoff)
     }
@@ -166,7 +166,7 @@ impl ShardRow {
     }
 }
 
-/// The shards whose leases are over but whose blocks were never taken; none where a wanted block is in a live
+/// The shards whose leases are over but whose blocks were never taken; none if a wanted block is in a live
 /// lease. Ending theirs keeps a late renewal from reviving it beside the one that is about to be granted.
 async fn dead_holders(
     tx: &mut dyn Rows,

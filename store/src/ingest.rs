@@ -18,7 +18,7 @@ use crate::{
     stored::{self, AWAITS_MAIL, OPEN_ENDPOINTS},
 };
 
-/// Keys judged in one transaction where no batch sets the number.
+/// Keys judged in one transaction if no batch sets the number.
 const KEYS_AT_ONCE: usize = 500;
 
 type Sightings = HashMap<Nonce, Sighting>;
@@ -264,7 +264,7 @@ async fn sightings_of(tx: &mut dyn Rows, held: &[Held]) -> Result<Sightings, Err
     Ok(sightings.into_iter().map(|s| (s.nonce, s)).collect())
 }
 
-/// Notes the report on its shard. True where the progress that it asks for is not made.
+/// Notes the report on its shard. True if the progress that it asks for is not made.
 async fn report(tx: &mut dyn Rows, batch: &Batch, row: ShardRow) -> Result<bool, Error> {
     let was_closed = row.closed;
     let mut row = ShardRow {
@@ -285,7 +285,7 @@ async fn report(tx: &mut dyn Rows, batch: &Batch, row: ShardRow) -> Result<bool,
     Ok(!made)
 }
 
-/// Moves the shard's cursor. False where it may not; true also where it did at an earlier delivery of the batch.
+/// Moves the shard's cursor. False if it may not; true also if it did at an earlier delivery of the batch.
 fn advance(row: &mut ShardRow, batch: &Batch, progress: &Advance) -> Result<bool, Error> {
     if row.token != Some(batch.token) {
         return Ok(false);

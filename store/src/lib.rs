@@ -9,8 +9,14 @@
 //! Architecture invariant: no caller sees SQL, a row or a pool; the two backends differ in nothing that
 //! the conformance suite can see.
 
+#![expect(
+    clippy::duplicate_mod,
+    reason = "the statements that both databases share are compiled once for each"
+)]
+
 mod audit;
 mod campaigns;
+mod columns;
 mod engine;
 mod error;
 mod grant;
@@ -182,7 +188,6 @@ pub const ATOM: u64 = 256;
 /// A campaign to record.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission<'a> {
-    /// The campaign.
     pub campaign: &'a Campaign,
     /// Ranges of permuted block indices, numbered from 0.
     pub shards: &'a [Range<u64>],
@@ -195,7 +200,6 @@ pub struct Admission<'a> {
 /// An authorization, by name and content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// Its id.
     pub id: String,
     /// The SHA-256 of its signed text.
     pub digest: [u8; 32],
@@ -204,7 +208,6 @@ pub struct Registered {
 /// A change of a campaign's state.
 #[derive(Debug, Clone, Copy)]
 pub struct Transition<'a> {
-    /// The campaign.
     pub id: CampaignId,
     /// The states that it may be in.
     pub from: &'a [State],
@@ -219,7 +222,6 @@ pub struct Transition<'a> {
 /// A campaign that is to go on.
 #[derive(Debug, Clone, Copy)]
 pub struct Resumption<'a> {
-    /// The campaign.
     pub id: CampaignId,
     /// An authorization in place of the one that it had, which covers its spec.
     pub authorization: Option<(&'a SignedAuthorization, &'a Registered)>,
@@ -230,15 +232,10 @@ pub struct Resumption<'a> {
 /// Why a worker gave a lease back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// The campaign.
     pub campaign: CampaignId,
-    /// The worker's identity.
     pub worker: String,
-    /// Where it stands.
     pub vantage: String,
-    /// What it said.
     pub cause: String,
-    /// When.
     pub at: Timestamp,
 }
 
@@ -252,7 +249,7 @@ pub struct Caps {
     pub campaign: u32,
     /// Of every campaign under the same authorization; none without one.
     pub authorization: Option<u32>,
-    /// Of every campaign in the store; none where the site has no limit.
+    /// Of every campaign in the store; none if the site has no limit.
     pub site: Option<u32>,
 }
 
@@ -270,7 +267,6 @@ pub struct SeenWorker {
 /// What a worker asks for. Everything that the store cannot know by itself is in here.
 #[derive(Debug, Clone)]
 pub struct GrantRequest {
-    /// The shard.
     pub shard: ShardId,
     /// The worker's identity, new at each start of its process.
     pub owner: String,
@@ -283,7 +279,6 @@ pub struct GrantRequest {
     pub want_rate: u32,
     /// The sums over live leases never exceed them.
     pub caps: Caps,
-    /// The time.
     pub now: Timestamp,
     /// How long the lease is valid.
     pub ttl: Duration,
@@ -294,7 +289,6 @@ pub struct GrantRequest {
 /// The store's answer to a [`GrantRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
-    /// Granted.
     Granted {
         /// Fencing token: larger than every token that this store issued before.
         token: u64,
@@ -322,15 +316,12 @@ pub enum Grant {
 /// A request to keep a lease.
 #[derive(Debug, Clone)]
 pub struct Renewal {
-    /// The shard.
     pub shard: ShardId,
-    /// Its token.
     pub token: u64,
     /// The rate that the shard can use from now on; at least 1 is kept.
     pub want_rate: u32,
     /// See [`GrantRequest::caps`].
     pub caps: Caps,
-    /// The time.
     pub now: Timestamp,
     /// How long the lease is valid from now.
     pub ttl: Duration,
@@ -355,24 +346,20 @@ pub enum Renewed {
 /// A worker's report on one shard.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The shard.
     pub shard: ShardId,
     /// The token that it was done under.
     pub token: u64,
-    /// What was observed.
     pub observations: Vec<Observation>,
-    /// How far the shard is, where it moved.
+    /// How far the shard is, if it moved.
     pub progress: Option<Advance>,
     /// Finished targets beyond the cursor.
     pub ahead: Ahead,
-    /// The time.
     pub now: Timestamp,
 }
 
 /// A move of a shard's cursor. It never goes back, and counts no more outcomes than it passes slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advance {
-    /// The cursor before.
     pub from: u64,
     /// The cursor after: every slot before it has its outcome.
     pub to: u64,
@@ -386,7 +373,7 @@ pub struct Advance {
 /// What became of a [`Batch`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ingested {
-    /// True where the progress that was asked for is not made, since the token or the cursor is stale.
+    /// True if the progress that was asked for is not made, since the token or the cursor is stale.
     pub stale: bool,
     /// Findings that are new or changed.
     pub findings: Vec<Finding>,
@@ -409,7 +396,6 @@ pub struct Progress {
     pub ahead: Ahead,
     /// Endpoints with an open finding.
     pub open_endpoints: u64,
-    /// Findings by verdict.
     pub verdicts: Vec<(Verdict, u64)>,
     /// Sum of the live leases' rates.
     pub rate: u64,
@@ -428,7 +414,6 @@ pub struct Progress {
 /// A shard that was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
-    /// The shard.
     pub shard: ShardId,
     /// What it consists of.
     pub work: Work,
@@ -443,7 +428,7 @@ pub struct Quarantined {
 pub struct FindingQuery {
     /// Of this campaign only.
     pub campaign: Option<CampaignId>,
-    /// With one of these verdicts; all where empty.
+    /// With one of these verdicts; all if empty.
     pub verdicts: Vec<Verdict>,
     /// After this one in the order of results, for paging.
     pub after: Option<FindingKey>,
@@ -457,15 +442,13 @@ pub type FindingKey = (CampaignId, std::net::IpAddr, u16, ajar_model::ProbeId);
 /// An entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// When.
     pub at: Timestamp,
     /// Who: the subject of the caller's certificate, their address, or the local user.
     pub actor: String,
     /// What: `campaign.submit`, `campaign.cancel` and so on.
     pub action: String,
-    /// The authorization's id, where there is one.
+    /// The authorization's id, if there is one.
     pub authorization: Option<String>,
-    /// The campaign.
     pub campaign: Option<CampaignId>,
     /// Details for a person who reads it.
     pub detail: String,
@@ -476,7 +459,6 @@ pub struct AuditEntry {
 pub struct AuditLink {
     /// From 1, without a gap.
     pub number: u64,
-    /// The entry.
     pub entry: AuditEntry,
     /// SHA-256 over the hash before, the number and the entry.
     pub hash: [u8; 32],

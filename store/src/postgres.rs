@@ -1,23 +1,39 @@
 //! PostgreSQL, for several coordinators at once.
 //!
-//! Everything is in the schema `ajar`, so that it may share a database with strangers. Writes run at READ COMMITTED and
-//! lock the rows they decide on.
+//! Everything is in the schema `ajar`, so that it may share a database with strangers: each transaction begins by naming it.
+//! Writes run at READ COMMITTED and lock the rows they decide on.
 
-mod at;
-mod campaigns;
-mod findings;
-mod leases;
-mod records;
+/// A statement that locks the rows that it reads.
+macro_rules! row_lock {
+    ($statement:literal, $lock:literal) => {
+        concat!($statement, " ", $lock)
+    };
+}
+
+mod batches;
 mod setup;
+
+// The statements that are the same SQL in both databases: each file is compiled once for each.
+#[path = "statements/campaigns.rs"]
+mod campaigns;
+#[path = "statements/findings.rs"]
+mod findings;
+#[path = "statements/leases.rs"]
+mod leases;
+#[path = "statements/records.rs"]
+mod records;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgPool, Transaction, postgres::PgPoolOptions};
+use sqlx::{
+    PgPool, Transaction,
+    postgres::{PgPoolOptions, PgRow},
+};
 
 use crate::{
     Access, Error, Options,
-    rows::{Backend, Rows},
+    rows::{Backend, Lock, Rows},
 };
 
 /// How long a task waits for a connection.
@@ -26,18 +42,23 @@ const QUEUE: Duration = Duration::from_secs(30);
 /// Advisory locks, which PostgreSQL keeps for each database: "ajar" in ASCII, and a number.
 mod lock {
     pub(super) const SETUP: i64 = 0x616a_6172_0000_0000;
-    pub(super) const SITE: i64 = 0x616a_6172_0000_0001;
-    pub(super) const AUDIT: i64 = 0x616a_6172_0000_0002;
+
+    pub(super) fn key(lock: crate::rows::Lock) -> i64 {
+        match lock {
+            crate::rows::Lock::Site => SETUP + 1,
+            crate::rows::Lock::Audit => SETUP + 2,
+        }
+    }
 }
 
-/// A PostgreSQL database.
 pub(crate) struct Postgres {
     pool: PgPool,
     access: Access,
 }
 
-/// A PostgreSQL transaction.
-pub(crate) struct PostgresRows(Transaction<'static, sqlx::Postgres>);
+/// A transaction, and a row of what it reads.
+struct Tx(Transaction<'static, sqlx::Postgres>);
+type DatabaseRow = PgRow;
 
 impl Postgres {
     /// Opens a database, whose tables are made or brought up to date if it may be written.
@@ -58,16 +79,20 @@ impl Postgres {
 #[async_trait]
 impl Backend for Postgres {
     async fn read(&self) -> Result<Box<dyn Rows>, Error> {
-        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        Ok(Box::new(PostgresRows(self.pool.begin_with(begin).await?)))
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = ajar";
+        Ok(Box::new(Tx(self.pool.begin_with(begin).await?)))
     }
 
     async fn write(&self) -> Result<Box<dyn Rows>, Error> {
         let begin = match self.access {
-            Access::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-            Access::Read => "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+            Access::Write => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = ajar"
+            }
+            Access::Read => {
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL search_path = ajar"
+            }
         };
-        Ok(Box::new(PostgresRows(self.pool.begin_with(begin).await?)))
+        Ok(Box::new(Tx(self.pool.begin_with(begin).await?)))
     }
 
     fn writes_overlap(&self) -> bool {
@@ -81,19 +106,24 @@ impl Backend for Postgres {
 }
 
 #[async_trait]
-impl Rows for PostgresRows {
-    async fn commit(self: Box<Self>) -> Result<(), Error> {
-        Ok(self.0.commit().await?)
-    }
-}
-
-impl PostgresRows {
-    /// Waits until no other transaction holds the lock, and holds it to the end of this one.
-    async fn lock(&mut self, lock: i64) -> Result<(), Error> {
+impl Rows for Tx {
+    async fn lock(&mut self, lock: Lock) -> Result<(), Error> {
         sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(lock)
+            .bind(lock::key(lock))
             .execute(&mut *self.0)
             .await?;
         Ok(())
+    }
+
+    async fn try_lock(&mut self, lock: Lock) -> Result<bool, Error> {
+        let locked = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
+            .bind(lock::key(lock))
+            .fetch_one(&mut *self.0)
+            .await?;
+        Ok(locked)
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), Error> {
+        Ok(self.0.commit().await?)
     }
 }

@@ -12,7 +12,7 @@ use ajar_model::{
 
 use crate::{Error, rows::JudgingKey, stored};
 
-/// Takes an observation in among those of its key, one for each vantage point. False where that changes nothing.
+/// Takes an observation in among those of its key, one for each vantage point. False if that changes nothing.
 pub(crate) fn absorb(
     known: &mut BTreeMap<String, Observation>,
     incoming: Observation,
@@ -41,7 +41,7 @@ pub(crate) fn mail_nonces(evidence: &Evidence) -> impl Iterator<Item = Nonce> {
 }
 
 /// The finding that the observations of one key amount to, and whether a late mail may still prove it; none
-/// where there is no observation.
+/// if there is no observation.
 pub(crate) fn conclude(
     judging_key: &JudgingKey,
     observations: &BTreeMap<String, Observation>,

@@ -1,7 +1,8 @@
 //! What the rules of this crate ask of a database: rows to read, to lock and to write inside one transaction.
 //!
 //! A backend is nothing but these statements. Every decision (who gets a lease, which observation stays, what a
-//! finding says) is made once, above, so that the backends cannot differ in it.
+//! finding says) is made once, above, so that the backends cannot differ in it. Most statements are the same SQL: they stand
+//! in `statements`, whose files are compiled once for each backend.
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
@@ -16,7 +17,6 @@ use crate::{
     Admission, AuditLink, Error, FindingQuery, Progress, Quarantined, SeenWorker, Trouble,
 };
 
-/// A database.
 #[async_trait]
 pub(crate) trait Backend: Send + Sync + 'static {
     /// Begins to read one consistent snapshot.
@@ -25,26 +25,38 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Begins to write. Dropped without [`Rows::commit`], it leaves no trace.
     async fn write(&self) -> Result<Box<dyn Rows>, Error>;
 
-    /// True where two writes may run at the same time.
+    /// True if two writes may run at the same time.
     fn writes_overlap(&self) -> bool;
 
-    /// Ends every connection.
     async fn close(&self) -> Result<(), Error>;
 }
 
-/// A transaction.
 #[async_trait]
-pub(crate) trait Rows: CampaignRows + LeaseRows + FindingRows + RecordRows {
+pub(crate) trait Rows:
+    CampaignRows + LeaseRows + FindingRows + RecordRows + BatchRows
+{
+    /// Waits until no other transaction holds the lock, and holds it to the end of this one.
+    async fn lock(&mut self, lock: Lock) -> Result<(), Error>;
+    /// The same without waiting; false if another one holds it.
+    async fn try_lock(&mut self, lock: Lock) -> Result<bool, Error>;
     /// Makes what was written durable and visible.
     async fn commit(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// Locks beside those of rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lock {
+    /// Granting and ending leases of several shards.
+    Site,
+    /// Appending to the audit log.
+    Audit,
 }
 
 /// Campaigns and their shards.
 #[async_trait]
 pub(crate) trait CampaignRows: Send {
-    /// False where the id is taken; then nothing is written.
+    /// False if the id is taken; then nothing is written.
     async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error>;
-    async fn insert_shards(&mut self, id: CampaignId, shards: &[Range<u64>]) -> Result<(), Error>;
     async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error>;
     /// Newest first.
     async fn campaigns(&mut self) -> Result<Vec<Campaign>, Error>;
@@ -74,7 +86,7 @@ pub(crate) trait CampaignRows: Send {
     async fn insert_revisit(
         &mut self,
         id: CampaignId,
-        endpoints: &str,
+        endpoints: String,
         visit: u32,
     ) -> Result<u64, Error>;
     /// Adds a shard of the same blocks or endpoints that has the targets `from..to`, under the next free number. It counts
@@ -111,25 +123,15 @@ pub(crate) trait CampaignRows: Send {
 /// Leases, tokens and the blocks that they hold.
 #[async_trait]
 pub(crate) trait LeaseRows: Send {
-    /// Holds every other transaction back that grants or ends leases of several shards.
-    async fn lock_site(&mut self) -> Result<(), Error>;
-    /// The same without waiting; false if another one holds it.
-    async fn try_lock_site(&mut self) -> Result<bool, Error>;
     /// Reads a shard and holds its row.
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error>;
     async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error>;
-    /// The shards that hold one of the blocks, with the end of their leases; their rows are held.
-    async fn holders(
-        &mut self,
-        blocks: &[IpNet],
-    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error>;
     /// Sums of the rates in leases that end after `cutoff`.
     async fn live_rates(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<Rates, Error>;
     /// Ends a lease and gives its blocks free; its token stays current, so that a late report still counts.
     async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error>;
     /// Ends the leases of campaigns that a single process drives.
     async fn end_local_leases(&mut self) -> Result<(), Error>;
-    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error>;
     /// A token above all before.
     async fn issue_token(
         &mut self,
@@ -146,11 +148,6 @@ pub(crate) trait FindingRows: Send {
     /// Creates what is missing of the keys' rows, locks them all and reads what is known of each. `keys` are sorted:
     /// whoever takes several locks takes them in the same order.
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error>;
-    async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error>;
-    async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error>;
-    async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error>;
-    /// The sightings of these nonces.
-    async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error>;
     /// Keeps the earlier one of two of the same nonce.
     async fn put_sighting(&mut self, sighting: &Sighting) -> Result<(), Error>;
     async fn keys_of_nonce(&mut self, nonce: Nonce) -> Result<Vec<(CampaignId, Key)>, Error>;
@@ -159,12 +156,6 @@ pub(crate) trait FindingRows: Send {
     async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error>;
     /// Removes sightings of no finding that are older than `horizon`, or than the newest `most`.
     async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error>;
-    /// Notes endpoints, which are sorted, as open; says how many were not before.
-    async fn put_open_endpoints(
-        &mut self,
-        id: CampaignId,
-        endpoints: &[(IpAddr, u16)],
-    ) -> Result<u64, Error>;
     /// Sorted, each once.
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error>;
     async fn findings(&mut self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
@@ -181,12 +172,39 @@ pub(crate) trait RecordRows: Send {
     async fn insert_audit(&mut self, row: &AuditLink) -> Result<(), Error>;
     /// Oldest first.
     async fn audit_rows(&mut self) -> Result<Vec<AuditLink>, Error>;
-    async fn put_canary(&mut self, address: IpAddr, body: &str) -> Result<(), Error>;
+    async fn put_canary(&mut self, address: IpAddr, body: String) -> Result<(), Error>;
     /// In order of registration.
     async fn canaries(&mut self) -> Result<Vec<String>, Error>;
     /// Also forgets workers that were last seen before `horizon`.
     async fn put_worker(&mut self, worker: &SeenWorker, horizon: Timestamp) -> Result<(), Error>;
     async fn workers(&mut self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;
+}
+
+/// Many rows at once, which each database takes in its own way.
+#[async_trait]
+pub(crate) trait BatchRows: Send {
+    async fn insert_shards(&mut self, id: CampaignId, shards: &[Range<u64>]) -> Result<(), Error>;
+    /// The shards that hold one of the blocks, with the end of their leases; their rows are held.
+    async fn holders(
+        &mut self,
+        blocks: &[IpNet],
+    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error>;
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error>;
+    /// Creates what is missing of the keys' rows, locks them all and reads the findings.
+    async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error>;
+    /// Reads the observations of what is held.
+    async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error>;
+    async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error>;
+    async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error>;
+    async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error>;
+    /// The sightings of these nonces.
+    async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error>;
+    /// Notes endpoints, which are sorted, as open; says how many were not before.
+    async fn put_open_endpoints(
+        &mut self,
+        id: CampaignId,
+        endpoints: &[(IpAddr, u16)],
+    ) -> Result<u64, Error>;
 }
 
 /// What the findings of a campaign are judged by.
@@ -225,7 +243,7 @@ pub(crate) struct ShardRow {
     pub token: Option<u64>,
     pub owner: Option<String>,
     pub rate: u32,
-    /// None where there is no lease, or it was ended early.
+    /// None if there is no lease, or it was ended early.
     pub lease_until: Option<Timestamp>,
     pub reported_at: Option<Timestamp>,
 }
@@ -241,7 +259,6 @@ pub(crate) struct Key {
 /// A locked key, with what is known of it.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// The row's number.
     pub row: i64,
     pub key: Key,
     pub finding: Option<Finding>,

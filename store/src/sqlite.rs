@@ -4,15 +4,27 @@
 //! none has to be tried again; a few others read beside it. WAL with `synchronous=FULL` syncs the log at each
 //! commit: an acknowledged write survives the end of the process and of the power (sqlite.org/pragma.html).
 
+/// A statement that locks the rows that it reads. Here whoever writes is alone.
+macro_rules! row_lock {
+    ($statement:literal, $lock:literal) => {
+        $statement
+    };
+}
+
+mod batches;
+// The statements that are the same SQL in both databases: each file is compiled once for each.
+#[path = "statements/campaigns.rs"]
 mod campaigns;
+#[path = "statements/findings.rs"]
 mod findings;
+#[path = "statements/leases.rs"]
 mod leases;
+#[path = "statements/records.rs"]
 mod records;
 
 use std::{
     fs::OpenOptions,
     io,
-    net::IpAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -20,13 +32,15 @@ use std::{
 use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool, Transaction,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 
 use crate::{
     Access, Error,
-    rows::{Backend, Rows},
-    schema, stored,
+    rows::{Backend, Lock, Rows},
+    schema,
 };
 
 /// How long another process may keep the file locked.
@@ -36,8 +50,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a task waits for a connection: many may queue up behind the one that writes.
 const QUEUE: Duration = Duration::from_secs(120);
 const READERS: u32 = 4;
-/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 6.
-const CHUNK: usize = 500;
 /// "ajar" in ASCII, as the first migration sets it.
 const APPLICATION_ID: i64 = 0x616a_6172;
 /// SQLite's result codes (sqlite.org/rescode.html): another process holds the lock; the file is none of its own.
@@ -45,14 +57,14 @@ const LOCKED: i32 = 5;
 const NOT_A_DATABASE: i32 = 26;
 const MIGRATIONS: &str = "migrations";
 
-/// An SQLite file.
 pub(crate) struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
 }
 
-/// An SQLite transaction.
-pub(crate) struct SqliteRows(Transaction<'static, sqlx::Sqlite>);
+/// A transaction, and a row of what it reads.
+struct Tx(Transaction<'static, sqlx::Sqlite>);
+type DatabaseRow = SqliteRow;
 
 impl Sqlite {
     /// Opens a file, which is created if it is missing and may be written.
@@ -102,12 +114,12 @@ impl Sqlite {
 #[async_trait]
 impl Backend for Sqlite {
     async fn read(&self) -> Result<Box<dyn Rows>, Error> {
-        Ok(Box::new(SqliteRows(self.readers.begin().await?)))
+        Ok(Box::new(Tx(self.readers.begin().await?)))
     }
 
     async fn write(&self) -> Result<Box<dyn Rows>, Error> {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Box::new(SqliteRows(tx)))
+        Ok(Box::new(Tx(tx)))
     }
 
     fn writes_overlap(&self) -> bool {
@@ -123,7 +135,15 @@ impl Backend for Sqlite {
 }
 
 #[async_trait]
-impl Rows for SqliteRows {
+impl Rows for Tx {
+    async fn lock(&mut self, _: Lock) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn try_lock(&mut self, _: Lock) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     async fn commit(self: Box<Self>) -> Result<(), Error> {
         Ok(self.0.commit().await?)
     }
@@ -218,43 +238,4 @@ fn code(error: &Error) -> Option<i32> {
         return None;
     };
     Some(error.code()?.parse::<i32>().ok()? & 0xff)
-}
-
-/// An address as bytes that sort as addresses do, IPv4 first.
-fn sortable(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => [&[4], ip.octets().as_slice()].concat(),
-        IpAddr::V6(ip) => [&[6], ip.octets().as_slice()].concat(),
-    }
-}
-
-fn unsortable(bytes: &[u8]) -> Result<IpAddr, Error> {
-    match bytes {
-        [4, octets @ ..] => stored::bytes::<4>("an address", octets).map(IpAddr::from),
-        [6, octets @ ..] => stored::bytes::<16>("an address", octets).map(IpAddr::from),
-        _ => Err(stored::corrupt("an address", "its family is unknown")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_sort_as_numbers_with_ipv4_first() {
-        let sorted = [
-            "0.0.0.0",
-            "9.0.0.1",
-            "10.0.0.1",
-            "255.0.0.0",
-            "::",
-            "::1",
-            "::ffff:1.2.3.4",
-            "2001:db8::",
-        ];
-        let sorted = sorted.map(|ip| ip.parse::<IpAddr>().unwrap());
-        let bytes = sorted.map(sortable);
-        assert!(bytes.is_sorted());
-        assert_eq!(bytes.map(|b| unsortable(&b).unwrap()), sorted);
-    }
 }

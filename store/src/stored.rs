@@ -6,7 +6,7 @@ use ajar_model::{Ahead, Campaign, CampaignId, NonceKey, ShardId, Tally, Timestam
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::Row;
 
-use crate::{Error, Progress, Quarantined};
+use crate::{Error, Progress, Quarantined, columns::Document};
 
 const MAX_NAME: usize = 255;
 
@@ -24,10 +24,6 @@ pub(crate) fn unsigned<T: TryFrom<i64>>(what: &'static str, number: i64) -> Resu
 
 pub(crate) fn micros(at: Timestamp) -> i64 {
     at.as_microsecond()
-}
-
-pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, Error> {
-    Timestamp::from_microsecond(micros).map_err(|e| corrupt("a time", e))
 }
 
 /// Cuts off what is finer than a microsecond.
@@ -114,7 +110,7 @@ pub(crate) fn shard(campaign: &str, number: i64) -> Result<ShardId, Error> {
 /// Either a range or endpoints with the number of their visit.
 pub(crate) fn work(
     range: Option<(i64, i64)>,
-    revisit: Option<(String, i64)>,
+    revisit: Option<(Document, i64)>,
 ) -> Result<Work, Error> {
     match (range, revisit) {
         (Some((first, past)), None) => {
@@ -122,7 +118,7 @@ pub(crate) fn work(
             Ok(Work::Sweep(first..unsigned("a shard's range", past)?))
         }
         (None, Some((endpoints, visit))) => Ok(Work::Revisit {
-            endpoints: from_json("a shard's endpoints", &endpoints)?,
+            endpoints: from_json("a shard's endpoints", &endpoints.0)?,
             visit: unsigned("a shard's visit", visit)?,
         }),
         _ => Err(corrupt("a shard", "it is neither a sweep nor a revisit")),
@@ -138,7 +134,7 @@ pub(crate) type QuarantinedRow = (
     i64,
     Option<i64>,
     Option<i64>,
-    Option<String>,
+    Option<Document>,
     Option<i64>,
     i64,
     Option<i64>,

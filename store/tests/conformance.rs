@@ -12,7 +12,6 @@ mod conformance {
     mod records;
     mod sightings;
 
-    /// The list.
     macro_rules! suite {
         ($backend:ident) => {
             mod $backend {

@@ -1,37 +1,26 @@
-//! Leases in PostgreSQL.
+//! Leases, and the tokens that fence them.
 
 use ajar_model::{Ahead, CampaignId, ShardId, Tally, Timestamp};
 use async_trait::async_trait;
-use ipnet::IpNet;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::Row;
 
-use super::{PostgresRows, at::At, lock};
+use super::{DatabaseRow, Tx};
 use crate::{
     Error,
+    columns::At,
     rows::{LeaseRows, Rates, ShardRow},
-    stored::{self, signed, unsigned},
+    stored::{signed, unsigned},
 };
 
 #[async_trait]
-impl LeaseRows for PostgresRows {
-    async fn lock_site(&mut self) -> Result<(), Error> {
-        self.lock(lock::SITE).await
-    }
-
-    async fn try_lock_site(&mut self) -> Result<bool, Error> {
-        let locked = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
-            .bind(lock::SITE)
-            .fetch_one(&mut *self.0)
-            .await?;
-        Ok(locked)
-    }
-
+impl LeaseRows for Tx {
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error> {
-        let row = sqlx::query(
+        let row = sqlx::query(row_lock!(
             "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
              closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead, ahead_answered, cause \
-             FROM ajar.shards WHERE campaign = $1 AND number = $2 FOR UPDATE",
-        )
+             FROM shards WHERE campaign = $1 AND number = $2",
+            "FOR UPDATE"
+        ))
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
         .fetch_optional(&mut *self.0)
@@ -41,7 +30,7 @@ impl LeaseRows for PostgresRows {
 
     async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error> {
         sqlx::query(
-            "UPDATE ajar.shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
+            "UPDATE shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
              unreachable = $7, denied = $8, failed = $9, attempt = $10, rate = $11, closed = $12, \
              token = $13, owner = $14, lease_until = $15, reported_at = $16, \
              to_target = $17, quarantined = $18, ahead = $19, ahead_answered = $20, cause = $21 \
@@ -77,33 +66,13 @@ impl LeaseRows for PostgresRows {
         Ok(())
     }
 
-    async fn holders(
-        &mut self,
-        blocks: &[IpNet],
-    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error> {
-        let rows: Vec<(String, i64, Option<At>)> = sqlx::query_as(
-            "SELECT campaign, number, lease_until FROM ajar.shards \
-             WHERE (campaign, number) IN \
-             (SELECT campaign, number FROM ajar.lease_blocks WHERE block = ANY ($1::cidr[])) \
-             ORDER BY campaign, number FOR UPDATE",
-        )
-        .bind(blocks)
-        .fetch_all(&mut *self.0)
-        .await?;
-        rows.into_iter()
-            .map(|(campaign, number, until)| {
-                Ok((stored::shard(&campaign, number)?, until.map(|at| at.0)))
-            })
-            .collect()
-    }
-
     async fn live_rates(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<Rates, Error> {
         let (campaign, authorization, site): (i64, i64, i64) = sqlx::query_as(
-            "SELECT coalesce(sum(s.rate) FILTER (WHERE s.campaign = $1), 0)::bigint, \
-             coalesce(sum(s.rate) FILTER (WHERE c.authorization_id = \
-             (SELECT authorization_id FROM ajar.campaigns WHERE id = $1)), 0)::bigint, \
-             coalesce(sum(s.rate), 0)::bigint \
-             FROM ajar.shards s JOIN ajar.campaigns c ON c.id = s.campaign WHERE s.lease_until > $2",
+            "SELECT CAST(coalesce(sum(s.rate) FILTER (WHERE s.campaign = $1), 0) AS bigint), \
+             CAST(coalesce(sum(s.rate) FILTER (WHERE c.authorization_id = \
+             (SELECT authorization_id FROM campaigns WHERE id = $1)), 0) AS bigint), \
+             CAST(coalesce(sum(s.rate), 0) AS bigint) \
+             FROM shards s JOIN campaigns c ON c.id = s.campaign WHERE s.lease_until > $2",
         )
         .bind(id.to_string())
         .bind(At(cutoff))
@@ -119,8 +88,8 @@ impl LeaseRows for PostgresRows {
     async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error> {
         let number = signed("a shard's number", shard.number)?;
         for statement in [
-            "DELETE FROM ajar.lease_blocks WHERE campaign = $1 AND number = $2",
-            "UPDATE ajar.shards SET lease_until = NULL, rate = 0, owner = NULL \
+            "DELETE FROM lease_blocks WHERE campaign = $1 AND number = $2",
+            "UPDATE shards SET lease_until = NULL, rate = 0, owner = NULL \
              WHERE campaign = $1 AND number = $2",
         ] {
             sqlx::query(statement)
@@ -134,27 +103,14 @@ impl LeaseRows for PostgresRows {
 
     async fn end_local_leases(&mut self) -> Result<(), Error> {
         for statement in [
-            "DELETE FROM ajar.lease_blocks \
-             WHERE campaign IN (SELECT id FROM ajar.campaigns WHERE local)",
-            "UPDATE ajar.shards SET token = NULL, lease_until = NULL, rate = 0, owner = NULL \
+            "DELETE FROM lease_blocks \
+             WHERE campaign IN (SELECT id FROM campaigns WHERE local)",
+            "UPDATE shards SET token = NULL, lease_until = NULL, rate = 0, owner = NULL \
              WHERE token IS NOT NULL AND NOT closed \
-             AND campaign IN (SELECT id FROM ajar.campaigns WHERE local)",
+             AND campaign IN (SELECT id FROM campaigns WHERE local)",
         ] {
             sqlx::query(statement).execute(&mut *self.0).await?;
         }
-        Ok(())
-    }
-
-    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO ajar.lease_blocks (block, campaign, number) \
-             SELECT block, $2, $3 FROM unnest($1::cidr[]) AS b (block)",
-        )
-        .bind(blocks)
-        .bind(shard.campaign.to_string())
-        .bind(signed("a shard's number", shard.number)?)
-        .execute(&mut *self.0)
-        .await?;
         Ok(())
     }
 
@@ -165,7 +121,7 @@ impl LeaseRows for PostgresRows {
         now: Timestamp,
     ) -> Result<u64, Error> {
         let token: i64 = sqlx::query_scalar(
-            "INSERT INTO ajar.tokens (campaign, number, owner, issued_at) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO tokens (campaign, number, owner, issued_at) VALUES ($1, $2, $3, $4) \
              RETURNING token",
         )
         .bind(shard.campaign.to_string())
@@ -182,7 +138,7 @@ impl LeaseRows for PostgresRows {
             return Ok(false);
         };
         let issued = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM ajar.tokens \
+            "SELECT EXISTS (SELECT 1 FROM tokens \
              WHERE token = $1 AND campaign = $2 AND number = $3)",
         )
         .bind(token)
@@ -194,7 +150,7 @@ impl LeaseRows for PostgresRows {
     }
 }
 
-fn shard_row(row: &PgRow) -> Result<ShardRow, Error> {
+fn shard_row(row: &DatabaseRow) -> Result<ShardRow, Error> {
     let number = |at: usize| unsigned::<u64>("a shard", row.try_get(at)?);
     let small = |at: usize| unsigned::<u32>("a shard", row.try_get(at)?);
     let time = |at: usize| -> Result<Option<Timestamp>, Error> {

@@ -1,56 +1,57 @@
-//! Campaigns and shards in PostgreSQL.
+//! Campaigns and shards.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use ajar_model::{Campaign, CampaignId, ShardId, Spec, Timestamp, campaign::State, lease::Work};
 use async_trait::async_trait;
 use sqlx::Row;
 
-use super::{PostgresRows, at::At};
+use super::Tx;
 use crate::{
     Admission, Error, Progress, Quarantined, Trouble,
+    columns::{At, Document},
     rows::{CampaignRows, JudgingKey},
     stored::{self, QuarantinedRow, signed, unsigned},
 };
 
 const CAMPAIGN: &str =
-    "SELECT id, spec::text, nonce_key, state, local, created_at FROM ajar.campaigns WHERE id = $1";
-const CAMPAIGNS: &str = "SELECT id, spec::text, nonce_key, state, local, created_at FROM ajar.campaigns ORDER BY created_at DESC, id DESC";
+    "SELECT id, spec, nonce_key, state, local, created_at FROM campaigns WHERE id = $1";
+const CAMPAIGNS: &str = "SELECT id, spec, nonce_key, state, local, created_at FROM campaigns ORDER BY created_at DESC, id DESC";
 
 /// The columns of [`stored::progress`], then the last report.
 const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
     count(*) FILTER (WHERE quarantined), count(*) FILTER (WHERE lease_until > $2), \
-    coalesce(sum(answered), 0)::bigint, coalesce(sum(refused), 0)::bigint, \
-    coalesce(sum(silent), 0)::bigint, coalesce(sum(unreachable), 0)::bigint, \
-    coalesce(sum(denied), 0)::bigint, coalesce(sum(failed), 0)::bigint, \
-    coalesce(sum(ahead), 0)::bigint, coalesce(sum(ahead_answered), 0)::bigint, \
-    coalesce(sum(rate) FILTER (WHERE lease_until > $2), 0)::bigint, \
+    CAST(coalesce(sum(answered), 0) AS bigint), CAST(coalesce(sum(refused), 0) AS bigint), \
+    CAST(coalesce(sum(silent), 0) AS bigint), CAST(coalesce(sum(unreachable), 0) AS bigint), \
+    CAST(coalesce(sum(denied), 0) AS bigint), CAST(coalesce(sum(failed), 0) AS bigint), \
+    CAST(coalesce(sum(ahead), 0) AS bigint), CAST(coalesce(sum(ahead_answered), 0) AS bigint), \
+    CAST(coalesce(sum(rate) FILTER (WHERE lease_until > $2), 0) AS bigint), \
     count(DISTINCT owner) FILTER (WHERE lease_until > $2), max(reported_at) \
-    FROM ajar.shards WHERE campaign = $1";
+    FROM shards WHERE campaign = $1";
 const COUNTS: &str =
-    "SELECT kind, sum(n)::bigint FROM ajar.counts WHERE campaign = $1 GROUP BY kind";
-const TROUBLES: &str = "SELECT worker, vantage, cause, at FROM ajar.troubles \
+    "SELECT kind, CAST(sum(n) AS bigint) FROM counts WHERE campaign = $1 GROUP BY kind";
+const TROUBLES: &str = "SELECT worker, vantage, cause, at FROM troubles \
     WHERE campaign = $1 AND at > $2 ORDER BY vantage, worker LIMIT 20";
 
-type CampaignRow = (String, String, Vec<u8>, String, bool, At);
+type CampaignRow = (String, Document, Vec<u8>, String, bool, At);
 
 fn campaign((id, spec, key, state, local, created_at): CampaignRow) -> Result<Campaign, Error> {
-    stored::campaign((id, spec, key, state, local), created_at.0)
+    stored::campaign((id, spec.0, key, state, local), created_at.0)
 }
 
 #[async_trait]
-impl CampaignRows for PostgresRows {
+impl CampaignRows for Tx {
     async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error> {
         let campaign = admission.campaign;
         let authorization = admission.authorization.map(|registered| &registered.id);
         let spec = stored::to_json("a campaign's spec", &campaign.spec)?;
         let done = sqlx::query(
-            "INSERT INTO ajar.campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
+            "INSERT INTO campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
              authorization_id, local) \
-             VALUES ($1, $2::text::json, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         )
         .bind(campaign.id.to_string())
-        .bind(spec)
+        .bind(Document(spec))
         .bind(&campaign.spec.tenant)
         .bind(campaign.spec.canary.key.to_string())
         .bind(campaign.key.0.as_slice())
@@ -61,23 +62,6 @@ impl CampaignRows for PostgresRows {
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
-    }
-
-    async fn insert_shards(&mut self, id: CampaignId, shards: &[Range<u64>]) -> Result<(), Error> {
-        let end = |end: u64| signed("a shard's range", end);
-        let firsts = shards.iter().map(|range| end(range.start));
-        let pasts = shards.iter().map(|range| end(range.end));
-        sqlx::query(
-            "INSERT INTO ajar.shards (campaign, number, first, past) \
-             SELECT $1, ordinality - 1, first, past \
-             FROM unnest($2::bigint[], $3::bigint[]) WITH ORDINALITY AS s (first, past)",
-        )
-        .bind(id.to_string())
-        .bind(firsts.collect::<Result<Vec<_>, _>>()?)
-        .bind(pasts.collect::<Result<Vec<_>, _>>()?)
-        .execute(&mut *self.0)
-        .await?;
-        Ok(())
     }
 
     async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error> {
@@ -95,7 +79,7 @@ impl CampaignRows for PostgresRows {
 
     async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {
         let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM ajar.campaigns WHERE state IN ('running', 'settling') \
+            "SELECT id FROM campaigns WHERE state IN ('running', 'settling') \
              AND (id = $1 OR ($1 IS NULL AND NOT local)) ORDER BY id",
         )
         .bind(only.map(|id| id.to_string()))
@@ -111,7 +95,7 @@ impl CampaignRows for PostgresRows {
         state: State,
         cause: Option<&str>,
     ) -> Result<(), Error> {
-        sqlx::query("UPDATE ajar.campaigns SET state = $2, cause = $3 WHERE id = $1")
+        sqlx::query("UPDATE campaigns SET state = $2, cause = $3 WHERE id = $1")
             .bind(id.to_string())
             .bind(state.as_str())
             .bind(cause)
@@ -126,31 +110,32 @@ impl CampaignRows for PostgresRows {
         spec: &Spec,
         authorization: &str,
     ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE ajar.campaigns SET spec = $2::text::json, authorization_id = $3 WHERE id = $1",
-        )
-        .bind(id.to_string())
-        .bind(stored::to_json("a campaign's spec", spec)?)
-        .bind(authorization)
-        .execute(&mut *self.0)
-        .await?;
+        sqlx::query("UPDATE campaigns SET spec = $2, authorization_id = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(Document(stored::to_json("a campaign's spec", spec)?))
+            .bind(authorization)
+            .execute(&mut *self.0)
+            .await?;
         Ok(())
     }
 
     async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
         // Not FOR UPDATE: foreign keys to the campaign are checked meanwhile, by transactions that hold a shard.
-        let locked = "SELECT state FROM ajar.campaigns WHERE id = $1 FOR NO KEY UPDATE";
+        let locked = row_lock!(
+            "SELECT state FROM campaigns WHERE id = $1",
+            "FOR NO KEY UPDATE"
+        );
         self.state(locked, id).await
     }
 
     async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
-        let shared = "SELECT state FROM ajar.campaigns WHERE id = $1 FOR SHARE";
+        let shared = row_lock!("SELECT state FROM campaigns WHERE id = $1", "FOR SHARE");
         self.state(shared, id).await
     }
 
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error> {
         let row: Option<(String, String)> =
-            sqlx::query_as("SELECT tenant, canary_key FROM ajar.campaigns WHERE id = $1")
+            sqlx::query_as("SELECT tenant, canary_key FROM campaigns WHERE id = $1")
                 .bind(id.to_string())
                 .fetch_optional(&mut *self.0)
                 .await?;
@@ -164,16 +149,16 @@ impl CampaignRows for PostgresRows {
     async fn insert_revisit(
         &mut self,
         id: CampaignId,
-        endpoints: &str,
+        endpoints: String,
         visit: u32,
     ) -> Result<u64, Error> {
         let number: i64 = sqlx::query_scalar(
-            "INSERT INTO ajar.shards (campaign, number, endpoints, visit) \
-             SELECT $1, coalesce(max(number) + 1, 0), $2::text::jsonb, $3 FROM ajar.shards WHERE campaign = $1 \
+            "INSERT INTO shards (campaign, number, endpoints, visit) \
+             SELECT $1, coalesce(max(number) + 1, 0), $2, $3 FROM shards WHERE campaign = $1 \
              RETURNING number",
         )
         .bind(id.to_string())
-        .bind(endpoints)
+        .bind(Document(endpoints))
         .bind(i64::from(visit))
         .fetch_one(&mut *self.0)
         .await?;
@@ -182,11 +167,11 @@ impl CampaignRows for PostgresRows {
 
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO ajar.shards (campaign, number, first, past, endpoints, visit, \
+            "INSERT INTO shards (campaign, number, first, past, endpoints, visit, \
              cursor, from_target, to_target, attempt) \
-             SELECT campaign, (SELECT max(number) + 1 FROM ajar.shards WHERE campaign = $1), \
+             SELECT campaign, (SELECT max(number) + 1 FROM shards WHERE campaign = $1), \
              first, past, endpoints, visit, $3, $3, $4, 1 \
-             FROM ajar.shards WHERE campaign = $1 AND number = $2",
+             FROM shards WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
@@ -198,19 +183,19 @@ impl CampaignRows for PostgresRows {
     }
 
     async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error> {
-        let endpoints = sqlx::query_scalar(
-            "SELECT endpoints::text FROM ajar.shards \
+        let endpoints: Vec<Document> = sqlx::query_scalar(
+            "SELECT endpoints FROM shards \
              WHERE campaign = $1 AND NOT closed AND endpoints IS NOT NULL",
         )
         .bind(id.to_string())
         .fetch_all(&mut *self.0)
         .await?;
-        Ok(endpoints)
+        Ok(endpoints.into_iter().map(|document| document.0).collect())
     }
 
     async fn quarantined(&mut self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
         let rows: Vec<QuarantinedRow> = sqlx::query_as(
-            "SELECT number, first, past, endpoints::text, visit, cursor, to_target, cause FROM ajar.shards \
+            "SELECT number, first, past, endpoints, visit, cursor, to_target, cause FROM shards \
              WHERE campaign = $1 AND quarantined ORDER BY number LIMIT $2",
         )
         .bind(id.to_string())
@@ -224,7 +209,7 @@ impl CampaignRows for PostgresRows {
 
     async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error> {
         sqlx::query(
-            "UPDATE ajar.shards SET closed = false, quarantined = false, attempt = 0, cause = NULL \
+            "UPDATE shards SET closed = false, quarantined = false, attempt = 0, cause = NULL \
              WHERE campaign = $1 AND quarantined",
         )
         .bind(id.to_string())
@@ -235,7 +220,7 @@ impl CampaignRows for PostgresRows {
 
     async fn open_shards(&mut self, id: CampaignId, most: u32) -> Result<u32, Error> {
         let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM ajar.shards WHERE campaign = $1 AND NOT closed LIMIT $2) AS open",
+            "SELECT count(*) FROM (SELECT 1 FROM shards WHERE campaign = $1 AND NOT closed LIMIT $2) AS open",
         )
         .bind(id.to_string())
         .bind(i64::from(most))
@@ -245,9 +230,9 @@ impl CampaignRows for PostgresRows {
     }
 
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error> {
-        type WorkRow = (Option<i64>, Option<i64>, Option<String>, Option<i64>);
+        type WorkRow = (Option<i64>, Option<i64>, Option<Document>, Option<i64>);
         let row: Option<WorkRow> = sqlx::query_as(
-            "SELECT first, past, endpoints::text, visit FROM ajar.shards WHERE campaign = $1 AND number = $2",
+            "SELECT first, past, endpoints, visit FROM shards WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
@@ -271,7 +256,7 @@ impl CampaignRows for PostgresRows {
             .fetch_all(&mut *self.0)
             .await?;
         let cause: Option<Option<String>> =
-            sqlx::query_scalar("SELECT cause FROM ajar.campaigns WHERE id = $1")
+            sqlx::query_scalar("SELECT cause FROM campaigns WHERE id = $1")
                 .bind(id.to_string())
                 .fetch_optional(&mut *self.0)
                 .await?;
@@ -305,7 +290,7 @@ impl CampaignRows for PostgresRows {
     ) -> Result<(), Error> {
         for (kind, change) in counts {
             sqlx::query(
-                "INSERT INTO ajar.counts (campaign, slot, kind, n) VALUES ($1, $2, $3, $4) \
+                "INSERT INTO counts (campaign, slot, kind, n) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (campaign, slot, kind) DO UPDATE SET n = counts.n + excluded.n",
             )
             .bind(id.to_string())
@@ -319,13 +304,13 @@ impl CampaignRows for PostgresRows {
     }
 
     async fn put_trouble(&mut self, trouble: &Trouble, horizon: Timestamp) -> Result<(), Error> {
-        sqlx::query("DELETE FROM ajar.troubles WHERE campaign = $1 AND at < $2")
+        sqlx::query("DELETE FROM troubles WHERE campaign = $1 AND at < $2")
             .bind(trouble.campaign.to_string())
             .bind(At(horizon))
             .execute(&mut *self.0)
             .await?;
         sqlx::query(
-            "INSERT INTO ajar.troubles (campaign, worker, vantage, cause, at) \
+            "INSERT INTO troubles (campaign, worker, vantage, cause, at) \
              VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (campaign, worker) DO UPDATE SET vantage = excluded.vantage, \
              cause = excluded.cause, at = excluded.at",
@@ -346,7 +331,7 @@ impl CampaignRows for PostgresRows {
         cutoff: Timestamp,
     ) -> Result<Vec<ShardId>, Error> {
         let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT s.campaign, s.number FROM ajar.shards s JOIN ajar.campaigns c ON c.id = s.campaign \
+            "SELECT s.campaign, s.number FROM shards s JOIN campaigns c ON c.id = s.campaign \
              WHERE c.state = 'running' AND NOT s.closed \
              AND (s.lease_until IS NULL OR s.lease_until <= $1) \
              AND (c.id = $2 OR ($2 IS NULL AND NOT c.local)) \
@@ -362,7 +347,7 @@ impl CampaignRows for PostgresRows {
     }
 }
 
-impl PostgresRows {
+impl Tx {
     async fn state(
         &mut self,
         statement: &'static str,

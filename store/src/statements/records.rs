@@ -1,20 +1,21 @@
-//! Authorizations, the audit log, canaries and workers in SQLite.
+//! Authorizations, the audit log, canaries and workers.
 
 use std::net::IpAddr;
 
 use ajar_model::Timestamp;
 use async_trait::async_trait;
 
-use super::{SqliteRows, sortable};
+use super::Tx;
 use crate::{
     AuditEntry, AuditLink, Error, SeenWorker,
-    rows::RecordRows,
-    stored::{self, micros, signed, unsigned},
+    columns::{Address, At, Document},
+    rows::{Lock, RecordRows, Rows},
+    stored::{self, signed, unsigned},
 };
 
 type AuditColumns = (
     i64,
-    i64,
+    At,
     String,
     String,
     Option<String>,
@@ -24,7 +25,7 @@ type AuditColumns = (
 );
 
 #[async_trait]
-impl RecordRows for SqliteRows {
+impl RecordRows for Tx {
     async fn authorization(&mut self, id: &str, digest: [u8; 32]) -> Result<[u8; 32], Error> {
         sqlx::query(
             "INSERT INTO authorizations (id, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -41,6 +42,7 @@ impl RecordRows for SqliteRows {
     }
 
     async fn lock_audit(&mut self) -> Result<Option<(u64, [u8; 32])>, Error> {
+        self.lock(Lock::Audit).await?;
         let last: Option<(i64, Vec<u8>)> =
             sqlx::query_as("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
                 .fetch_optional(&mut *self.0)
@@ -59,7 +61,7 @@ impl RecordRows for SqliteRows {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(signed("an audit entry's number", row.number)?)
-        .bind(micros(entry.at))
+        .bind(At(entry.at))
         .bind(&entry.actor)
         .bind(&entry.action)
         .bind(&entry.authorization)
@@ -81,61 +83,60 @@ impl RecordRows for SqliteRows {
         rows.into_iter().map(audit_row).collect()
     }
 
-    async fn put_canary(&mut self, address: IpAddr, body: &str) -> Result<(), Error> {
+    async fn put_canary(&mut self, address: IpAddr, body: String) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO canaries (address, body) VALUES ($1, $2) \
              ON CONFLICT (address) DO UPDATE SET body = excluded.body",
         )
-        .bind(sortable(address))
-        .bind(body)
+        .bind(Address(address))
+        .bind(Document(body))
         .execute(&mut *self.0)
         .await?;
         Ok(())
     }
 
     async fn canaries(&mut self) -> Result<Vec<String>, Error> {
-        Ok(
-            sqlx::query_scalar("SELECT body FROM canaries ORDER BY number")
-                .fetch_all(&mut *self.0)
-                .await?,
-        )
+        let bodies: Vec<Document> = sqlx::query_scalar("SELECT body FROM canaries ORDER BY number")
+            .fetch_all(&mut *self.0)
+            .await?;
+        Ok(bodies.into_iter().map(|document| document.0).collect())
     }
 
     async fn put_worker(&mut self, worker: &SeenWorker, horizon: Timestamp) -> Result<(), Error> {
         sqlx::query("DELETE FROM workers WHERE last_seen < $1")
-            .bind(micros(horizon))
+            .bind(At(horizon))
             .execute(&mut *self.0)
             .await?;
         sqlx::query(
             "INSERT INTO workers (worker, vantage, last_seen) VALUES ($1, $2, $3) \
              ON CONFLICT (worker) DO UPDATE SET vantage = excluded.vantage, \
-             last_seen = max(last_seen, excluded.last_seen)",
+             last_seen = CASE WHEN workers.last_seen > excluded.last_seen \
+             THEN workers.last_seen ELSE excluded.last_seen END",
         )
         .bind(&worker.worker)
         .bind(&worker.vantage)
-        .bind(micros(worker.last_seen))
+        .bind(At(worker.last_seen))
         .execute(&mut *self.0)
         .await?;
         Ok(())
     }
 
     async fn workers(&mut self, since: Timestamp) -> Result<Vec<SeenWorker>, Error> {
-        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        let rows: Vec<(String, String, At)> = sqlx::query_as(
             "SELECT worker, vantage, last_seen FROM workers WHERE last_seen >= $1 \
              ORDER BY vantage, worker",
         )
-        .bind(micros(since))
+        .bind(At(since))
         .fetch_all(&mut *self.0)
         .await?;
-        rows.into_iter()
-            .map(|(worker, vantage, last_seen)| {
-                Ok(SeenWorker {
-                    worker,
-                    vantage,
-                    last_seen: stored::timestamp(last_seen)?,
-                })
+        Ok(rows
+            .into_iter()
+            .map(|(worker, vantage, last_seen)| SeenWorker {
+                worker,
+                vantage,
+                last_seen: last_seen.0,
             })
-            .collect()
+            .collect())
     }
 }
 
@@ -144,7 +145,7 @@ fn audit_row(columns: AuditColumns) -> Result<AuditLink, Error> {
     Ok(AuditLink {
         number: unsigned("an audit entry", number)?,
         entry: AuditEntry {
-            at: stored::timestamp(at)?,
+            at: at.0,
             actor,
             action,
             authorization,

@@ -1,0 +1,279 @@
+//! Many rows at once in PostgreSQL: one statement over arrays.
+
+use std::{collections::HashMap, net::IpAddr, ops::Range};
+
+use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
+use async_trait::async_trait;
+use ipnet::IpNet;
+
+use super::{
+    Tx,
+    findings::{ObservationColumns, held_row, observation},
+};
+use crate::{
+    Error,
+    columns::{At, Document},
+    rows::{BatchRows, FindingRow, Held, Key},
+    stored::{self, signed},
+};
+
+#[async_trait]
+impl BatchRows for Tx {
+    async fn insert_shards(&mut self, id: CampaignId, shards: &[Range<u64>]) -> Result<(), Error> {
+        let end = |end: u64| signed("a shard's range", end);
+        let firsts = shards.iter().map(|range| end(range.start));
+        let pasts = shards.iter().map(|range| end(range.end));
+        sqlx::query(
+            "INSERT INTO shards (campaign, number, first, past) \
+             SELECT $1, ordinality - 1, first, past \
+             FROM unnest($2::bigint[], $3::bigint[]) WITH ORDINALITY AS s (first, past)",
+        )
+        .bind(id.to_string())
+        .bind(firsts.collect::<Result<Vec<_>, _>>()?)
+        .bind(pasts.collect::<Result<Vec<_>, _>>()?)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn holders(
+        &mut self,
+        blocks: &[IpNet],
+    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error> {
+        let rows: Vec<(String, i64, Option<At>)> = sqlx::query_as(
+            "SELECT campaign, number, lease_until FROM shards \
+             WHERE (campaign, number) IN \
+             (SELECT campaign, number FROM lease_blocks WHERE block = ANY ($1::cidr[])) \
+             ORDER BY campaign, number FOR UPDATE",
+        )
+        .bind(blocks)
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.into_iter()
+            .map(|(campaign, number, until)| {
+                Ok((stored::shard(&campaign, number)?, until.map(|at| at.0)))
+            })
+            .collect()
+    }
+
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO lease_blocks (block, campaign, number) \
+             SELECT block, $2, $3 FROM unnest($1::cidr[]) AS b (block)",
+        )
+        .bind(blocks)
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
+        self.insert_keys(id, keys).await?;
+        let rows = sqlx::query(
+            "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM findings f \
+             JOIN unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
+             ON f.ip = k.ip AND f.port = k.port AND f.probe = k.probe \
+             WHERE f.campaign = $1 ORDER BY f.ip, f.port, f.probe FOR UPDATE OF f",
+        )
+        .bind(id.to_string())
+        .bind(keys.iter().map(|key| key.ip).collect::<Vec<_>>())
+        .bind(
+            keys.iter()
+                .map(|key| i32::from(key.port))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            keys.iter()
+                .map(|key| key.probe.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter().map(held_row).collect()
+    }
+
+    async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error> {
+        let rows: Vec<ObservationColumns> = sqlx::query_as(
+            "SELECT finding, vantage, started_at, finished_at, visit, evidence \
+             FROM observations WHERE finding = ANY ($1)",
+        )
+        .bind(held.iter().map(|held| held.row).collect::<Vec<_>>())
+        .fetch_all(&mut *self.0)
+        .await?;
+        let mut places: HashMap<i64, &mut Held> =
+            held.iter_mut().map(|held| (held.row, held)).collect();
+        for columns in rows {
+            if let Some(held) = places.get_mut(&columns.0) {
+                let observation = observation(id, &held.key, columns)?;
+                held.observations
+                    .insert(observation.vantage.clone(), observation);
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let evidence = rows
+            .iter()
+            .map(|(_, o)| stored::to_json("evidence", &o.evidence))
+            .collect::<Result<Vec<_>, _>>()?;
+        sqlx::query(
+            "INSERT INTO observations \
+             (finding, vantage, started_at, finished_at, visit, evidence) \
+             SELECT finding, vantage, started_at, finished_at, visit, evidence::json \
+             FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[], \
+             $5::bigint[], $6::text[]) \
+             AS o (finding, vantage, started_at, finished_at, visit, evidence) \
+             ON CONFLICT (finding, vantage) DO UPDATE SET started_at = excluded.started_at, \
+             finished_at = excluded.finished_at, visit = excluded.visit, \
+             evidence = excluded.evidence",
+        )
+        .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|row| row.1.vantage.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| At(row.1.started_at))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| At(row.1.finished_at))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| i64::from(row.1.visit))
+                .collect::<Vec<_>>(),
+        )
+        .bind(evidence)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO nonces (nonce, finding) \
+             SELECT nonce, finding FROM unnest($1::text[], $2::bigint[]) AS n (nonce, finding) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(rows.iter().map(|row| row.0.to_string()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let bodies = rows
+            .iter()
+            .map(|row| stored::to_json("a finding", &row.finding))
+            .collect::<Result<Vec<_>, _>>()?;
+        sqlx::query(
+            "UPDATE findings f SET id = n.id, verdict = n.verdict, \
+             awaits_mail = n.awaits_mail, body = n.body::json \
+             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bool[], $5::text[]) \
+             AS n (row, id, verdict, awaits_mail, body) WHERE f.row = n.row",
+        )
+        .bind(rows.iter().map(|row| row.row).collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|row| row.finding.id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| row.finding.verdict.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(rows.iter().map(|row| row.awaits_mail).collect::<Vec<_>>())
+        .bind(bodies)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error> {
+        if nonces.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bodies: Vec<Document> =
+            sqlx::query_scalar("SELECT body FROM sightings WHERE nonce = ANY ($1)")
+                .bind(nonces.iter().map(Nonce::to_string).collect::<Vec<_>>())
+                .fetch_all(&mut *self.0)
+                .await?;
+        let read = |body: &Document| stored::from_json("a sighting", &body.0);
+        bodies.iter().map(read).collect()
+    }
+
+    async fn put_open_endpoints(
+        &mut self,
+        id: CampaignId,
+        endpoints: &[(IpAddr, u16)],
+    ) -> Result<u64, Error> {
+        if endpoints.is_empty() {
+            return Ok(0);
+        }
+        let done = sqlx::query(
+            "INSERT INTO open_endpoints (campaign, ip, port) \
+             SELECT $1, ip, port FROM unnest($2::inet[], $3::int[]) AS e (ip, port) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(id.to_string())
+        .bind(
+            endpoints
+                .iter()
+                .map(|endpoint| endpoint.0)
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            endpoints
+                .iter()
+                .map(|endpoint| i32::from(endpoint.1))
+                .collect::<Vec<_>>(),
+        )
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+impl Tx {
+    async fn insert_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO findings (campaign, ip, port, probe) SELECT $1, ip, port, probe \
+             FROM unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(id.to_string())
+        .bind(keys.iter().map(|key| key.ip).collect::<Vec<_>>())
+        .bind(
+            keys.iter()
+                .map(|key| i32::from(key.port))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            keys.iter()
+                .map(|key| key.probe.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+}

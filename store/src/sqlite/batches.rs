@@ -1,0 +1,247 @@
+//! Many rows at once in SQLite: a statement for every [`CHUNK`] of them. Row locks are needless: whoever writes is alone.
+
+use std::{collections::HashMap, net::IpAddr, ops::Range};
+
+use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
+use async_trait::async_trait;
+use ipnet::IpNet;
+use sqlx::QueryBuilder;
+
+use super::{
+    Tx,
+    findings::{ObservationColumns, held_row, observation},
+};
+use crate::{
+    Error,
+    columns::{Address, At, Document},
+    rows::{BatchRows, FindingRow, Held, Key},
+    stored::{self, signed},
+};
+
+/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 6.
+const CHUNK: usize = 500;
+
+#[async_trait]
+impl BatchRows for Tx {
+    async fn insert_shards(&mut self, id: CampaignId, shards: &[Range<u64>]) -> Result<(), Error> {
+        for (range, number) in shards.iter().zip(0_i64..) {
+            sqlx::query(
+                "INSERT INTO shards (campaign, number, first, past) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(id.to_string())
+            .bind(number)
+            .bind(signed("a shard's range", range.start)?)
+            .bind(signed("a shard's range", range.end)?)
+            .execute(&mut *self.0)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn holders(
+        &mut self,
+        blocks: &[IpNet],
+    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error> {
+        let mut holders = Vec::new();
+        for blocks in blocks.chunks(CHUNK) {
+            let mut query = QueryBuilder::new(
+                "SELECT DISTINCT s.campaign, s.number, s.lease_until FROM lease_blocks b \
+                 JOIN shards s ON s.campaign = b.campaign AND s.number = b.number \
+                 WHERE b.block IN (",
+            );
+            let mut list = query.separated(", ");
+            for block in blocks {
+                list.push_bind(block.to_string());
+            }
+            query.push(")");
+            let rows: Vec<(String, i64, Option<At>)> =
+                query.build_query_as().fetch_all(&mut *self.0).await?;
+            for (campaign, number, until) in rows {
+                holders.push((stored::shard(&campaign, number)?, until.map(|at| at.0)));
+            }
+        }
+        holders.sort_unstable();
+        holders.dedup();
+        Ok(holders)
+    }
+
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error> {
+        let number = signed("a shard's number", shard.number)?;
+        for blocks in blocks.chunks(CHUNK) {
+            let mut query =
+                QueryBuilder::new("INSERT INTO lease_blocks (block, campaign, number) ");
+            query.push_values(blocks, |mut row, block| {
+                row.push_bind(block.to_string());
+                row.push_bind(shard.campaign.to_string());
+                row.push_bind(number);
+            });
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
+        let mut held = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(CHUNK) {
+            self.insert_keys(id, keys).await?;
+            let mut query = QueryBuilder::new(
+                "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM (",
+            );
+            query.push_values(keys, |mut row, key| {
+                row.push_bind(Address(key.ip));
+                row.push_bind(key.port);
+                row.push_bind(key.probe.as_str());
+            });
+            // A plain join may be turned round, and then reads every finding of the campaign.
+            query.push(
+                ") k CROSS JOIN findings f \
+                 ON f.ip = k.column1 AND f.port = k.column2 AND f.probe = k.column3 \
+                 WHERE f.campaign = ",
+            );
+            query.push_bind(id.to_string());
+            let rows = query.build().fetch_all(&mut *self.0).await?;
+            for row in &rows {
+                held.push(held_row(row)?);
+            }
+        }
+        Ok(held)
+    }
+
+    async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error> {
+        for held in held.chunks_mut(CHUNK) {
+            let mut query = QueryBuilder::new(
+                "SELECT finding, vantage, started_at, finished_at, visit, evidence \
+                 FROM observations WHERE finding IN (",
+            );
+            let mut list = query.separated(", ");
+            for held in held.iter() {
+                list.push_bind(held.row);
+            }
+            query.push(")");
+            let rows: Vec<ObservationColumns> =
+                query.build_query_as().fetch_all(&mut *self.0).await?;
+            let mut places: HashMap<i64, &mut Held> =
+                held.iter_mut().map(|held| (held.row, held)).collect();
+            for columns in rows {
+                if let Some(held) = places.get_mut(&columns.0) {
+                    let observation = observation(id, &held.key, columns)?;
+                    held.observations
+                        .insert(observation.vantage.clone(), observation);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error> {
+        for rows in rows.chunks(CHUNK) {
+            let evidence = rows
+                .iter()
+                .map(|(_, o)| stored::to_json("evidence", &o.evidence))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut query = QueryBuilder::new(
+                "INSERT INTO observations \
+                 (finding, vantage, started_at, finished_at, visit, evidence) ",
+            );
+            query.push_values(
+                rows.iter().zip(evidence),
+                |mut row, ((finding, o), evidence)| {
+                    row.push_bind(*finding);
+                    row.push_bind(&o.vantage);
+                    row.push_bind(At(o.started_at));
+                    row.push_bind(At(o.finished_at));
+                    row.push_bind(o.visit);
+                    row.push_bind(evidence);
+                },
+            );
+            query.push(
+                " ON CONFLICT (finding, vantage) DO UPDATE SET started_at = excluded.started_at, \
+                 finished_at = excluded.finished_at, visit = excluded.visit, \
+                 evidence = excluded.evidence",
+            );
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error> {
+        for rows in rows.chunks(CHUNK) {
+            let mut query = QueryBuilder::new("INSERT INTO nonces (nonce, finding) ");
+            query.push_values(rows, |mut row, (nonce, finding)| {
+                row.push_bind(nonce.to_string());
+                row.push_bind(*finding);
+            });
+            query.push(" ON CONFLICT DO NOTHING");
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error> {
+        for row in rows {
+            sqlx::query(
+                "UPDATE findings SET id = $2, verdict = $3, awaits_mail = $4, body = $5 \
+                 WHERE row = $1",
+            )
+            .bind(row.row)
+            .bind(&row.finding.id)
+            .bind(row.finding.verdict.as_str())
+            .bind(row.awaits_mail)
+            .bind(stored::to_json("a finding", &row.finding)?)
+            .execute(&mut *self.0)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error> {
+        let mut sightings = Vec::new();
+        for nonces in nonces.chunks(CHUNK) {
+            let mut query = QueryBuilder::new("SELECT body FROM sightings WHERE nonce IN (");
+            let mut list = query.separated(", ");
+            for nonce in nonces {
+                list.push_bind(nonce.to_string());
+            }
+            query.push(")");
+            let bodies: Vec<Document> = query.build_query_scalar().fetch_all(&mut *self.0).await?;
+            for body in bodies {
+                sightings.push(stored::from_json("a sighting", &body.0)?);
+            }
+        }
+        Ok(sightings)
+    }
+
+    async fn put_open_endpoints(
+        &mut self,
+        id: CampaignId,
+        endpoints: &[(IpAddr, u16)],
+    ) -> Result<u64, Error> {
+        let mut new = 0;
+        for endpoints in endpoints.chunks(CHUNK) {
+            let mut query = QueryBuilder::new("INSERT INTO open_endpoints (campaign, ip, port) ");
+            query.push_values(endpoints, |mut row, (ip, port)| {
+                row.push_bind(id.to_string());
+                row.push_bind(Address(*ip));
+                row.push_bind(*port);
+            });
+            query.push(" ON CONFLICT DO NOTHING");
+            new += query.build().execute(&mut *self.0).await?.rows_affected();
+        }
+        Ok(new)
+    }
+}
+
+impl Tx {
+    async fn insert_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<(), Error> {
+        let mut query = QueryBuilder::new("INSERT INTO findings (campaign, ip, port, probe) ");
+        query.push_values(keys, |mut row, key| {
+            row.push_bind(id.to_string());
+            row.push_bind(Address(key.ip));
+            row.push_bind(key.port);
+            row.push_bind(key.probe.as_str());
+        });
+        query.push(" ON CONFLICT DO NOTHING");
+        query.build().execute(&mut *self.0).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Observations, findings, nonces and sightings.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use ajar_model::{CampaignId, Finding, Nonce, Observation, ProbeId, Sighting, Timestamp};
+use async_trait::async_trait;
+use sqlx::{QueryBuilder, Row};
+
+use super::{DatabaseRow, Tx};
+use crate::{
+    Error, FindingQuery,
+    columns::{Address, At, Document},
+    rows::{BatchRows, FindingRows, Held, Key},
+    stored::{self, unsigned},
+};
+
+/// Finding, vantage, started and finished at, visit, evidence.
+pub(super) type ObservationColumns = (i64, String, At, At, i64, Document);
+
+#[async_trait]
+impl FindingRows for Tx {
+    async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
+        let mut held = self.hold_keys(id, keys).await?;
+        self.add_observations(id, &mut held).await?;
+        Ok(held)
+    }
+
+    async fn put_sighting(&mut self, sighting: &Sighting) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO sightings (nonce, received_at, egress_ip, body) \
+             VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (nonce) DO UPDATE SET received_at = excluded.received_at, \
+             egress_ip = excluded.egress_ip, body = excluded.body, \
+             judged = false \
+             WHERE (excluded.received_at, excluded.egress_ip) \
+             < (sightings.received_at, sightings.egress_ip)",
+        )
+        .bind(sighting.nonce.to_string())
+        .bind(At(sighting.received_at))
+        .bind(Address(sighting.egress_ip))
+        .bind(Document(stored::to_json("a sighting", sighting)?))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn keys_of_nonce(&mut self, nonce: Nonce) -> Result<Vec<(CampaignId, Key)>, Error> {
+        let rows = sqlx::query(
+            "SELECT f.ip, f.port, f.probe, f.campaign FROM nonces n \
+             JOIN findings f ON f.row = n.finding WHERE n.nonce = $1 ORDER BY f.row",
+        )
+        .bind(nonce.to_string())
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let campaign: &str = row.try_get(3)?;
+                Ok((stored::parsed("a campaign's id", campaign)?, key(row, 0)?))
+            })
+            .collect()
+    }
+
+    async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error> {
+        let nonces: Vec<String> = sqlx::query_scalar(
+            "SELECT s.nonce FROM sightings s WHERE NOT s.judged \
+             AND EXISTS (SELECT 1 FROM nonces n WHERE n.nonce = s.nonce) \
+             ORDER BY s.received_at LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let read = |nonce: &String| stored::parsed("a nonce", nonce);
+        nonces.iter().map(read).collect()
+    }
+
+    async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error> {
+        sqlx::query("UPDATE sightings SET judged = true WHERE nonce = $1")
+            .bind(nonce.to_string())
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error> {
+        sqlx::query(
+            "DELETE FROM sightings WHERE NOT judged AND (received_at < $1 OR received_at < \
+             (SELECT received_at FROM sightings WHERE NOT judged ORDER BY received_at DESC \
+             LIMIT 1 OFFSET $2)) \
+             AND NOT EXISTS (SELECT 1 FROM nonces n WHERE n.nonce = sightings.nonce)",
+        )
+        .bind(At(horizon))
+        .bind(i64::from(most.saturating_sub(1)))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error> {
+        let rows: Vec<(Address, i32)> = sqlx::query_as(
+            "SELECT DISTINCT ip, port FROM findings \
+             WHERE campaign = $1 AND verdict = 'unproven' ORDER BY ip, port",
+        )
+        .bind(id.to_string())
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.into_iter()
+            .map(|(ip, port)| Ok((ip.0, unsigned("a port", port.into())?)))
+            .collect()
+    }
+
+    async fn findings(&mut self, query: &FindingQuery) -> Result<Vec<Finding>, Error> {
+        let mut sql = QueryBuilder::new("SELECT body FROM findings WHERE body IS NOT NULL");
+        if let Some(campaign) = query.campaign {
+            sql.push(" AND campaign = ").push_bind(campaign.to_string());
+        }
+        if !query.verdicts.is_empty() {
+            let mut list = sql.push(" AND verdict IN (").separated(", ");
+            for verdict in &query.verdicts {
+                list.push_bind(verdict.as_str());
+            }
+            sql.push(")");
+        }
+        if let Some((campaign, ip, port, probe)) = &query.after {
+            let mut after = sql
+                .push(" AND (campaign, ip, port, probe) > (")
+                .separated(", ");
+            after.push_bind(campaign.to_string());
+            after.push_bind(Address(*ip));
+            after.push_bind(i32::from(*port));
+            after.push_bind(probe.as_str());
+            sql.push(")");
+        }
+        sql.push(" ORDER BY campaign, ip, port, probe LIMIT ")
+            .push_bind(i64::from(query.limit));
+        let bodies: Vec<Document> = sql.build_query_scalar().fetch_all(&mut *self.0).await?;
+        let read = |body: &Document| stored::from_json("a finding", &body.0);
+        bodies.iter().map(read).collect()
+    }
+
+    async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error> {
+        let row = sqlx::query(
+            "SELECT row, ip, port, probe, body, awaits_mail FROM findings \
+             WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
+        )
+        .bind(id)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let mut held = held_row(&row)?;
+        let Some(finding) = held.finding.take() else {
+            return Ok(None);
+        };
+        let mut held = [held];
+        self.add_observations(finding.campaign, &mut held).await?;
+        let [held] = held;
+        Ok(Some((finding, held.observations.into_values().collect())))
+    }
+}
+
+/// Columns: row, ip, port, probe, body, awaits_mail.
+pub(super) fn held_row(row: &DatabaseRow) -> Result<Held, Error> {
+    let body: Option<Document> = row.try_get(4)?;
+    Ok(Held {
+        row: row.try_get(0)?,
+        key: key(row, 1)?,
+        finding: body
+            .map(|body| stored::from_json("a finding", &body.0))
+            .transpose()?,
+        awaits_mail: row.try_get(5)?,
+        observations: BTreeMap::new(),
+    })
+}
+
+/// Columns from `at` on: ip, port, probe.
+fn key(row: &DatabaseRow, at: usize) -> Result<Key, Error> {
+    Ok(Key {
+        ip: row.try_get::<Address, _>(at)?.0,
+        port: unsigned("a port", row.try_get::<i32, _>(at + 1)?.into())?,
+        probe: ProbeId::from(row.try_get::<String, _>(at + 2)?),
+    })
+}
+
+pub(super) fn observation(
+    campaign: CampaignId,
+    key: &Key,
+    (_, vantage, started_at, finished_at, visit, evidence): ObservationColumns,
+) -> Result<Observation, Error> {
+    Ok(Observation {
+        campaign,
+        endpoint: SocketAddr::new(key.ip, key.port),
+        probe: key.probe.clone(),
+        vantage,
+        started_at: started_at.0,
+        finished_at: finished_at.0,
+        visit: unsigned("a visit", visit)?,
+        evidence: stored::from_json("evidence", &evidence.0)?,
+    })
+}
