@@ -28,7 +28,7 @@ use ajar_model::{Exposure, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
-    protocol::{Answered, Asking, First, Offer, Protocol},
+    protocol::{Answered, Asking, First, Offer, Probe, Protocol},
     tunnel,
     wire::Wire,
 };
@@ -116,9 +116,9 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{$type, codec};
 use crate::{
     destination::{Destination, Form},
+    examination::Examination,
     protocol::{Probe, Protocol},
     tunnel,
-    examination::Examination,
     wire::Wire,
 };
 
