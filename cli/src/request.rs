@@ -35,10 +35,8 @@ pub struct Request {
 impl Request {
     /// Reads options and files; refuses what cannot be run.
     pub async fn read(options: &args::Request) -> anyhow::Result<Self> {
-        let authorization = self::authorization(&options.authorization)?;
-        let allowed = authorization
-            .as_ref()
-            .map(|(_, authorization)| authorization);
+        let (signed, authorization) = self::authorization(&options.authorization)?.unzip();
+        let allowed = authorization.as_ref();
         let probes = probes(&options.probes, allowed)?;
         let mut listed = targets::read(&options.targets).await?;
         if !listed.named {
@@ -88,15 +86,11 @@ impl Request {
             sweep: options.sweep,
             settle_secs: options.settle,
             canary: nowhere(),
-            authorization: None,
+            authorization: signed,
             traceparent: None,
         };
-        let (signed, authorization) = authorization.unzip();
         Ok(Self {
-            spec: Spec {
-                authorization: signed,
-                ..spec
-            },
+            spec,
             authorization,
         })
     }

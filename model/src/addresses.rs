@@ -67,15 +67,7 @@ impl AddressSet {
         pieces(target).all(|piece| self.has(piece))
     }
 
-    /// The fewest ranges that are the set, in rising order.
-    pub fn targets(&self) -> impl Iterator<Item = Target> + '_ {
-        self.ranges.iter().map(|&(first, last)| Target {
-            first: address(first),
-            last: address(last),
-        })
-    }
-
-    /// The ranges as numbers, in rising order.
+    /// The fewest ranges that are the set, as numbers in rising order.
     pub(crate) fn ranges(&self) -> &[(u128, u128)] {
         &self.ranges
     }
@@ -138,7 +130,12 @@ mod tests {
     #[test]
     fn neighbours_are_one_range_and_families_are_two() {
         let listed = |targets: &[&str]| -> Vec<String> {
-            set(targets).targets().map(|t| t.to_string()).collect()
+            let set = set(targets);
+            let range = |&(first, last): &(u128, u128)| Target {
+                first: address(first),
+                last: address(last),
+            };
+            set.ranges().iter().map(|r| range(r).to_string()).collect()
         };
         assert_eq!(
             listed(&["10.0.1.0/24", "10.0.0.0/24", "10.0.0.7"]),

@@ -218,7 +218,7 @@ mod tests {
         let space = space(&["0.0.0.0/0"], &[]).unwrap();
         assert_eq!((space.blocks(), space.addresses()), (1 << 24, 1 << 32));
         assert_eq!(space.block(1 << 23).address(9).to_string(), "128.0.0.9");
-        assert_eq!(space.set.targets().count(), 1);
+        assert_eq!(space.set.ranges().len(), 1);
     }
 
     #[test]

@@ -178,25 +178,18 @@ fn walk(
 fn no_files_of_a_room_import_each_other_in_a_circle() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut edges = 0;
-    for room in [
-        "model",
-        "proto",
-        "probe",
-        "sweep",
-        "queue",
-        "store",
-        "coordinator",
-        "worker",
-        "canary",
-        "cli",
-    ] {
-        let imports = imports(&root.join(room));
+    for entry in fs::read_dir(&root).unwrap() {
+        let room = entry.unwrap().path();
+        if !room.join("Cargo.toml").exists() || !room.join("src").exists() {
+            continue;
+        }
+        let imports = imports(&room);
         edges += imports.values().map(BTreeSet::len).sum::<usize>();
         let circle = circle(&imports).map(|circle| {
             let names: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
             names.join(" -> ")
         });
-        assert_eq!(circle, None, "in {room}");
+        assert_eq!(circle, None, "in {}", room.display());
     }
     assert!(edges > 200, "only {edges} imports were found");
 }

@@ -1,6 +1,6 @@
 //! Many rows at once in PostgreSQL: one statement over arrays.
 
-use std::{collections::HashMap, net::IpAddr, ops::Range};
+use std::{net::IpAddr, ops::Range};
 
 use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{
     Tx,
-    findings::{ObservationColumns, held_row, observation},
+    findings::{ObservationColumns, held_row, place},
 };
 use crate::{
     Error,
@@ -70,7 +70,20 @@ impl BatchRows for Tx {
     }
 
     async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
-        self.insert_keys(id, keys).await?;
+        let ips: Vec<_> = keys.iter().map(|key| key.ip).collect();
+        let ports: Vec<_> = keys.iter().map(|key| i32::from(key.port)).collect();
+        let probes: Vec<_> = keys.iter().map(|key| key.probe.as_str()).collect();
+        sqlx::query(
+            "INSERT INTO findings (campaign, ip, port, probe) SELECT $1, ip, port, probe \
+             FROM unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(id.to_string())
+        .bind(&ips)
+        .bind(&ports)
+        .bind(&probes)
+        .execute(&mut *self.0)
+        .await?;
         let rows = sqlx::query(
             "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM findings f \
              JOIN unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
@@ -78,17 +91,9 @@ impl BatchRows for Tx {
              WHERE f.campaign = $1 ORDER BY f.ip, f.port, f.probe FOR UPDATE OF f",
         )
         .bind(id.to_string())
-        .bind(keys.iter().map(|key| key.ip).collect::<Vec<_>>())
-        .bind(
-            keys.iter()
-                .map(|key| i32::from(key.port))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            keys.iter()
-                .map(|key| key.probe.as_str())
-                .collect::<Vec<_>>(),
-        )
+        .bind(ips)
+        .bind(ports)
+        .bind(probes)
         .fetch_all(&mut *self.0)
         .await?;
         rows.iter().map(held_row).collect()
@@ -102,16 +107,7 @@ impl BatchRows for Tx {
         .bind(held.iter().map(|held| held.row).collect::<Vec<_>>())
         .fetch_all(&mut *self.0)
         .await?;
-        let mut places: HashMap<i64, &mut Held> =
-            held.iter_mut().map(|held| (held.row, held)).collect();
-        for columns in rows {
-            if let Some(held) = places.get_mut(&columns.0) {
-                let observation = observation(id, &held.key, columns)?;
-                held.observations
-                    .insert(observation.vantage.clone(), observation);
-            }
-        }
-        Ok(())
+        place(id, held, rows)
     }
 
     async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error> {
@@ -250,30 +246,5 @@ impl BatchRows for Tx {
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected())
-    }
-}
-
-impl Tx {
-    async fn insert_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO findings (campaign, ip, port, probe) SELECT $1, ip, port, probe \
-             FROM unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(id.to_string())
-        .bind(keys.iter().map(|key| key.ip).collect::<Vec<_>>())
-        .bind(
-            keys.iter()
-                .map(|key| i32::from(key.port))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            keys.iter()
-                .map(|key| key.probe.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .execute(&mut *self.0)
-        .await?;
-        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Many rows at once in SQLite: a statement for every [`CHUNK`] of them. Row locks are needless: whoever writes is alone.
 
-use std::{collections::HashMap, net::IpAddr, ops::Range};
+use std::{net::IpAddr, ops::Range};
 
 use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 
 use super::{
     Tx,
-    findings::{ObservationColumns, held_row, observation},
+    findings::{ObservationColumns, held_row, place},
 };
 use crate::{
     Error,
@@ -120,15 +120,7 @@ impl BatchRows for Tx {
             query.push(")");
             let rows: Vec<ObservationColumns> =
                 query.build_query_as().fetch_all(&mut *self.0).await?;
-            let mut places: HashMap<i64, &mut Held> =
-                held.iter_mut().map(|held| (held.row, held)).collect();
-            for columns in rows {
-                if let Some(held) = places.get_mut(&columns.0) {
-                    let observation = observation(id, &held.key, columns)?;
-                    held.observations
-                        .insert(observation.vantage.clone(), observation);
-                }
-            }
+            place(id, held, rows)?;
         }
         Ok(())
     }

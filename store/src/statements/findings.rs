@@ -1,7 +1,7 @@
 //! Observations, findings, nonces and sightings.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
@@ -185,7 +185,25 @@ fn key(row: &DatabaseRow, at: usize) -> Result<Key, Error> {
     })
 }
 
-pub(super) fn observation(
+/// Gives each observation to the finding that it is of.
+pub(super) fn place(
+    campaign: CampaignId,
+    held: &mut [Held],
+    rows: Vec<ObservationColumns>,
+) -> Result<(), Error> {
+    let mut places: HashMap<i64, &mut Held> =
+        held.iter_mut().map(|held| (held.row, held)).collect();
+    for columns in rows {
+        if let Some(held) = places.get_mut(&columns.0) {
+            let observation = observation(campaign, &held.key, columns)?;
+            held.observations
+                .insert(observation.vantage.clone(), observation);
+        }
+    }
+    Ok(())
+}
+
+fn observation(
     campaign: CampaignId,
     key: &Key,
     (_, vantage, started_at, finished_at, visit, evidence): ObservationColumns,
