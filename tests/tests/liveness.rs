@@ -103,18 +103,30 @@ fn a_target_that_kills_its_workers_is_given_up_and_named_and_the_rest_is_visited
     // Two shards: the worker dies at each visit of one address in the second.
     let id = site.submit_at("127.0.48.0/25 127.0.49.0/25", "--rate 64 --prefix-rate 32");
     let mut deaths = 0;
-    for look in 0..18_000 {
-        if killer.accept().is_ok() {
-            site.cluster.kill("worker-1");
-            deaths += 1;
-            site.cluster.start_worker(&site.ajar, "worker-1").unwrap();
+    let (ajar, url) = (&site.ajar, site.cluster.url());
+    let cluster = &mut site.cluster;
+    thread::scope(|scope| {
+        // In a thread of its own: a look takes longer than a worker may live.
+        let given_up = scope.spawn(|| {
+            let show = ["campaign", "show", &id, "--coordinator", &url];
+            for _ in 0..180 {
+                let shown = ajar.run(&show).unwrap();
+                if shown.stdout.contains("incomplete") {
+                    return;
+                }
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        while !given_up.is_finished() {
+            if killer.accept().is_ok() {
+                cluster.kill("worker-1");
+                deaths += 1;
+                cluster.start_worker(ajar, "worker-1").unwrap();
+            }
+            // It reports after a fifth of a second: until then it must be dead.
+            thread::sleep(Duration::from_millis(10));
         }
-        if look % 100 == 0 && site.shown(&id).contains("incomplete") {
-            break;
-        }
-        // It reports after a fifth of a second: until then it must be dead.
-        thread::sleep(Duration::from_millis(10));
-    }
+    });
     // Three attempts, and one before them if that one moved the cursor.
     assert!((3..=4).contains(&deaths), "{deaths}");
     let shown = site.shown(&id);
