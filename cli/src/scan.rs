@@ -80,6 +80,11 @@ async fn go_on(
         return Ok((cluster, run));
     }
     if let Cluster::Here(local) = &mut cluster {
+        if !campaign.local {
+            return refuse(format_args!(
+                "campaign {id} belongs to a cluster: name its coordinator with --coordinator URL"
+            ));
+        }
         let spec = convert::spec_in(campaign.spec)?;
         receive_again(local, &spec, &options.canary_service).await?;
     }

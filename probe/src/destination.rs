@@ -131,9 +131,7 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
-    use ajar_model::proof::CanaryKey;
-
+pub(crate) mod tests {
     use super::*;
 
     const ALL: &[CanaryPort] = &[
@@ -144,7 +142,10 @@ mod tests {
     ];
     const BOTH: &[Form] = &[Form::Literal, Form::Name];
 
-    fn canary() -> Canary {
+    /// The canary of this crate's unit tests.
+    pub(crate) fn canary() -> Canary {
+        // The generator of Ed25519, which is a valid point.
+        let key = "WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY";
         Canary {
             domain: "canary.test".to_owned(),
             address: "192.0.2.9".parse().unwrap(),
@@ -152,15 +153,8 @@ mod tests {
             http: 80,
             https: 443,
             raw: 7401,
-            key: public_key(),
+            key: key.parse().unwrap(),
         }
-    }
-
-    /// The generator of Ed25519, which is a valid point.
-    fn public_key() -> CanaryKey {
-        "WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY"
-            .parse()
-            .unwrap()
     }
 
     fn walk(forms: &[Form], answer: impl Fn(&Destination) -> (Reply, bool)) -> Vec<String> {

@@ -96,11 +96,11 @@ pub(crate) fn greeting_wait(port: u16, limits: &Limits) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use ajar_model::{CampaignId, Canary, NonceKey};
+    use ajar_model::{CampaignId, NonceKey};
     use futures::{FutureExt, future::BoxFuture};
 
     use super::*;
-    use crate::{BoxStream, Brief, Dial, Probe, registry::probes};
+    use crate::{BoxStream, Brief, Dial, Probe, destination::tests::canary, registry::probes};
 
     const FIVE: &[&str] = &["smtp-relay", "http-connect", "http-get", "socks5", "socks4"];
 
@@ -116,17 +116,7 @@ mod tests {
         let chosen: Vec<&dyn Probe> = probes()
             .filter(|probe| only.contains(&probe.id().as_str()))
             .collect();
-        let canary = Canary {
-            domain: "canary.test".to_owned(),
-            address: "192.0.2.9".parse().unwrap(),
-            smtp: 25,
-            http: 80,
-            https: 443,
-            raw: 7401,
-            key: "WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY"
-                .parse()
-                .unwrap(),
-        };
+        let canary = canary();
         let brief = Brief {
             endpoint: ([192, 0, 2, 1], port).into(),
             campaign: CampaignId(ulid::Ulid::nil()),

@@ -305,6 +305,7 @@ impl From<&Campaign> for v1::Campaign {
             spec: Some((&campaign.spec).into()),
             state: v1::CampaignState::from(campaign.state).into(),
             created_at: Some(time_out(campaign.created_at)),
+            local: campaign.local,
             progress: None,
         }
     }

@@ -2,19 +2,21 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ajar_model::Finding;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-/// A directory to run the program in.
-#[derive(Debug)]
+/// A directory to run the program in, shared by its clones. Command lines are split at spaces.
+#[derive(Debug, Clone)]
 pub struct Ajar {
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 /// What a run left behind.
@@ -27,9 +29,8 @@ pub struct Finished {
 
 impl Ajar {
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            directory: tempfile::tempdir()?,
-        })
+        let directory = Arc::new(tempfile::tempdir()?);
+        Ok(Self { directory })
     }
 
     pub fn path(&self) -> &Path {
@@ -37,55 +38,61 @@ impl Ajar {
     }
 
     /// The program, not yet started; nothing of the user's own configuration reaches it.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new(program());
         command
-            .args(arguments)
+            .args(line.split_whitespace())
             .current_dir(self.path())
             .env_clear()
             .env("HOME", self.path())
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null());
         command
     }
 
     /// Runs it to its end.
-    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<Finished> {
-        self.run_with_input(arguments, "")
-    }
-
-    /// Runs it to its end, with this standard input.
-    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> anyhow::Result<Finished> {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("ajar cannot be started")?;
-        // A run that refuses its options does not read its input.
-        let _ = child
-            .stdin
-            .take()
-            .context("no standard input")?
-            .write_all(input.as_bytes());
-        finished(child)
+    pub fn run(&self, line: &str) -> anyhow::Result<Finished> {
+        finished(&mut self.command(line))
     }
 
     /// Starts it; its standard error goes to a file of this name, its standard output to a pipe.
-    pub fn spawn(&self, arguments: &[&str], log: &str) -> anyhow::Result<Child> {
+    pub fn spawn(&self, line: &str, log: &str) -> anyhow::Result<Child> {
         let log = fs::File::create(self.path().join(log))?;
-        let mut command = self.command(arguments);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log);
+        let mut command = self.command(line);
+        command.stdout(Stdio::piped()).stderr(log);
         command.spawn().context("ajar cannot be started")
+    }
+
+    /// Waits until a log of this name has a line with these words, and returns what it says after them.
+    pub fn await_line(&self, log: &str, words: &str) -> anyhow::Result<String> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let started = Instant::now();
+        loop {
+            let said = fs::read_to_string(self.path().join(log)).unwrap_or_default();
+            let found = said.split_once(words);
+            if let Some((rest, _)) = found.and_then(|(_, rest)| rest.split_once('\n')) {
+                return Ok(rest.to_owned());
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("{log} never said {words:?}:\n{said}");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until a scan has announced its campaign in this log, and returns the id.
+    pub fn await_campaign(&self, log: &str) -> anyhow::Result<String> {
+        let rest = self.await_line(log, "campaign ")?;
+        let (id, _) = rest.split_once(':').context("a campaign without an id")?;
+        Ok(id.to_owned())
     }
 }
 
-/// Waits for a run to end.
-fn finished(child: Child) -> anyhow::Result<Finished> {
-    let output = child.wait_with_output()?;
+/// Runs a command to its end.
+pub fn finished(command: &mut Command) -> anyhow::Result<Finished> {
+    let output = command
+        .output()
+        .with_context(|| format!("{command:?} cannot be started"))?;
     Ok(Finished {
         status: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -22,7 +22,7 @@ impl Ajar {
     /// Signs an authorization with that key, and writes it to `file`: its targets and further options, in one line.
     pub fn authorize(&self, file: &str, options: &str) -> anyhow::Result<()> {
         let fixed = format!("authorize --key key --contact ops@example.net -o {file} {options}");
-        let written = self.run(&fixed.split_whitespace().collect::<Vec<_>>())?;
+        let written = self.run(&fixed)?;
         ensure!(written.status == 0, "{}", written.stderr);
         Ok(())
     }

@@ -1,78 +1,108 @@
-//! A cluster: coordinator, canary and workers, each a process of the program under test.
+//! A cluster: coordinator, canary and workers, each a process of the program under test, over a Redis and a PostgreSQL.
 
 use std::{
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 
 use crate::{
-    Ajar, free_port,
+    Ajar, DOMAIN, Finished, Postgres, Redis, finished, free_port,
     server::{Process, Signal, signal},
 };
-
-/// The mail domain of its canary.
-pub const DOMAIN: &str = "canary.test";
 
 /// A running cluster; its processes are killed when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
+    pub ajar: Ajar,
     processes: Vec<(String, Process)>,
+    pub redis: Redis,
+    pub postgres: Postgres,
     environment: Vec<(String, String)>,
     listen: String,
-    stores: [String; 2],
+}
+
+/// A cluster to be started.
+#[derive(Debug)]
+pub struct ClusterBuilder {
+    ajar: Ajar,
+    canary_ports: String,
+    workers: usize,
+    environment: Vec<(String, String)>,
+}
+
+impl ClusterBuilder {
+    pub(crate) fn new(ajar: &Ajar, canary_ports: &str) -> Self {
+        Self {
+            ajar: ajar.clone(),
+            canary_ports: canary_ports.to_owned(),
+            workers: 1,
+            environment: Vec::new(),
+        }
+    }
+
+    /// How many workers there are: 1 unless this is called.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Sets a variable for its processes, and for commands that are run against it.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the stores, a coordinator, a canary and the workers `worker-1` to `worker-N`, and waits until the coordinator
+    /// knows the canary.
+    pub fn start(self) -> anyhow::Result<Cluster> {
+        let mut cluster = Cluster {
+            ajar: self.ajar,
+            processes: Vec::new(),
+            redis: Redis::start()?,
+            postgres: Postgres::start()?,
+            environment: self.environment,
+            listen: format!("127.0.0.1:{}", free_port()?),
+        };
+        cluster.start_coordinator()?;
+        let (url, ports) = (cluster.url(), self.canary_ports);
+        let canary = format!("canary --domain {DOMAIN} --canary-ports {ports} --coordinator {url}");
+        cluster.spawn("canary", &canary)?;
+        for number in 1..=self.workers {
+            cluster.start_worker(&format!("worker-{number}"))?;
+        }
+        let ready = "a canary is ready";
+        cluster.ajar.await_line("coordinator", ready)?;
+        Ok(cluster)
+    }
 }
 
 impl Cluster {
-    /// Starts a coordinator, a canary on these ports, and workers, and waits until they know of each other.
-    pub fn start(
-        ajar: &Ajar,
-        redis: &str,
-        postgres: &str,
-        canary_ports: &str,
-        workers: usize,
-        environment: &[(&str, &str)],
-    ) -> anyhow::Result<Self> {
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let mut cluster = Self {
-            processes: Vec::new(),
-            environment: environment.iter().map(owned).collect(),
-            listen: format!("127.0.0.1:{}", free_port()?),
-            stores: [redis.to_owned(), postgres.to_owned()],
-        };
-        let url = cluster.url();
-        cluster.start_coordinator(ajar)?;
-        let canary = ["canary", "--domain", DOMAIN, "--canary-ports", canary_ports];
-        cluster.spawn(
-            ajar,
-            "canary",
-            &[&canary[..], &["--coordinator", &url]].concat(),
-        )?;
-        for number in 1..=workers {
-            cluster.start_worker(ajar, &format!("worker-{number}"))?;
-        }
-        await_line(ajar, "coordinator", "a canary is ready")?;
-        Ok(cluster)
-    }
-
     pub fn url(&self) -> String {
         format!("http://{}", self.listen)
     }
 
     /// Starts its coordinator, for the first time or again; what it says goes to the file `coordinator`.
-    pub fn start_coordinator(&mut self, ajar: &Ajar) -> anyhow::Result<()> {
-        let (listen, [redis, postgres]) = (self.listen.clone(), self.stores.clone());
-        let stores = ["--redis", &redis, "--store", &postgres];
-        let coordinator = [&["coordinator", "--listen", &listen][..], &stores].concat();
-        self.spawn(ajar, "coordinator", &coordinator)
+    pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
+        let (redis, store) = (self.redis.url(), self.postgres.url());
+        let listen = &self.listen;
+        let coordinator = format!("coordinator --listen {listen} --redis {redis} --store {store}");
+        self.spawn("coordinator", &coordinator)
     }
 
     /// Starts a worker of this name; what it says goes to a file of that name.
-    pub fn start_worker(&mut self, ajar: &Ajar, name: &str) -> anyhow::Result<()> {
-        let url = self.url();
-        let worker = ["worker", "--coordinator", &url, "--vantage", "local"];
-        self.spawn(ajar, name, &worker)
+    pub fn start_worker(&mut self, name: &str) -> anyhow::Result<()> {
+        let worker = format!("worker --coordinator {} --vantage local", self.url());
+        self.spawn(name, &worker)
+    }
+
+    fn spawn(&mut self, name: &str, line: &str) -> anyhow::Result<()> {
+        let mut command = self.ajar.command(line);
+        command.envs(self.environment.clone());
+        let process = Process::start(&mut command, &self.ajar.path().join(name))?;
+        self.processes.push((name.to_owned(), process));
+        Ok(())
     }
 
     /// Kills the process of this name.
@@ -87,27 +117,34 @@ impl Cluster {
         signal(&process.0, sent)
     }
 
-    fn spawn(&mut self, ajar: &Ajar, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        let mut command = ajar.command(arguments);
-        command.envs(self.environment.clone());
-        let process = Process::start(&mut command, &ajar.path().join(name))?;
-        self.processes.push((name.to_owned(), process));
-        Ok(())
+    /// Runs a command of the program against it.
+    pub fn run(&self, line: &str) -> anyhow::Result<Finished> {
+        let line = format!("{line} --coordinator {}", self.url());
+        finished(self.ajar.command(&line).envs(self.environment.clone()))
     }
-}
 
-/// Waits until a log of this name has a line with these words.
-pub fn await_line(ajar: &Ajar, log: &str, words: &str) -> anyhow::Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(60);
-    let started = Instant::now();
-    loop {
-        let said = fs::read_to_string(ajar.path().join(log)).unwrap_or_default();
-        if said.contains(words) {
-            return Ok(());
+    /// Submits a campaign with these options, and returns its id.
+    pub fn submit(&self, options: &str) -> anyhow::Result<String> {
+        let submitted = self.run(&format!("campaign submit {options}"))?;
+        ensure!(submitted.status == 0, "{}", submitted.stderr);
+        Ok(submitted.stdout.trim().to_owned())
+    }
+
+    /// What `campaign show` says of a campaign.
+    pub fn show(&self, id: &str) -> anyhow::Result<String> {
+        Ok(self.run(&format!("campaign show {id}"))?.stdout)
+    }
+
+    /// Waits until a campaign is in this state.
+    pub fn await_state(&self, id: &str, state: &str, patience: Duration) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            let shown = self.show(id)?;
+            if shown.contains(state) {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < patience, "it is not {state}: {shown}");
+            thread::sleep(Duration::from_millis(300));
         }
-        if started.elapsed() > PATIENCE {
-            bail!("{log} never said {words:?}:\n{said}");
-        }
-        thread::sleep(Duration::from_millis(50));
     }
 }

@@ -10,12 +10,14 @@ mod namespace;
 mod postfix;
 mod proxies;
 mod server;
+mod site;
 mod stores;
 
-pub use ajar::{Ajar, Finished};
-pub use cluster::{Cluster, DOMAIN, await_line};
+pub use ajar::{Ajar, Finished, finished};
+pub use cluster::{Cluster, ClusterBuilder};
 pub use namespace::{Captured, captured, cluster};
 pub use postfix::Postfix;
 pub use proxies::{Dante, Squid, TelnetGateway};
 pub use server::{Access, Signal, free_port, signal};
+pub use site::{DOMAIN, Site, at};
 pub use stores::{Postgres, Redis};

@@ -75,7 +75,7 @@ pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
             &script,
         ])
         .current_dir(ajar.path())
-        .env("AJAR", ajar.command(&[]).get_program())
+        .env("AJAR", ajar.command("").get_program())
         .output()?;
     let said = String::from_utf8_lossy(&run.stderr);
     ensure!(

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
+use crate::finished;
 use crate::server::{Process, Signal, await_listener, free_port, signal};
 
 /// A Redis that keeps nothing.
@@ -121,6 +122,13 @@ impl Postgres {
             process.0.wait()?;
         }
         Ok(())
+    }
+
+    /// What psql prints for a statement, without headings.
+    pub fn query(&self, statement: &str) -> anyhow::Result<String> {
+        let read = finished(Command::new("psql").args([&self.url(), "-Atc", statement]))?;
+        ensure!(read.status == 0, "{}", read.stderr);
+        Ok(read.stdout.trim().to_owned())
     }
 
     /// The URL of its empty database.

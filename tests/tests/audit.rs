@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use ajar_tests::{Ajar, Finished, await_line, free_port};
+use ajar_tests::{Ajar, Site, free_port};
 
 fn shell(ajar: &Ajar, script: &str) {
     let run = Command::new("sh")
@@ -17,24 +17,16 @@ fn shell(ajar: &Ajar, script: &str) {
     );
 }
 
-fn ajar(ajar: &Ajar, line: &str) -> Finished {
-    ajar.run(&line.split_whitespace().collect::<Vec<_>>())
-        .unwrap()
-}
-
 #[test]
 fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() {
-    let site = Ajar::new().unwrap();
-    site.make_signer().unwrap();
+    let site = Site::new();
+    let ajar = &site.ajar;
+    ajar.make_signer().unwrap();
     for port in ["9", "10"] {
-        let ports = [(); 4].map(|()| free_port().unwrap().to_string()).join(",");
-        let scan = ajar(
-            &site,
-            &format!("scan 127.0.0.1 -p {port} --tier connect --canary-ports {ports}"),
-        );
+        let scan = site.scan(&format!("127.0.0.1 -p {port} --tier connect"));
         assert_eq!(scan.status, 0, "{}", scan.stderr);
     }
-    let shown = ajar(&site, "audit show");
+    let shown = ajar.run("audit show").unwrap();
     assert_eq!(
         shown.stdout.matches("campaign.submit").count(),
         2,
@@ -43,23 +35,23 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
     );
     assert!(shown.stdout.contains("local user "), "{}", shown.stdout);
 
-    let head = ajar(&site, "audit head");
-    std::fs::write(site.path().join("head"), &head.stdout).unwrap();
-    shell(&site, "ssh-keygen -q -Y sign -n ajar-audit -f key head");
+    let head = ajar.run("audit head").unwrap();
+    std::fs::write(ajar.path().join("head"), &head.stdout).unwrap();
+    shell(ajar, "ssh-keygen -q -Y sign -n ajar-audit -f key head");
     let verify = "audit verify --head head --allowed-signers signers";
-    let whole = ajar(&site, verify);
+    let whole = ajar.run(verify).unwrap();
     assert_eq!(whole.status, 0, "{}", whole.stderr);
     assert!(whole.stdout.contains("ops@example.net"), "{}", whole.stdout);
 
     shell(
-        &site,
+        ajar,
         "sqlite3 ajar.db 'DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete'; cp ajar.db good.db",
     );
     shell(
-        &site,
+        ajar,
         "sqlite3 ajar.db \"UPDATE audit SET actor = 'nobody' WHERE number = 1\"",
     );
-    let changed = ajar(&site, "audit verify");
+    let changed = ajar.run("audit verify").unwrap();
     assert_eq!(changed.status, 1);
     assert!(
         changed.stderr.contains("broken at entry 1"),
@@ -69,19 +61,16 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
 
     // A cut end leaves a whole chain: only the head that was kept elsewhere shows it.
     shell(
-        &site,
+        ajar,
         "cp good.db ajar.db; sqlite3 ajar.db 'DELETE FROM audit WHERE number = 2'",
     );
-    assert_eq!(ajar(&site, "audit verify").status, 0);
-    let cut = ajar(&site, verify);
+    assert_eq!(ajar.run("audit verify").unwrap().status, 0);
+    let cut = ajar.run(verify).unwrap();
     assert_eq!(cut.status, 1);
     assert!(cut.stderr.contains("changed or cut"), "{}", cut.stderr);
 
-    shell(
-        &site,
-        "cp good.db ajar.db; sed -i 's/entry 2/entry 1/' head",
-    );
-    let forged = ajar(&site, verify);
+    shell(ajar, "cp good.db ajar.db; sed -i 's/entry 2/entry 1/' head");
+    let forged = ajar.run(verify).unwrap();
     assert_eq!(forged.status, 2);
     assert!(
         forged.stderr.contains("over another text"),
@@ -92,9 +81,10 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
 
 #[test]
 fn whoever_steers_a_cluster_is_named_by_their_certificate() {
-    let site = Ajar::new().unwrap();
+    let site = Site::new();
+    let ajar = &site.ajar;
     shell(
-        &site,
+        ajar,
         "openssl req -x509 -newkey ed25519 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2
          sign() { openssl req -newkey ed25519 -nodes -keyout $1.key -subj /CN=$1 -out $1.csr
                   printf 'subjectAltName=IP:127.0.0.1\n' >$1.ext
@@ -105,28 +95,23 @@ fn whoever_steers_a_cluster_is_named_by_their_certificate() {
     let server = format!(
         "coordinator --listen {listen} --tls-cert server.pem --tls-key server.key --tls-ca ca.pem"
     );
-    let mut coordinator = site
-        .spawn(
-            &server.split_whitespace().collect::<Vec<_>>(),
-            "coordinator",
-        )
+    let mut coordinator = ajar.spawn(&server, "coordinator").unwrap();
+    ajar.await_line("coordinator", "the coordinator is ready")
         .unwrap();
-    await_line(&site, "coordinator", "the coordinator is ready").unwrap();
     let alice = format!(
         "--coordinator https://{listen} --tls-cert alice.pem --tls-key alice.key --tls-ca ca.pem"
     );
-    let ports = [(); 4].map(|()| free_port().unwrap().to_string()).join(",");
+    let ports = site.canary_ports();
     let canary = format!("canary --domain canary.test --canary-ports {ports} {alice}");
-    let canary: Vec<&str> = canary.split_whitespace().collect();
-    let mut canary = site.spawn(&canary, "canary").unwrap();
-    await_line(&site, "coordinator", "a canary is ready").unwrap();
-    let submitted = ajar(&site, &format!("campaign submit 127.0.0.1 -p 9 {alice}"));
-    let paused = ajar(&site, &format!("campaign stop-all {alice}"));
-    let shown = ajar(&site, &format!("audit show {alice}"));
-    let anonymous = ajar(
-        &site,
-        &format!("audit show --coordinator https://{listen} --tls-ca ca.pem"),
-    );
+    let mut canary = ajar.spawn(&canary, "canary").unwrap();
+    ajar.await_line("coordinator", "a canary is ready").unwrap();
+    let run = |line: String| ajar.run(&line).unwrap();
+    let submitted = run(format!("campaign submit 127.0.0.1 -p 9 {alice}"));
+    let paused = run(format!("campaign stop-all {alice}"));
+    let shown = run(format!("audit show {alice}"));
+    let anonymous = run(format!(
+        "audit show --coordinator https://{listen} --tls-ca ca.pem"
+    ));
     for process in [&mut canary, &mut coordinator] {
         process.kill().unwrap();
         process.wait().unwrap();

@@ -10,31 +10,25 @@ use std::{
 use ajar_tests::{Ajar, captured};
 
 /// A key, an authorization for `targets` signed with it, and the key among the allowed signers.
-fn authorized(ajar: &Ajar, targets: &[&str], more: &[&str]) {
+fn authorized(targets: &str, limits: &str) -> Ajar {
+    let ajar = Ajar::new().unwrap();
     ajar.make_signer().unwrap();
-    let options = [targets, more].concat().join(" ");
-    ajar.authorize("a.toml", &options).unwrap();
+    ajar.authorize("a.toml", &format!("{targets} {limits}"))
+        .unwrap();
+    ajar
 }
 
-const SCAN: [&str; 5] = [
-    "scan",
-    "--authorization",
-    "a.toml",
-    "--allowed-signers",
-    "signers",
-];
+const SIGNED: &str = "--authorization a.toml --allowed-signers signers";
 
-fn refused(ajar: &Ajar, more: &[&str], expect: &str) {
-    let arguments: Vec<&str> = SCAN.iter().chain(more).copied().collect();
-    let run = ajar.run(&arguments).unwrap();
-    assert_eq!(run.status, 2, "{more:?}: {}", run.stderr);
-    assert!(run.stderr.contains(expect), "{more:?}: {}", run.stderr);
+fn refused(ajar: &Ajar, options: &str, expect: &str) {
+    let run = ajar.run(&format!("scan {SIGNED} {options}")).unwrap();
+    assert_eq!(run.status, 2, "{options}: {}", run.stderr);
+    assert!(run.stderr.contains(expect), "{options}: {}", run.stderr);
 }
 
 #[test]
 fn what_ajar_signs_ssh_keygen_verifies() {
-    let ajar = Ajar::new().unwrap();
-    authorized(&ajar, &["127.0.0.0/24"], &["--canary", "127.0.0.1"]);
+    let ajar = authorized("127.0.0.0/24", "--canary 127.0.0.1");
     let text = fs::File::open(ajar.path().join("a.toml")).unwrap();
     let verified = Command::new("ssh-keygen")
         .args([
@@ -63,23 +57,17 @@ fn what_ajar_signs_ssh_keygen_verifies() {
 /// What is not asked for is taken from the authorization, however narrow.
 #[test]
 fn scan_and_sweep_run_under_a_narrow_authorization_without_further_options() {
-    let ajar = Ajar::new().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let narrow = format!(
         "--canary 127.0.0.1 --ports {port} --probes socks5 --tier handshake --rate 7 --prefix-rate 3"
     );
-    let narrow: Vec<&str> = narrow.split(' ').collect();
-    authorized(&ajar, &["127.0.0.0/31"], &narrow);
-    let mut sweep = SCAN.to_vec();
-    sweep[0] = "sweep";
-    sweep.extend(["-p", narrow[3]]);
-    let pairs = ajar.run(&sweep).unwrap();
+    let ajar = authorized("127.0.0.0/31", &narrow);
+    let pairs = ajar.run(&format!("sweep {SIGNED} -p {port}")).unwrap();
     let expected = format!("{{\"ip\":\"127.0.0.1\",\"port\":{port}}}\n");
     assert_eq!(pairs.stdout, expected, "{}", pairs.stderr);
     drop(listener);
-    let ports = [&SCAN[..], &["-p", narrow[3]]].concat();
-    let scan = ajar.run(&ports).unwrap();
+    let scan = ajar.run(&format!("scan {SIGNED} -p {port}")).unwrap();
     assert_eq!(scan.status, 0, "{}", scan.stderr);
     assert!(
         scan.stderr.contains("2 targets at 7/s, 3/s"),
@@ -104,7 +92,7 @@ fn a_key_with_a_passphrase_signs_by_ssh_keygen() {
         let arguments = format!(
             "authorize 127.0.0.0/31 --canary 127.0.0.1 --key key --contact a@example.net -o {output}"
         );
-        ajar.command(&arguments.split(' ').collect::<Vec<_>>())
+        ajar.command(&arguments)
             .envs([
                 ("SSH_ASKPASS", ask.as_os_str()),
                 ("SSH_ASKPASS_REQUIRE", "force".as_ref()),
@@ -123,57 +111,25 @@ fn a_key_with_a_passphrase_signs_by_ssh_keygen() {
         format!("ops@example.net {public}"),
     )
     .unwrap();
-    let run = ajar
-        .run(&[&SCAN[..], &["--tier", "handshake", "-p", "25"]].concat())
-        .unwrap();
+    let run = ajar.run(&format!("scan {SIGNED} --tier handshake -p 25"));
+    let run = run.unwrap();
     assert_eq!(run.status, 0, "{}", run.stderr);
 }
 
 #[test]
 fn a_scan_beyond_its_authorization_is_refused_and_says_what_is_beyond() {
-    let ajar = Ajar::new().unwrap();
-    authorized(
-        &ajar,
-        &["127.0.0.0/24"],
-        &[
-            "--canary",
-            "127.0.0.1",
-            "--ports",
-            "25,3128",
-            "--tier",
-            "envelope",
-            "--rate",
-            "100",
-        ],
-    );
-    let within = [
-        "--tier",
-        "envelope",
-        "--rate",
-        "100",
-        "--canary",
-        "127.0.0.1",
-    ];
-    let with = |more: &[&str], expect: &str| {
-        let all: Vec<&str> = within.iter().chain(more).copied().collect();
-        refused(&ajar, &all, expect);
+    let limits = "--canary 127.0.0.1 --ports 25,3128 --tier envelope --rate 100";
+    let ajar = authorized("127.0.0.0/24", limits);
+    let with = |more: &str, expect: &str| {
+        let within = "--tier envelope --rate 100 --canary 127.0.0.1";
+        refused(&ajar, &format!("{within} {more}"), expect);
     };
-    with(&["127.0.1.1"], "127.0.1.1 is outside the authorization");
-    with(&["-p", "26"], "port 26");
-    refused(&ajar, &["--tier", "deliver"], "tier");
-    refused(&ajar, &["--rate", "101"], "rate");
-    refused(
-        &ajar,
-        &[
-            "--tier",
-            "envelope",
-            "--rate",
-            "100",
-            "--canary",
-            "127.0.0.2",
-        ],
-        "canary 127.0.0.2",
-    );
+    with("127.0.1.1", "127.0.1.1 is outside the authorization");
+    with("-p 26", "port 26");
+    refused(&ajar, "--tier deliver", "tier");
+    refused(&ajar, "--rate 101", "rate");
+    let elsewhere = "--tier envelope --rate 100 --canary 127.0.0.2";
+    refused(&ajar, elsewhere, "canary 127.0.0.2");
 
     let text = fs::read_to_string(ajar.path().join("a.toml")).unwrap();
     fs::write(
@@ -181,31 +137,27 @@ fn a_scan_beyond_its_authorization_is_refused_and_says_what_is_beyond() {
         text.replace("127.0.0.0/24", "127.0.0.0/16"),
     )
     .unwrap();
-    refused(&ajar, &[], "altered");
+    refused(&ajar, "", "altered");
     fs::write(ajar.path().join("a.toml"), text).unwrap();
     fs::write(ajar.path().join("signers"), "# nobody\n").unwrap();
-    refused(&ajar, &[], "not allowed");
+    refused(&ajar, "", "not allowed");
     fs::remove_file(ajar.path().join("a.toml.sig")).unwrap();
-    refused(&ajar, &[], "not signed");
+    refused(&ajar, "", "not signed");
 }
 
 /// The connections that a scan opened in a network namespace of its own.
-fn scanned(ajar: &Ajar, more: &[&str]) -> Vec<(f64, SocketAddrV4)> {
-    let scan = [&["$AJAR"], &SCAN[..], more].concat().join(" ");
-    let seen = captured(ajar, &scan).unwrap();
+fn scanned(ajar: &Ajar, options: &str) -> Vec<(f64, SocketAddrV4)> {
+    let seen = captured(ajar, &format!("$AJAR scan {SIGNED} {options}")).unwrap();
     assert_eq!(seen.status, 0, "{}", seen.stderr);
     seen.syns
 }
 
 #[test]
 fn no_packet_leaves_the_scope() {
-    let ajar = Ajar::new().unwrap();
-    let allowed = ["10.99.0.0/24", "10.99.2.0/25"];
     let limits =
         "--canary 127.0.0.1 --exclude 10.99.0.64/26 --ports 25,3128 --rate 2000 --prefix-rate 2000";
-    authorized(&ajar, &allowed, &limits.split(' ').collect::<Vec<_>>());
-    let rates = ["--rate", "2000", "--prefix-rate", "2000"];
-    let seen = scanned(&ajar, &[&["--exclude", "10.99.2.9"], &rates[..]].concat());
+    let ajar = authorized("10.99.0.0/24 10.99.2.0/25", limits);
+    let seen = scanned(&ajar, "--exclude 10.99.2.9 --rate 2000 --prefix-rate 2000");
     let addresses = (0..=255).map(|host| Ipv4Addr::new(10, 99, 0, host));
     let addresses = addresses.filter(|ip| !(64..128).contains(&ip.octets()[3]));
     let second = (0..128).map(|host| Ipv4Addr::new(10, 99, 2, host));
@@ -221,17 +173,10 @@ fn no_packet_leaves_the_scope() {
 
 #[test]
 fn no_second_has_more_connections_than_its_rate() {
-    let ajar = Ajar::new().unwrap();
-    let limits = "--canary 127.0.0.1 --ports 25";
-    authorized(
-        &ajar,
-        &["10.99.8.0/21"],
-        &limits.split(' ').collect::<Vec<_>>(),
-    );
+    let ajar = authorized("10.99.8.0/21", "--canary 127.0.0.1 --ports 25");
     let targets: Vec<String> = (8..16).map(|net| format!("10.99.{net}.0/26")).collect();
-    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-    let rates = ["--rate", "60", "--prefix-rate", "10"];
-    let seen = scanned(&ajar, &[&targets[..], &rates].concat());
+    let rates = "--rate 60 --prefix-rate 10";
+    let seen = scanned(&ajar, &format!("{} {rates}", targets.join(" ")));
     assert_eq!(seen.len(), 8 * 64);
     // A connection may be a few milliseconds late, and then stands in a second with one more.
     let check = |seen: &[(f64, SocketAddrV4)], rate: usize| {

@@ -6,7 +6,7 @@ use ajar_tests::Ajar;
 #[test]
 fn the_demo_judges_every_service_rightly_and_ends_by_itself() {
     let ajar = Ajar::new().unwrap();
-    let demo = ajar.run(&["demo", "--format", "jsonl"]).unwrap();
+    let demo = ajar.run("demo --format jsonl").unwrap();
     let findings: Vec<Finding> = demo.findings().unwrap();
     assert!(
         demo.stderr

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command},
@@ -10,30 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_tests::{Access, Ajar, DOMAIN, Dante, Postfix, Squid, free_port};
+use ajar_tests::{Access, Ajar, Finished, Site, finished};
 
 /// An open HTTP proxy, an open SOCKS server, a closed proxy and an open relay at 127.0.NET.1 to 4, audited.
 fn audited(net: u8) -> Ajar {
-    let at = |host: u8, port: u16| -> SocketAddr {
-        format!("127.0.{net}.{host}:{port}").parse().unwrap()
-    };
-    let canary: [u16; 4] = std::array::from_fn(|_| free_port().unwrap());
-    let sink: SocketAddr = format!("127.0.0.1:{}", canary[0]).parse().unwrap();
-    let _servers = (
-        Squid::start(Access::Open, at(1, 3128)).unwrap(),
-        Dante::start(Access::Open, at(2, 1080)).unwrap(),
-        Squid::start(Access::Closed, at(3, 3128)).unwrap(),
-        Postfix::start(Access::Open, at(4, 2525), DOMAIN, sink).unwrap(),
-    );
-    let ports = canary.map(|port| port.to_string()).join(",");
-    let arguments = format!(
-        "scan 127.0.{net}.0/29 -p 1080,2525,3128 --settle 20s --format jsonl -o /dev/null \
-         --canary-domain {DOMAIN} --canary-ports {ports}"
-    );
-    let ajar = Ajar::new().unwrap();
-    let scan = ajar.run(&arguments.split(' ').collect::<Vec<_>>()).unwrap();
+    let site = Site::new()
+        .squid(&format!("127.0.{net}.1:3128"), Access::Open)
+        .dante(&format!("127.0.{net}.2:1080"), Access::Open)
+        .squid(&format!("127.0.{net}.3:3128"), Access::Closed)
+        .postfix(&format!("127.0.{net}.4:2525"), Access::Open);
+    let scan = site.scan(&format!("127.0.{net}.0/29 -p 1080,2525,3128 --settle 20s"));
     assert_eq!(scan.status, 0, "{}", scan.stderr);
-    ajar
+    site.ajar.clone()
 }
 
 /// Runs one of the scripts in `python` with the packages that `make test` installs beside the build.
@@ -55,17 +43,22 @@ fn python(ajar: &Ajar, script: &str, argument: &str) -> Vec<String> {
     printed.lines().map(str::to_owned).collect()
 }
 
-fn export(ajar: &Ajar, options: &[&str]) {
-    let exported = ajar
-        .run(&[&["findings", "export"], options].concat())
-        .unwrap();
+/// Exports the findings; a reporter's name may have spaces.
+fn export(ajar: &Ajar, options: &str, reporter: Option<&str>) -> Finished {
+    let mut command = ajar.command(&format!("findings export {options}"));
+    command.args(reporter.map(|name| format!("--reporter={name}")));
+    finished(&mut command).unwrap()
+}
+
+fn exported(ajar: &Ajar, options: &str, reporter: Option<&str>) {
+    let exported = export(ajar, options, reporter);
     assert_eq!(exported.status, 0, "{}", exported.stderr);
 }
 
 #[test]
 fn intelmq_reads_what_is_open_from_shadowservers_columns() {
     let ajar = audited(15);
-    export(&ajar, &["--format", "shadowserver", "-o", "reports"]);
+    exported(&ajar, "--format shadowserver -o reports", None);
     let events = python(&ajar, "intelmq_events.py", "reports");
     let expected = [
         "127.0.15.1 3128 open-http-proxy tcp medium",
@@ -78,11 +71,8 @@ fn intelmq_reads_what_is_open_from_shadowservers_columns() {
 #[test]
 fn the_xarf_package_takes_every_report() {
     let ajar = audited(16);
-    let reporter = "Example Net <abuse@example.net>";
-    export(
-        &ajar,
-        &["--format", "xarf", "--reporter", reporter, "-o", "reports"],
-    );
+    let reporter = Some("Example Net <abuse@example.net>");
+    exported(&ajar, "--format xarf -o reports", reporter);
     let reports = python(&ajar, "xarf_reports.py", "reports");
     let expected = [
         "127.0.16.1 3128 vulnerability open_service http-proxy",
@@ -91,20 +81,12 @@ fn the_xarf_package_takes_every_report() {
     ];
     assert_eq!(reports, expected);
 
-    for (options, said) in [
-        (&["--format", "xarf"][..], "give --reporter"),
-        (
-            &["--format", "xarf", "--reporter", "abuse"][..],
-            "a name and a mail address",
-        ),
-        (
-            &["--format", "shadowserver"][..],
-            "name a directory with -o",
-        ),
+    for (options, reporter, said) in [
+        ("--format xarf", None, "give --reporter"),
+        ("--format xarf", Some("abuse"), "a name and a mail address"),
+        ("--format shadowserver", None, "name a directory with -o"),
     ] {
-        let refused = ajar
-            .run(&[&["findings", "export"], options].concat())
-            .unwrap();
+        let refused = export(&ajar, options, reporter);
         assert_eq!(refused.status, 2, "{}", refused.stderr);
         assert!(refused.stderr.contains(said), "{}", refused.stderr);
     }
@@ -123,7 +105,7 @@ impl Drop for Running {
 #[test]
 fn a_zone_is_served_by_rbldnsd() {
     let ajar = audited(17);
-    export(&ajar, &["--format", "rbldnsd", "-o", "zone"]);
+    exported(&ajar, "--format rbldnsd -o zone", None);
     fs::set_permissions(ajar.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let port = UdpSocket::bind("127.0.0.1:0")
         .unwrap()

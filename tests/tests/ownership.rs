@@ -7,42 +7,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_tests::{Ajar, Cluster, Postgres, Redis, Signal, free_port, signal};
-
-fn ports() -> String {
-    [(); 4].map(|()| free_port().unwrap().to_string()).join(",")
-}
-
-fn words(line: &str) -> Vec<&str> {
-    line.split_whitespace().collect()
-}
+use ajar_tests::{Ajar, Signal, Site, free_port, signal};
 
 /// Starts a scan of loopback that takes a while, and waits until it has visited something.
-fn busy(ajar: &Ajar, store: &str) -> (std::process::Child, String) {
-    let ports = ports();
-    let scan = format!(
-        "scan 127.0.70.0/24 -p 9 --rate 20 --canary-ports {ports} --store {store} --format jsonl"
-    );
-    let child = ajar.spawn(&words(&scan), "busy").unwrap();
-    ajar_tests::await_line(ajar, "busy", "campaign ").unwrap();
+fn busy(site: &Site, store: &str) -> (std::process::Child, String) {
+    let scan = site.scan_line(&format!("127.0.70.0/24 -p 9 --rate 20 --store {store}"));
+    let child = site.ajar.spawn(&scan, "busy").unwrap();
+    let id = site.ajar.await_campaign("busy").unwrap();
     thread::sleep(Duration::from_secs(1));
-    let said = fs::read_to_string(ajar.path().join("busy")).unwrap();
-    let (_, rest) = said.split_once("campaign ").unwrap();
-    let id = rest.split(':').next().unwrap().to_owned();
     (child, id)
 }
 
 #[test]
 fn the_second_process_on_a_file_is_told_who_has_it() {
-    let ajar = Ajar::new().unwrap();
-    let (mut owner, _) = busy(&ajar, "ajar.db");
+    let site = Site::new();
+    let ajar = &site.ajar;
+    let (mut owner, _) = busy(&site, "ajar.db");
     let pid = format!("process {} (ajar scan)", owner.id());
     let listen = format!("127.0.0.1:{}", free_port().unwrap());
     for second in [
         "scan 127.0.71.1 -p 9",
         &format!("coordinator --listen {listen}"),
     ] {
-        let refused = ajar.run(&words(second)).unwrap();
+        let refused = ajar.run(second).unwrap();
         assert_eq!(refused.status, 2, "{second}: {}", refused.stderr);
         assert!(
             refused.stderr.contains(&pid),
@@ -51,15 +38,16 @@ fn the_second_process_on_a_file_is_told_who_has_it() {
         );
     }
     // A reader need not ask.
-    let listed = ajar.run(&["findings", "list"]).unwrap();
+    let listed = ajar.run("findings list").unwrap();
     assert_eq!(listed.status, 0, "{}", listed.stderr);
     signal(&owner, Signal::INT).unwrap();
     assert_eq!(owner.wait().unwrap().code(), Some(130));
 
-    let coordinator = ajar.spawn(&["coordinator", "--listen", &listen], "coordinator");
+    let coordinator = ajar.spawn(&format!("coordinator --listen {listen}"), "coordinator");
     let mut coordinator = coordinator.unwrap();
-    ajar_tests::await_line(&ajar, "coordinator", "the coordinator is ready").unwrap();
-    let refused = ajar.run(&words("scan 127.0.71.1 -p 9")).unwrap();
+    ajar.await_line("coordinator", "the coordinator is ready")
+        .unwrap();
+    let refused = ajar.run("scan 127.0.71.1 -p 9").unwrap();
     let pid = format!("process {} (ajar coordinator)", coordinator.id());
     assert!(refused.stderr.contains(&pid), "{}", refused.stderr);
     signal(&coordinator, Signal::TERM).unwrap();
@@ -68,14 +56,11 @@ fn the_second_process_on_a_file_is_told_who_has_it() {
 
 #[test]
 fn a_finished_store_is_one_file_and_reading_it_changes_nothing() {
-    let ajar = Ajar::new().unwrap();
+    let site = Site::new();
+    let ajar = &site.ajar;
     let port = free_port().unwrap();
     let _listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let scan = format!(
-        "scan 127.0.0.1 -p {port} --tier connect --canary-ports {}",
-        ports()
-    );
-    let run = ajar.run(&words(&scan)).unwrap();
+    let run = site.scan(&format!("127.0.0.1 -p {port} --tier connect"));
     assert_eq!(run.status, 0, "{}", run.stderr);
     let mut files: Vec<String> = fs::read_dir(ajar.path())
         .unwrap()
@@ -93,62 +78,43 @@ fn a_finished_store_is_one_file_and_reading_it_changes_nothing() {
     let set = Command::new("sqlite3").arg(&file).arg(settle).status();
     assert!(set.unwrap().success());
     let before = fs::read(&file).unwrap();
-    let exported = other.run(&["findings", "export"]).unwrap();
+    let exported = other.run("findings export").unwrap();
     assert_eq!(exported.findings().unwrap().len(), 1, "{}", exported.stderr);
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
 #[test]
 fn a_local_run_on_a_shared_store_touches_no_other_campaign() {
-    let ajar = Ajar::new().unwrap();
-    let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
-    let cluster = Cluster::start(&ajar, &redis.url(), &postgres.url(), &ports(), 0, &[]).unwrap();
-    let (url, store) = (cluster.url(), postgres.url());
-    let submit = format!("campaign submit 127.0.72.0/28 -p 9 --coordinator {url}");
-    let submitted = ajar.run(&words(&submit)).unwrap();
-    let id = submitted.stdout.trim().to_owned();
+    let cluster = Site::new().cluster().workers(0).start().unwrap();
+    let store = cluster.postgres.url();
+    let id = cluster.submit("127.0.72.0/28 -p 9").unwrap();
     let state = |id: &str| {
-        let shown = ajar
-            .run(&["campaign", "show", id, "--coordinator", &url])
-            .unwrap();
-        shown.stdout.split_whitespace().nth(1).unwrap().to_owned()
+        let shown = cluster.show(id).unwrap();
+        shown.split_whitespace().nth(1).unwrap().to_owned()
     };
-    let scan = format!(
-        "scan 127.0.73.0/29 -p 9 --canary-ports {} --store {store}",
-        ports()
-    );
-    let run = ajar.run(&words(&scan)).unwrap();
+    let beside = Site::new();
+    let run = beside.scan(&format!("127.0.73.0/29 -p 9 --store {store}"));
     assert_eq!(run.status, 0, "{}", run.stderr);
     assert_eq!(state(&id), "running");
 
     // Nor does the cluster take up what a local run began.
-    let (mut local, own) = busy(&ajar, &store);
-    let resumed = ajar
-        .run(&["campaign", "resume", &own, "--coordinator", &url])
-        .unwrap();
+    let (mut local, own) = busy(&beside, &store);
+    let resumed = cluster.run(&format!("campaign resume {own}")).unwrap();
     assert_eq!(resumed.status, 2);
     assert!(
         resumed.stderr.contains("ajar scan --resume"),
         "{}",
         resumed.stderr
     );
-    let foreign = ajar
-        .run(&[
-            "scan",
-            "--resume",
-            &id,
-            "--store",
-            &store,
-            "--canary-ports",
-            &ports(),
-        ])
-        .unwrap();
-    assert_ne!(foreign.status, 0);
+    let foreign = Site::new().scan(&format!("--resume {id} --store {store}"));
+    assert_eq!(foreign.status, 2, "{foreign:?}");
+    assert!(
+        foreign.stderr.contains("belongs to a cluster"),
+        "{foreign:?}"
+    );
     assert_eq!(state(&id), "running");
     // An emergency stop means everything.
-    let stopped = ajar
-        .run(&["campaign", "stop-all", "--coordinator", &url])
-        .unwrap();
+    let stopped = cluster.run("campaign stop-all").unwrap();
     assert!(stopped.stdout.contains(&own) && stopped.stdout.contains(&id));
     signal(&local, Signal::INT).unwrap();
     assert_eq!(local.wait().unwrap().code(), Some(130));
@@ -162,7 +128,7 @@ fn ctrl_c_before_a_campaign_begins_ends_with_130() {
         "scan --targets -",
         &format!("scan 127.0.0.1 --store {away}"),
     ] {
-        let mut command = ajar.command(&words(scan));
+        let mut command = ajar.command(scan);
         // Standard input stays open, as on a terminal.
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

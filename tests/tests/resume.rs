@@ -8,7 +8,7 @@ use std::{
 };
 
 use ajar_model::{Finding, Verdict};
-use ajar_tests::{Access, Ajar, DOMAIN, Postfix, Signal, Squid, free_port, signal};
+use ajar_tests::{Access, Ajar, DOMAIN, Postfix, Signal, Site, at, signal};
 
 /// Endpoint, verdict, probe, variants, visits.
 type Row = (SocketAddr, Verdict, String, Vec<String>, u32);
@@ -30,22 +30,6 @@ fn rows(findings: &[Finding]) -> Vec<Row> {
         .collect()
 }
 
-/// The campaign's id, from the line that announces it.
-fn announced(ajar: &Ajar, log: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < deadline {
-        let text = std::fs::read_to_string(ajar.path().join(log)).unwrap_or_default();
-        if let Some((_, rest)) = text.split_once("campaign ") {
-            return rest
-                .chars()
-                .take_while(|c| c.is_ascii_alphanumeric())
-                .collect();
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("the scan announced nothing");
-}
-
 /// The state of the only campaign in a SQLite store, as SQLite's own program reads it.
 fn state(ajar: &Ajar, store: &str) -> String {
     let read = Command::new("sqlite3")
@@ -58,26 +42,17 @@ fn state(ajar: &Ajar, store: &str) -> String {
 
 #[test]
 fn a_scan_that_is_resumed_again_and_again_while_it_waits_for_mail_keeps_a_late_receipt() {
-    let canary: [u16; 4] = std::array::from_fn(|_| free_port().unwrap());
-    let sink: SocketAddr = format!("127.0.0.1:{}", canary[0]).parse().unwrap();
-    let relay: SocketAddr = "127.0.11.1:2525".parse().unwrap();
-    let relay = Postfix::start(Access::Open, relay, DOMAIN, sink).unwrap();
+    let site = Site::new();
+    let (ajar, sink) = (&site.ajar, site.canary_mail());
+    let relay = Postfix::start(Access::Open, at("127.0.11.1:2525"), DOMAIN, sink).unwrap();
     relay.hold().unwrap();
-    let ajar = Ajar::new().unwrap();
-    let ports = canary.map(|port| port.to_string()).join(",");
-    let arguments = format!(
-        "scan 127.0.11.1 -p 2525 --settle 60s --format jsonl --store late.db \
-         --canary-domain {DOMAIN} --canary-ports {ports}"
-    );
-    let mut child = ajar
-        .spawn(&arguments.split(' ').collect::<Vec<_>>(), "late")
-        .unwrap();
-    let id = announced(&ajar, "late");
-    let resume = ["scan", "--resume", &id, "--store", "late.db"];
-    let resume = [&resume[..], &["--format", "jsonl"]].concat();
+    let scan = site.scan_line("127.0.11.1 -p 2525 --settle 60s --store late.db");
+    let mut child = ajar.spawn(&scan, "late").unwrap();
+    let id = ajar.await_campaign("late").unwrap();
+    let resume = format!("scan --resume {id} --store late.db --format jsonl");
     for round in 0..10 {
         let started = Instant::now();
-        while state(&ajar, "late.db") != "settling" {
+        while state(ajar, "late.db") != "settling" {
             let said = || std::fs::read_to_string(ajar.path().join("late"));
             assert!(
                 started.elapsed() < Duration::from_secs(30),
@@ -104,55 +79,22 @@ fn a_scan_that_is_resumed_again_and_again_while_it_waits_for_mail_keeps_a_late_r
 
 #[test]
 fn a_killed_and_an_interrupted_scan_end_with_the_rows_of_an_undisturbed_one() {
-    let canary: [u16; 4] = std::array::from_fn(|_| free_port().unwrap());
-    let sink: SocketAddr = format!("127.0.0.1:{}", canary[0]).parse().unwrap();
-    let at =
-        |host: u8, port: u16| -> SocketAddr { format!("127.0.8.{host}:{port}").parse().unwrap() };
-    let _servers = (
-        Postfix::start(Access::Open, at(1, 2525), DOMAIN, sink).unwrap(),
-        Postfix::start(Access::Closed, at(9, 2525), DOMAIN, sink).unwrap(),
-        Squid::start(Access::Open, at(4, 3128)).unwrap(),
-        Squid::start(Access::Closed, at(13, 3128)).unwrap(),
-    );
-    let ports = canary.map(|port| port.to_string()).join(",");
-    let ajar = Ajar::new().unwrap();
-    let scan = |store: &'static str| {
-        [
-            "scan",
-            "127.0.8.0/28",
-            "-p",
-            "2525,3128",
-            "--rate",
-            "20",
-            "--prefix-rate",
-            "20",
-            "--settle",
-            "20s",
-            "--canary-domain",
-            DOMAIN,
-            "--canary-ports",
-            &ports,
-            "--format",
-            "jsonl",
-            "--store",
-            store,
-        ]
-        .map(str::to_owned)
-    };
-    let strs = |arguments: &[String]| arguments.to_vec();
-    let undisturbed = strs(&scan("whole.db"));
-    let undisturbed: Vec<&str> = undisturbed.iter().map(String::as_str).collect();
-    let expected = rows(&ajar.run(&undisturbed).unwrap().findings().unwrap());
+    let site = Site::new()
+        .postfix("127.0.8.1:2525", Access::Open)
+        .postfix("127.0.8.9:2525", Access::Closed)
+        .squid("127.0.8.4:3128", Access::Open)
+        .squid("127.0.8.13:3128", Access::Closed);
+    let ajar = &site.ajar;
+    let asked = "127.0.8.0/28 -p 2525,3128 --rate 20 --prefix-rate 20 --settle 20s --store";
+    let undisturbed = site.scan(&format!("{asked} whole.db"));
+    let expected = rows(&undisturbed.findings().unwrap());
     let open = expected.iter().filter(|row| row.1 == Verdict::Open).count();
     assert_eq!((expected.len(), open), (4, 2), "{expected:?}");
 
-    for (store, sent) in [("killed.db", Signal::KILL), ("stopped.db", Signal::INT)] {
-        let arguments = strs(&scan(store));
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut child = ajar
-            .spawn(&arguments, store.trim_end_matches(".db"))
-            .unwrap();
-        let id = announced(&ajar, store.trim_end_matches(".db"));
+    for (log, sent) in [("killed", Signal::KILL), ("stopped", Signal::INT)] {
+        let scan = site.scan_line(&format!("{asked} {log}.db"));
+        let mut child = ajar.spawn(&scan, log).unwrap();
+        let id = ajar.await_campaign(log).unwrap();
         thread::sleep(Duration::from_millis(1200));
         signal(&child, sent).unwrap();
         let status = child.wait().unwrap();
@@ -164,20 +106,16 @@ fn a_killed_and_an_interrupted_scan_end_with_the_rows_of_an_undisturbed_one() {
                 "{said}"
             );
         }
-        let resumed = ajar
-            .run(&[
-                "scan", "--resume", &id, "--store", store, "--format", "jsonl",
-            ])
-            .unwrap();
+        let resume = format!("scan --resume {id} --store {log}.db --format jsonl");
+        let resumed = ajar.run(&resume).unwrap();
         assert_eq!(
             rows(&resumed.findings().unwrap()),
             expected,
             "after {sent:?}: {}",
             resumed.stderr
         );
-        let again = ajar
-            .run(&["findings", "export", "--store", store, "--campaign", &id])
-            .unwrap();
+        let export = format!("findings export --store {log}.db --campaign {id}");
+        let again = ajar.run(&export).unwrap();
         assert_eq!(again.stdout, resumed.stdout);
     }
 }

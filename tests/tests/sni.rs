@@ -115,20 +115,11 @@ fn real_sni_proxies_are_proven_and_closed_ones_are_not() {
 #[test]
 fn without_a_canary_on_443_a_run_says_that_names_are_not_tried() {
     let ajar = Ajar::new().unwrap();
-    let scan = ajar.run(&[
-        "scan",
-        "127.0.14.1",
-        "-p",
-        "443",
-        "--canary-ports",
-        "0,0,0,0",
-        "--settle",
-        "1s",
-    ]);
-    let scan = scan.unwrap();
+    let scan = "scan 127.0.14.1 -p 443 --canary-ports 0,0,0,0 --settle 1s";
+    let scan = ajar.run(scan).unwrap();
     let said = "sni-proxy is not tried: it needs a canary on port 443";
     assert!(scan.stderr.contains(said), "{}", scan.stderr);
-    let listed = ajar.run(&["probes"]).unwrap().stdout;
+    let listed = ajar.run("probes").unwrap().stdout;
     let line = listed.lines().find(|line| line.starts_with(" sni-proxy"));
     assert!(
         line.is_some_and(|line| line.contains("needs a canary on port 443")),

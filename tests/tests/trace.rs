@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_tests::{Access, Ajar, Cluster, Postgres, Redis, Squid, free_port};
+use ajar_tests::{Access, Site};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -83,31 +83,13 @@ fn a_trace_leads_from_the_submission_to_the_ingest() {
     let receiver = Server::builder().add_service(service);
     runtime.spawn(receiver.serve_with_incoming(TcpListenerStream::new(listener)));
 
-    let proxy = "127.0.50.1:3128".parse().unwrap();
-    let _proxy = Squid::start(Access::Open, proxy).unwrap();
-    let ajar = Ajar::new().unwrap();
-    let (redis, postgres) = (Redis::start().unwrap(), Postgres::start().unwrap());
-    let canary = [(); 4].map(|()| free_port().unwrap().to_string()).join(",");
-    let exporter = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
-        ("OTEL_BSP_SCHEDULE_DELAY", "200"),
-    ];
-    let cluster =
-        Cluster::start(&ajar, &redis.url(), &postgres.url(), &canary, 1, &exporter).unwrap();
-    let submitted = ajar
-        .command(&[
-            "campaign",
-            "submit",
-            "127.0.50.1",
-            "-p",
-            "3128",
-            "--coordinator",
-            &cluster.url(),
-        ])
-        .envs(exporter)
-        .output()
-        .unwrap();
-    assert!(submitted.status.success(), "{submitted:?}");
+    let site = Site::new().squid("127.0.50.1:3128", Access::Open);
+    let exporting = site
+        .cluster()
+        .environment("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+        .environment("OTEL_BSP_SCHEDULE_DELAY", "200");
+    let cluster = exporting.start().unwrap();
+    cluster.submit("127.0.50.1 -p 3128").unwrap();
 
     let submission = [
         "campaign submit",
