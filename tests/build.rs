@@ -3,7 +3,8 @@
 use std::{env, fmt::Write, fs, path::Path};
 
 fn main() {
-    let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("Cargo sets it");
+    let targets = Path::new(&manifest).join("../fuzz/fuzz_targets");
     println!("cargo::rerun-if-changed={}", targets.display());
     println!("cargo::rustc-check-cfg=cfg(fuzzing)");
     let mut names: Vec<String> = fs::read_dir(&targets)

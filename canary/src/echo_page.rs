@@ -13,31 +13,35 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::Shared;
+use crate::{Arrival, Shared};
 
 const HEADER: Duration = Duration::from_secs(15);
 const HEADER_BYTES: usize = 16 * 1024;
 
-pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
-    converse(stream, peer, shared).await
+pub(crate) async fn serve(
+    stream: TcpStream,
+    arrival: Arrival,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
+    converse(stream, arrival, shared).await
 }
 
 pub(crate) async fn serve_tls(
     stream: TcpStream,
-    peer: IpAddr,
+    arrival: Arrival,
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     let handshake = shared.tls.accept(stream);
     let stream = tokio::time::timeout(HEADER, handshake).await??;
-    converse(stream, peer, shared).await
+    converse(stream, arrival, shared).await
 }
 
-async fn converse<S>(stream: S, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()>
+async fn converse<S>(stream: S, arrival: Arrival, shared: Arc<Shared>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.uri().path(), peer, &shared);
+        let response = respond(request.uri().path(), arrival, &shared);
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
@@ -49,9 +53,12 @@ where
         .map_err(io::Error::other)
 }
 
-fn respond(path: &str, peer: IpAddr, shared: &Shared) -> Response<Full<Bytes>> {
+fn respond(path: &str, arrival: Arrival, shared: &Shared) -> Response<Full<Bytes>> {
     if let Ok(nonce) = path.trim_start_matches('/').parse::<Nonce>() {
-        return text(StatusCode::OK, format!("{}\n", shared.answer(nonce, peer)));
+        return text(
+            StatusCode::OK,
+            format!("{}\n", shared.answer(nonce, arrival)),
+        );
     }
     match path {
         "/.well-known/probing.txt" | "/.well-known/security.txt" => {

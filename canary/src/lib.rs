@@ -41,6 +41,8 @@ pub struct Options {
     pub ports: Ports,
     /// The mail domain that is delivered here.
     pub domain: String,
+    /// Another one, unrelated to it.
+    pub other_domain: Option<String>,
     /// The key that signs answers.
     pub key: SigningKey,
     /// Whom an owner can write to, in probing.txt.
@@ -103,6 +105,7 @@ impl Handle {
 /// What the services have in common.
 struct Shared {
     domain: String,
+    other_domain: Option<String>,
     contact: Option<String>,
     address: IpAddr,
     key: SigningKey,
@@ -113,10 +116,27 @@ struct Shared {
 }
 
 impl Shared {
-    /// The answer to a nonce that `peer` brought.
-    fn answer(&self, nonce: Nonce, peer: IpAddr) -> Answer {
-        Answer::sign(&self.key, nonce, peer.to_canonical(), Timestamp::now())
+    /// The answer to a nonce that came that way.
+    fn answer(&self, nonce: Nonce, arrival: Arrival) -> Answer {
+        let Arrival { peer, port } = arrival;
+        Answer::sign(&self.key, nonce, peer, port, Timestamp::now())
     }
+
+    /// True if an address is of one of our mail domains.
+    fn is_ours(&self, path: &str) -> bool {
+        let mut domains = [Some(&self.domain), self.other_domain.as_ref()]
+            .into_iter()
+            .flatten();
+        domains.any(|domain| codec::is_for(path, domain))
+    }
+}
+
+/// How a connection came.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    peer: IpAddr,
+    /// Our own port.
+    port: u16,
 }
 
 /// Starts a canary; it ends with `shutdown`.
@@ -131,6 +151,7 @@ pub async fn serve(
     let port = |listener: &TcpListener| listener.local_addr().map_or(0, |address| address.port());
     let canary = Canary {
         domain: options.domain.clone(),
+        other_domain: options.other_domain.clone(),
         address: reached_at,
         smtp: port(&bound.smtp),
         http: port(&bound.http),
@@ -141,6 +162,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         tls: tls::acceptor(&options.domain)?,
         domain: options.domain,
+        other_domain: options.other_domain,
         contact: options.contact,
         address: reached_at,
         key: options.key,
@@ -170,7 +192,7 @@ pub async fn serve(
     })
 }
 
-type Service = fn(TcpStream, IpAddr, Arc<Shared>) -> BoxFuture<'static, io::Result<()>>;
+type Service = fn(TcpStream, Arrival, Arc<Shared>) -> BoxFuture<'static, io::Result<()>>;
 
 /// On what terms a service takes connections.
 struct Terms {
@@ -202,6 +224,7 @@ async fn accept(
     shutdown: CancellationToken,
 ) {
     let mut sessions = JoinSet::new();
+    let port = listener.local_addr().map_or(0, |address| address.port());
     loop {
         while sessions.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -218,7 +241,7 @@ async fn accept(
             let _ = stream.try_write(terms.full);
             continue;
         };
-        let session = service(stream, peer, Arc::clone(&shared));
+        let session = service(stream, Arrival { peer, port }, Arc::clone(&shared));
         sessions.spawn(async move {
             let ended = tokio::time::timeout(terms.stay, session).await;
             if let Ok(Err(error)) = ended {

@@ -1,6 +1,6 @@
 //! The raw greeting: for tunnels to a port that belongs to no protocol.
 
-use std::{io, net::IpAddr, sync::Arc};
+use std::{io, sync::Arc};
 
 use ajar_model::Nonce;
 use tokio::{
@@ -8,14 +8,14 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::Shared;
+use crate::{Arrival, Shared};
 
 const LINE: u64 = 256;
 
 /// Greets, reads one line, and answers it if it is a nonce.
 pub(crate) async fn serve(
     mut stream: TcpStream,
-    peer: IpAddr,
+    arrival: Arrival,
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     stream
@@ -27,7 +27,7 @@ pub(crate) async fn serve(
         .read_line(&mut line)
         .await?;
     if let Ok(nonce) = line.trim().parse::<Nonce>() {
-        let answer = shared.answer(nonce, peer);
+        let answer = shared.answer(nonce, arrival);
         stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
     }
     stream.shutdown().await

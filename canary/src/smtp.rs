@@ -1,6 +1,6 @@
 //! The SMTP sink: takes mail for its own domain, tells the recorder, and keeps nothing.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use ajar_model::{Nonce, Sighting, Timestamp, Untrusted};
 use bytes::BytesMut;
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    Shared,
+    Arrival, Shared,
     codec::{self, Command, Message},
 };
 
@@ -29,11 +29,15 @@ pub(crate) const RECORD: Duration = Duration::from_secs(10);
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
-pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
+pub(crate) async fn serve(
+    stream: TcpStream,
+    arrival: Arrival,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
     let mut session = Session {
         stream: Box::new(stream),
         received: BytesMut::new(),
-        peer,
+        arrival,
         shared,
         encrypted: false,
         helo: String::new(),
@@ -57,7 +61,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) 
 struct Session {
     stream: Box<dyn Stream>,
     received: BytesMut,
-    peer: IpAddr,
+    arrival: Arrival,
     shared: Arc<Shared>,
     encrypted: bool,
     helo: String,
@@ -105,7 +109,7 @@ impl Session {
                 .split('.')
                 .next()
                 .and_then(|label| label.parse::<Nonce>().ok());
-            lines.extend(nonce.map(|nonce| self.shared.answer(nonce, self.peer).to_string()));
+            lines.extend(nonce.map(|nonce| self.shared.answer(nonce, self.arrival).to_string()));
             lines.extend(
                 ["PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"].map(str::to_owned),
             );
@@ -131,7 +135,7 @@ impl Session {
         if self.envelope.to.len() >= RECIPIENTS {
             return self.say("452 4.5.3 too many recipients").await;
         }
-        if !codec::is_for(&path, &self.shared.domain) {
+        if !self.shared.is_ours(&path) {
             return self.say("550 5.7.1 this host relays nothing").await;
         }
         let local = codec::local_part(&path);
@@ -190,7 +194,7 @@ impl Session {
             };
             sightings.push(Sighting {
                 nonce: *nonce,
-                egress_ip: self.peer,
+                egress_ip: self.arrival.peer,
                 received_at: Timestamp::now(),
                 helo: text(&self.helo),
                 mail_from: text(envelope.from.as_deref().unwrap_or_default()),

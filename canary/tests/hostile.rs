@@ -62,6 +62,7 @@ async fn bench() -> Bench {
         advertise: None,
         ports: Ports::any(),
         domain: DOMAIN.to_owned(),
+        other_domain: None,
         key: ajar_canary::key::load_or_create(&directory.path().join("key")).unwrap(),
         contact: Some("ops@example.net".to_owned()),
     };

@@ -121,9 +121,10 @@ pub struct Request {
     /// The address that the canary binds, and that probes aim at; for loopback targets 127.0.0.1.
     #[arg(long, value_name = "ADDR")]
     pub canary: Option<IpAddr>,
-    /// The mail domain that is delivered to the canary.
+    /// A mail domain that is delivered to the canary. Give two unrelated ones, so that a server in charge of one is not taken
+    /// for a relay.
     #[arg(long, value_name = "NAME")]
-    pub canary_domain: Option<String>,
+    pub canary_domain: Vec<String>,
     /// How long to wait for relayed mail after the last probe, as 90s or 5m.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
     pub settle: u32,

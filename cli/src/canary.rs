@@ -20,7 +20,7 @@ pub fn options(
     options: &args::CanaryPorts,
     before: Option<&Canary>,
     address: IpAddr,
-    domain: &str,
+    domains: &[&str],
     contact: Option<String>,
 ) -> anyhow::Result<ajar_canary::Options> {
     let ports = match (&options.canary_ports, before) {
@@ -29,14 +29,30 @@ pub fn options(
         (None, None) => Ports::default(),
     };
     let path = key_path(options)?;
+    let (domain, other_domain) = match domains {
+        [domain] => (*domain, None),
+        [domain, other] if !is_within(domain, other) && !is_within(other, domain) => {
+            (*domain, Some((*other).to_owned()))
+        }
+        [_, _] => return refuse("the canary's two mail domains must not be within each other"),
+        _ => return refuse("a canary has one or two mail domains"),
+    };
     Ok(ajar_canary::Options {
         address,
         advertise: None,
         ports,
         domain: domain.to_owned(),
+        other_domain,
         key: ajar_canary::key::load_or_create(&path).or_refuse()?,
         contact,
     })
+}
+
+/// True if a name is that of a domain, or below it.
+fn is_within(name: &str, domain: &str) -> bool {
+    let (name, domain) = (name.to_ascii_lowercase(), domain.to_ascii_lowercase());
+    let above = name.strip_suffix(&domain);
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
 fn exact_ports(ports: &[u16]) -> anyhow::Result<Ports> {
@@ -67,7 +83,7 @@ fn key_path(options: &args::CanaryPorts) -> anyhow::Result<PathBuf> {
     Ok(directory.join("canary.key"))
 }
 
-/// The canary of a cluster: the first that is registered with this address and domain, if they are given.
+/// The canary of a cluster: the first that is registered with this address and these domains, if they are given.
 pub async fn registered(
     coordinator: &dial::Coordinator,
     options: &args::Request,
@@ -82,11 +98,9 @@ pub async fn registered(
         let address_fits = options
             .canary
             .is_none_or(|address| address == canary.address);
-        let domain_fits = options
-            .canary_domain
-            .as_ref()
-            .is_none_or(|domain| *domain == canary.domain);
-        if address_fits && domain_fits {
+        let mut asked = options.canary_domain.iter();
+        let domains_fit = asked.all(|asked| canary.domains().any(|domain| domain == asked));
+        if address_fits && domains_fit {
             return Ok(canary);
         }
     }

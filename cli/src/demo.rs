@@ -26,6 +26,7 @@ const SETTLE_SECS: u32 = 3;
 const EXAMINATION_SECS: u64 = 10;
 const REPLY_SECS: u64 = 3;
 const DOMAIN: &str = "canary.test";
+const OTHER_DOMAIN: &str = "canary.example";
 
 pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
     let sink = Sink::open(&options.output)?;
@@ -47,6 +48,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
         advertise: None,
         ports: Ports::any(),
         domain: DOMAIN.to_owned(),
+        other_domain: Some(OTHER_DOMAIN.to_owned()),
         key: ajar_canary::key::load_or_create(&directory.path().join("canary.key"))?,
         contact: None,
     };

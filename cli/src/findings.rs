@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use ajar_model::{Finding, Observation, evidence::Direction};
+use ajar_model::{Finding, Observation, evidence::Direction, proof::Answer};
 use ajar_proto::v1;
 
 use crate::{
@@ -58,12 +58,23 @@ async fn show(options: args::FindingShow) -> anyhow::Result<Ended> {
     if let Some(finding) = finding {
         serde_json::to_writer_pretty(&mut out, &finding)?;
         writeln!(out)?;
+        if let Some(doubt) = finding.doubt {
+            let verdict = finding.verdict.as_str();
+            writeln!(out, "\n{verdict}: {}", doubt.explained())?;
+        }
     }
     for observation in shown.observations {
         print(&mut out, &Observation::try_from(observation)?)?;
     }
     cluster.stop().await?;
     Ok(Ended::Finished)
+}
+
+fn receipt(answer: &Option<Answer>) -> &'static str {
+    match answer {
+        Some(_) => ", answered by the canary",
+        None => "",
+    }
 }
 
 fn print(out: &mut impl Write, observation: &Observation) -> std::io::Result<()> {
@@ -80,12 +91,16 @@ fn print(out: &mut impl Write, observation: &Observation) -> std::io::Result<()>
         "\n{probe} at {endpoint} from {vantage}, visit {visit}, {started_at}"
     )?;
     for attempt in &observation.evidence.attempts {
-        let receipt = if attempt.answer.is_some() {
-            ", answered by the canary"
-        } else {
-            ""
-        };
+        let receipt = receipt(&attempt.answer);
         writeln!(out, "  {} {:?}{receipt}", attempt.variant, attempt.reply)?;
+    }
+    for control in &observation.evidence.controls {
+        let (check, receipt) = (control.check.as_str(), receipt(&control.answer));
+        writeln!(
+            out,
+            "  {} check {check}: {:?}{receipt}",
+            control.of, control.reply
+        )?;
     }
     for entry in &observation.evidence.transcript {
         let mark = match entry.direction {

@@ -103,10 +103,15 @@ impl Request {
     ) -> anyhow::Result<ajar_canary::Options> {
         let allowed = self.authorization.as_ref();
         let address = self.canary_address(asked.canary)?;
-        let domain = asked.canary_domain.as_deref();
-        let domain = domain.or(allowed.and_then(|a| a.canary_domain.first().map(String::as_str)));
+        let mut domains: Vec<&str> = asked.canary_domain.iter().map(String::as_str).collect();
+        if let (true, Some(allowed)) = (domains.is_empty(), allowed) {
+            domains.extend(allowed.canary_domain.iter().map(String::as_str).take(2));
+        }
+        if domains.is_empty() {
+            domains.push(DOMAIN);
+        }
         let contact = allowed.map(|a| a.contact.clone());
-        canary::options(ports, None, address, domain.unwrap_or(DOMAIN), contact)
+        canary::options(ports, None, address, &domains, contact)
     }
 
     /// As asked, or as the authorization says, or on loopback.
@@ -138,6 +143,7 @@ impl Request {
 fn nowhere() -> Canary {
     Canary {
         domain: String::new(),
+        other_domain: None,
         address: Ipv4Addr::UNSPECIFIED.into(),
         smtp: 0,
         http: 0,

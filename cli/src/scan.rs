@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use ajar_model::{
-    CampaignId, Canary, SignedAuthorization, Spec, campaign::State, signers::AllowedSigners,
+    CampaignId, Canary, SignedAuthorization, Spec, Tier, campaign::State, signers::AllowedSigners,
 };
 use ajar_proto::convert;
 use tokio::sync::watch;
@@ -102,7 +102,8 @@ async fn receive_again(
 ) -> anyhow::Result<()> {
     let before = &spec.canary;
     let contact = contact(spec.authorization.as_ref());
-    let options = canary::options(ports, Some(before), before.address, &before.domain, contact)?;
+    let domains: Vec<&str> = before.domains().collect();
+    let options = canary::options(ports, Some(before), before.address, &domains, contact)?;
     let Canary { key, .. } = local.receive(options).await?;
     if *key != before.key {
         return refuse(format_args!(
@@ -174,15 +175,19 @@ fn announce(id: CampaignId, targets: u64, spec: &Spec) {
         spec.rate,
         spec.prefix_rate,
         spec.canary.address,
-        spec.canary.domain,
+        spec.canary.domains().collect::<Vec<_>>().join(" and "),
     );
     let chosen = ajar_probe::probes().filter(|probe| spec.probes.contains(&probe.id()));
-    for probe in chosen.filter(|probe| !probe.can_use(&spec.canary)) {
-        let needs = probe.needs().unwrap_or("another canary");
-        let _ = writeln!(
-            std::io::stderr(),
-            "{} is not tried: it needs {needs}",
-            probe.id()
-        );
+    for probe in chosen.filter(|probe| probe.tier() <= spec.tier) {
+        let (id, canary) = (probe.id(), &spec.canary);
+        let note = match (probe.can_use(canary), probe.doubts(canary)) {
+            (false, _) => {
+                let needs = probe.needs().unwrap_or("another canary");
+                format!("{id} is not tried: it needs {needs}")
+            }
+            (true, Some(doubts)) if spec.tier >= Tier::Deliver => format!("{id}: {doubts}"),
+            _ => continue,
+        };
+        let _ = writeln!(std::io::stderr(), "{note}");
     }
 }

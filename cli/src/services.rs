@@ -106,7 +106,11 @@ pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
             &options.ports,
             None,
             options.listen,
-            &options.domain,
+            &options
+                .domain
+                .iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>(),
             options.contact.clone(),
         )?
     };

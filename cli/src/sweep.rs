@@ -74,7 +74,7 @@ fn as_request(options: args::Sweep) -> args::Request {
         tier: Some(Tier::Connect),
         authorization: options.authorization,
         canary: None,
-        canary_domain: None,
+        canary_domain: Vec::new(),
         settle: 0,
     }
 }

@@ -32,11 +32,11 @@ pub fn check(data: &[u8]) {
         only_above(b"GET ", Tier::Deliver);
         only_above(b"RCPT", Tier::Envelope);
         if line.starts_with(b"RCPT") {
-            let domain = canary().domain;
-            assert!(
-                line.windows(domain.len())
-                    .any(|window| window == domain.as_bytes())
-            );
+            let names = |domain: &str| {
+                let mut windows = line.windows(domain.len());
+                windows.any(|window| window == domain.as_bytes())
+            };
+            assert!(canary().domains().any(names));
         }
     }
 }
@@ -68,6 +68,7 @@ async fn converse(port: u16, tier: Tier, tapes: &Tapes) {
 fn canary() -> Canary {
     Canary {
         domain: "canary.test".to_owned(),
+        other_domain: Some("canary.example".to_owned()),
         address: [192, 0, 2, 9].into(),
         smtp: 25,
         http: 80,

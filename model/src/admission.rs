@@ -8,6 +8,7 @@ use crate::{
     addresses::AddressSet,
     authorization::{self, Authentic, Authorization},
     campaign::Spec,
+    canary::Canary,
     id::ProbeId,
     signers::AllowedSigners,
     special,
@@ -177,13 +178,20 @@ impl Authorization {
         if special::is_metadata(canary.address) || !self.canary.contains(&canary.address) {
             return Err(Refusal::Canary(canary.address));
         }
-        let domain = plain(&canary.domain);
-        let listed = self.canary_domain.iter().any(|name| plain(name) == domain);
-        let reserved = self.canary_domain.is_empty() && is_reserved(&domain);
-        match is_host_name(&canary.domain) && (listed || reserved) {
-            true => Ok(()),
-            false => Err(Refusal::CanaryDomain(canary.domain.clone())),
-        }
+        let is_allowed = |domain: &str| {
+            let domain = plain(domain);
+            let listed = self.canary_domain.iter().any(|name| plain(name) == domain);
+            listed || (self.canary_domain.is_empty() && is_reserved(&domain))
+        };
+        check_domains(canary, is_allowed)
+    }
+}
+
+fn check_domains(canary: &Canary, is_allowed: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+    let mut domains = canary.domains();
+    match domains.find(|domain| !is_host_name(domain) || !is_allowed(domain)) {
+        Some(domain) => Err(Refusal::CanaryDomain(domain.to_owned())),
+        None => Ok(()),
     }
 }
 
@@ -195,9 +203,9 @@ fn check_unsigned(spec: &Spec) -> Result<(), Refusal> {
     if let Some(ip) = targets.chain(canary).find(|ip| !ip.is_loopback()) {
         return Err(Refusal::Unsigned(ip));
     }
-    match is_host_name(&spec.canary.domain) {
-        false if canary.is_some() => Err(Refusal::CanaryDomain(spec.canary.domain.clone())),
-        _ => Ok(()),
+    match canary {
+        Some(_) => check_domains(&spec.canary, |_| true),
+        None => Ok(()),
     }
 }
 
@@ -250,6 +258,7 @@ mod tests {
             sweep: Sweep::Connect,
             settle_secs: 60,
             canary: Canary {
+                other_domain: None,
                 domain: "canary.example.net".to_owned(),
                 address: "192.0.2.1".parse().unwrap(),
                 smtp: 25,
@@ -358,6 +367,10 @@ mod tests {
         check(&[], "contest", false);
         check(&[], "notexample.org", false);
         check(&["Canary.Example.Net"], "canary.example.net.", true);
+        let mut spec = spec();
+        spec.canary.other_domain = Some("gmail.com".to_owned());
+        let refused = authorization().covers(&spec).unwrap_err();
+        assert!(refused.to_string().contains("gmail.com"), "{refused}");
         check(&["canary.example.net"], "canary.test", false);
         check(&["canary.example.net"], "a.canary.example.net", false);
         check(&[], "a.test>\r\nDATA\r\n.test", false);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Exposure, Service, Timestamp,
     nonce::Nonce,
-    proof::{Answer, Kind},
+    proof::{Answer, Check, Kind},
     text::Untrusted,
 };
 
@@ -65,12 +65,37 @@ pub struct Attempt {
     pub kind: Kind,
     /// The nonce that was sent towards the canary.
     pub nonce: Nonce,
+    /// The canary's port that was asked for; none for mail, which is sent to a domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// How far it got.
     pub reply: Reply,
     /// The canary's answer, if one came back. Not verified here.
     pub answer: Option<Answer>,
     /// When it was over.
     pub at: Timestamp,
+}
+
+/// What became of a check on the receipt of a variant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// The variant of the attempt that it was made for.
+    pub of: String,
+    pub check: Check,
+    /// The nonce that was sent.
+    pub nonce: Nonce,
+    /// How far it got.
+    pub reply: Reply,
+    /// The canary's answer, if one came back. Not verified here.
+    pub answer: Option<Answer>,
+}
+
+impl Control {
+    /// True if it came to nothing, since there was no connection for it.
+    pub fn was_not_made(&self) -> bool {
+        let how = Broken::Connect;
+        self.answer.is_none() && self.reply == Reply::Broken { how }
+    }
 }
 
 /// Who said a line of a transcript.
@@ -115,6 +140,9 @@ pub struct Evidence {
     pub broken: Option<Broken>,
     /// The variants, in the order in which they were tried.
     pub attempts: Vec<Attempt>,
+    /// The checks on what was proven or accepted. Absent in what older versions stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<Control>,
     pub transcript: Vec<Entry>,
 }
 

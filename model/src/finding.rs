@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Timestamp,
     id::{CampaignId, Exposure, ProbeId, Service},
-    judge::{Judgement, Verdict},
+    judge::{Doubt, Judgement, Verdict},
     observation::Observation,
     proof::Proof,
     text::Untrusted,
@@ -45,6 +45,9 @@ pub struct Finding {
     pub variants: Vec<String>,
     /// The receipt, if it is open.
     pub proof: Option<Proof>,
+    /// Why it is not called open although something reached the canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
     /// The product, if the banner tells it.
     pub product: Option<Product>,
     /// The greeting or first reply.
@@ -84,6 +87,7 @@ impl Finding {
             probe: probe.clone(),
             variants: judgement.variants,
             proof: judgement.proof,
+            doubt: judgement.doubt,
             product: None,
             banner: evidence.banner.clone(),
             tls: evidence.tls,

@@ -1,11 +1,14 @@
 //! From evidence to verdict. The judge reads evidence only, never the name of a probe, so stored
 //! observations can be judged again after a mistake in it was mended.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     evidence::{Attempt, Evidence, Reply},
-    proof::{CanaryKey, Proof, Sighting},
+    nonce::Nonce,
+    proof::{CanaryKey, Check, Proof, Sighting},
 };
 
 /// What an endpoint amounts to. Closed list, never a yes or no; later ones outrank earlier ones when an
@@ -73,6 +76,42 @@ impl std::str::FromStr for Verdict {
     }
 }
 
+/// Why an endpoint is not called open although something reached the canary, or was accepted. Closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// It leads to the canary whatever is asked of it: a fixed forward, and no relay or proxy.
+    LeadsToCanary,
+    /// A check on the receipt could not be made.
+    Unchecked,
+    /// Mail to one of the canary's domains arrived, and none to the other: the server may be in charge of the one.
+    OneDomain,
+}
+
+impl Doubt {
+    /// The name in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Doubt::LeadsToCanary => "leads_to_canary",
+            Doubt::Unchecked => "unchecked",
+            Doubt::OneDomain => "one_domain",
+        }
+    }
+
+    /// What it means, in a clause.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Doubt::LeadsToCanary => {
+                "it leads to the canary whatever is asked of it, and nowhere else"
+            }
+            Doubt::Unchecked => "the canary was reached, and the check on that could not be made",
+            Doubt::OneDomain => {
+                "mail to one of the canary's domains arrived, and none to the other: it may be in charge of that domain"
+            }
+        }
+    }
+}
+
 /// A verdict with what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
@@ -81,67 +120,164 @@ pub struct Judgement {
     pub variants: Vec<String>,
     /// The earliest receipt, if it is open.
     pub proof: Option<Proof>,
+    /// Why it is no graver one.
+    pub doubt: Option<Doubt>,
 }
 
 /// Judges one observation's evidence. `sightings` are the mails that the canary received; those for other
 /// nonces are ignored. `key` is the canary's.
 pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Judgement {
-    let receipt = |attempt: &Attempt| receipt(attempt, sightings, key);
-    let proven: Vec<(&Attempt, Proof)> = evidence
+    let bench = Bench {
+        evidence,
+        sightings,
+        key,
+    };
+    let weighed: Vec<(&Attempt, Weighed)> = evidence
         .attempts
         .iter()
-        .filter_map(|attempt| Some((attempt, receipt(attempt)?)))
+        .map(|attempt| (attempt, bench.weigh(attempt)))
         .collect();
-    if !proven.is_empty() {
-        return Judgement {
-            verdict: Verdict::Open,
-            variants: proven.iter().map(|(a, _)| a.variant.clone()).collect(),
-            proof: proven
-                .into_iter()
-                .map(|(_, proof)| proof)
-                .min_by_key(|proof| (proof.received_at, proof.nonce)),
-        };
-    }
-    let verdict = evidence
-        .attempts
+    let gravest = weighed
         .iter()
-        .map(|attempt| unproven_verdict(attempt.reply))
+        .map(|(_, weighed)| weighed.verdict)
         .max()
         .unwrap_or_else(|| without_attempt(evidence));
-    let verdict = match (verdict, evidence.shows_proxy) {
-        // A plain server that refuses to be a gateway is none.
-        (Verdict::Closed, Some(false)) => Verdict::NotAService,
-        (verdict, _) => verdict,
+    let decided = || {
+        let weighed = weighed.iter();
+        weighed.filter(|(_, weighed)| weighed.verdict == gravest)
     };
-    let decided = evidence.attempts.iter().filter(|attempt| {
-        let of_attempt = unproven_verdict(attempt.reply);
-        of_attempt == verdict || (verdict, of_attempt) == (Verdict::NotAService, Verdict::Closed)
-    });
     Judgement {
-        verdict,
-        variants: decided.map(|attempt| attempt.variant.clone()).collect(),
-        proof: None,
+        verdict: match (gravest, evidence.shows_proxy) {
+            // A plain server that refuses to be a gateway is none.
+            (Verdict::Closed, Some(false)) => Verdict::NotAService,
+            (verdict, _) => verdict,
+        },
+        variants: decided().map(|(a, _)| a.variant.clone()).collect(),
+        proof: decided()
+            .filter_map(|(_, weighed)| weighed.proof.clone())
+            .min_by_key(|proof| (proof.received_at, proof.nonce)),
+        doubt: decided().filter_map(|(_, weighed)| weighed.doubt).min(),
     }
 }
 
-fn receipt(attempt: &Attempt, sightings: &[Sighting], key: &CanaryKey) -> Option<Proof> {
-    let answered = attempt
-        .answer
-        .as_ref()
-        .filter(|answer| answer.proves(attempt.nonce, key))
-        .map(|answer| (answer.received_at, answer.egress_ip));
-    let seen = sightings
-        .iter()
-        .filter(|sighting| sighting.nonce == attempt.nonce)
-        .map(|sighting| (sighting.received_at, sighting.egress_ip))
-        .min();
-    let (received_at, egress_ip) = answered.or(seen)?;
-    Some(Proof {
-        kind: attempt.kind,
-        nonce: attempt.nonce,
-        received_at,
-        egress_ip,
-    })
+/// What one attempt amounts to.
+struct Weighed {
+    verdict: Verdict,
+    proof: Option<Proof>,
+    doubt: Option<Doubt>,
+}
+
+impl Weighed {
+    fn doubted(verdict: Verdict, doubt: Doubt) -> Self {
+        Self {
+            verdict,
+            proof: None,
+            doubt: Some(doubt),
+        }
+    }
+}
+
+/// What an attempt is weighed by.
+struct Bench<'a> {
+    evidence: &'a Evidence,
+    sightings: &'a [Sighting],
+    key: &'a CanaryKey,
+}
+
+impl Bench<'_> {
+    fn weigh(&self, attempt: &Attempt) -> Weighed {
+        let receipt = self.receipt(attempt);
+        let accepted = matches!(attempt.reply, Reply::Accepted { .. });
+        if (receipt.is_some() || accepted) && self.leads_to_canary() {
+            return Weighed::doubted(Verdict::Closed, Doubt::LeadsToCanary);
+        }
+        let Some(proof) = receipt else {
+            return Weighed {
+                verdict: unproven_verdict(attempt.reply),
+                proof: None,
+                doubt: None,
+            };
+        };
+        match self.checks(attempt) {
+            Ok(checks) => Weighed {
+                verdict: Verdict::Open,
+                proof: Some(Proof { checks, ..proof }),
+                doubt: None,
+            },
+            Err(Doubt::LeadsToCanary) => Weighed::doubted(Verdict::Closed, Doubt::LeadsToCanary),
+            Err(doubt) => Weighed::doubted(Verdict::Unproven, doubt),
+        }
+    }
+
+    fn receipt(&self, attempt: &Attempt) -> Option<Proof> {
+        let answered = attempt
+            .answer
+            .as_ref()
+            .filter(|answer| answer.proves(attempt.nonce, self.key))
+            .map(|answer| (answer.received_at, answer.egress_ip));
+        let seen = self
+            .seen(attempt.nonce)
+            .map(|sighting| (sighting.received_at, sighting.egress_ip))
+            .min();
+        let (received_at, egress_ip) = answered.or(seen)?;
+        Some(Proof {
+            kind: attempt.kind,
+            nonce: attempt.nonce,
+            received_at,
+            egress_ip,
+            checks: Vec::new(),
+        })
+    }
+
+    fn seen(&self, nonce: Nonce) -> impl Iterator<Item = &Sighting> {
+        let sightings = self.sightings.iter();
+        sightings.filter(move |sighting| sighting.nonce == nonce)
+    }
+
+    /// True if the canary answered where only a fixed forward reaches it. That condemns every variant of the probe.
+    fn leads_to_canary(&self) -> bool {
+        self.evidence.controls.iter().any(|control| {
+            let answer = control.answer.as_ref();
+            answer.is_some_and(|answer| answer.proves(control.nonce, self.key))
+        })
+    }
+
+    /// The checks that the receipt of an attempt has passed, or the doubt that is left.
+    fn checks(&self, attempt: &Attempt) -> Result<Vec<Check>, Doubt> {
+        let mut passed = BTreeSet::new();
+        let reached = attempt.answer.as_ref().and_then(|answer| answer.port);
+        if let (Some(asked), Some(reached)) = (attempt.port, reached) {
+            if asked != reached {
+                return Err(Doubt::LeadsToCanary);
+            }
+            passed.insert(Check::AskedPort);
+        }
+        let mut controls = self.evidence.controls.iter();
+        let of_this = controls.by_ref().filter(|c| c.of == attempt.variant);
+        for control in of_this {
+            match control.check {
+                Check::OtherDomain if self.seen(control.nonce).next().is_none() => {
+                    return Err(Doubt::OneDomain);
+                }
+                Check::Greeting if control.was_not_made() && !self.was_handled(attempt) => {
+                    return Err(Doubt::Unchecked);
+                }
+                Check::OtherPort | Check::OtherName if control.was_not_made() => {
+                    return Err(Doubt::Unchecked);
+                }
+                _ => passed.insert(control.check),
+            };
+        }
+        Ok(passed.into_iter().collect())
+    }
+
+    /// True if a mail server has passed the message on, and not just its bytes (RFC 5321 section 4.4).
+    fn was_handled(&self, attempt: &Attempt) -> bool {
+        self.seen(attempt.nonce).any(|sighting| {
+            let mut fields = sighting.header.raw().lines();
+            fields.any(|field| field.to_ascii_lowercase().starts_with("received:"))
+        })
+    }
 }
 
 /// A service that was recognised, and was not asked to forward anything: it let us speak, and the tier ended there.
@@ -172,10 +308,53 @@ mod tests {
 
     use super::*;
     use crate::{
-        Service,
+        Service, Timestamp,
         evidence::{Broken, Direction, Entry},
+        proof::{Answer, Kind},
         text::Untrusted,
     };
+
+    /// A fetch of the canary's page on port 80, whose answer came from `port`.
+    fn fetched(key: &SigningKey, port: Option<u16>) -> Evidence {
+        let nonce: Nonce = "00112233445566778899aabbccddeeff".parse().unwrap();
+        let (egress, at) = ("192.0.2.1".parse().unwrap(), Timestamp::UNIX_EPOCH);
+        let answer = match port {
+            Some(port) => Answer::sign(key, nonce, egress, port, at),
+            None => Answer::sign_without_port(key, nonce, egress, at),
+        };
+        Evidence {
+            attempts: vec![Attempt {
+                variant: "get:80".to_owned(),
+                kind: Kind::Fetch,
+                nonce,
+                port: port.map(|_| 80),
+                reply: Reply::Accepted { code: 200 },
+                answer: Some(answer),
+                at,
+            }],
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn an_answer_from_another_port_than_the_one_asked_for_is_no_proof() {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let judged = |port| judge(&fetched(&key, port), &[], &CanaryKey::from(&key));
+        let straight = judged(Some(80));
+        assert_eq!(straight.verdict, Verdict::Open);
+        assert_eq!(straight.proof.unwrap().checks, [Check::AskedPort]);
+        let astray = judged(Some(7401));
+        assert_eq!(astray.verdict, Verdict::Closed);
+        assert_eq!(astray.doubt, Some(Doubt::LeadsToCanary));
+    }
+
+    #[test]
+    fn what_older_versions_proved_stays_proven_by_no_check() {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let judged = judge(&fetched(&key, None), &[], &CanaryKey::from(&key));
+        assert_eq!(judged.verdict, Verdict::Open);
+        assert_eq!(judged.proof.unwrap().checks, []);
+    }
 
     #[test]
     fn what_was_not_asked_is_not_called_something_else() {

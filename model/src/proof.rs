@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Timestamp, nonce::Nonce, text::Untrusted};
 
-/// First word of every answer; a new layout takes a new word.
-const WORD: &str = "ajar-proof-1";
+/// How the first word of every answer begins; a new layout takes a new number.
+const WORD: &str = "ajar-proof-";
+/// The first word of an answer without a port, as older canaries give it.
+const WITHOUT_PORT: &str = "ajar-proof-1";
+const WITH_PORT: &str = "ajar-proof-2";
 
 /// The longest answer in bytes, for readers that bound what they take.
 pub const MAX_ANSWER: usize = 256;
 
-/// The canary's answer to a nonce: an Ed25519 signature over the nonce, the peer that brought it and the
-/// time. A proxy can pass it on but not make it, and it is no part of any request, so a service that
+/// The canary's answer to a nonce: an Ed25519 signature over the nonce, the peer that brought it, the port that it came to
+/// and the time. A proxy can pass it on but not make it, and it is no part of any request, so a service that
 /// echoes what it was sent does not produce it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -23,26 +26,67 @@ pub struct Answer {
     pub nonce: Nonce,
     /// The socket peer at the canary: where the proxy's traffic comes out.
     pub egress_ip: IpAddr,
+    /// The canary's port that it came to. Absent in answers of older canaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// When the canary received it.
     pub received_at: Timestamp,
     signature: Signature64,
 }
 
 impl Answer {
-    pub fn sign(key: &SigningKey, nonce: Nonce, egress_ip: IpAddr, received_at: Timestamp) -> Self {
-        let text = signed_text(nonce, egress_ip, received_at);
-        let signature = Signature64(key.sign(text.as_bytes()).to_bytes());
+    /// The answer to a nonce that `egress_ip` brought to the canary's `port`.
+    pub fn sign(
+        key: &SigningKey,
+        nonce: Nonce,
+        egress_ip: IpAddr,
+        port: u16,
+        received_at: Timestamp,
+    ) -> Self {
         Self {
             nonce,
             egress_ip,
+            port: Some(port),
             received_at,
-            signature,
+            signature: Signature64([0; 64]),
+        }
+        .signed(key)
+    }
+
+    /// The answer of an older canary.
+    #[cfg(test)]
+    pub(crate) fn sign_without_port(
+        key: &SigningKey,
+        nonce: Nonce,
+        egress_ip: IpAddr,
+        received_at: Timestamp,
+    ) -> Self {
+        Self {
+            port: None,
+            ..Self::sign(key, nonce, egress_ip, 0, received_at)
+        }
+        .signed(key)
+    }
+
+    fn signed(mut self, key: &SigningKey) -> Self {
+        self.signature = Signature64(key.sign(self.signed_text().as_bytes()).to_bytes());
+        self
+    }
+
+    fn signed_text(&self) -> String {
+        let Self {
+            nonce, egress_ip, ..
+        } = self;
+        let micros = self.received_at.as_microsecond();
+        match self.port {
+            Some(port) => format!("{WITH_PORT} {nonce} {egress_ip} {port} {micros}"),
+            None => format!("{WITHOUT_PORT} {nonce} {egress_ip} {micros}"),
         }
     }
 
     /// True if `key` made this answer, to this nonce.
     pub fn proves(&self, nonce: Nonce, key: &CanaryKey) -> bool {
-        let text = signed_text(self.nonce, self.egress_ip, self.received_at);
+        let text = self.signed_text();
         let signature = Signature::from_bytes(&self.signature.0);
         self.nonce == nonce && key.0.verify_strict(text.as_bytes(), &signature).is_ok()
     }
@@ -64,7 +108,7 @@ impl Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = signed_text(self.nonce, self.egress_ip, self.received_at);
+        let text = self.signed_text();
         write!(f, "{text} {}", BASE64.encode(self.signature.0))
     }
 }
@@ -80,11 +124,17 @@ impl FromStr for Answer {
     fn from_str(line: &str) -> Result<Self, NotAnAnswer> {
         let mut words = line.split_ascii_whitespace();
         let mut next = || words.next().ok_or(NotAnAnswer);
-        if next()? != WORD {
-            return Err(NotAnAnswer);
-        }
+        let has_port = match next()? {
+            WITH_PORT => true,
+            WITHOUT_PORT => false,
+            _ => return Err(NotAnAnswer),
+        };
         let nonce = next()?.parse().map_err(|_| NotAnAnswer)?;
         let egress_ip = next()?.parse().map_err(|_| NotAnAnswer)?;
+        let port = match has_port {
+            true => Some(next()?.parse().map_err(|_| NotAnAnswer)?),
+            false => None,
+        };
         let micros = next()?.parse().map_err(|_| NotAnAnswer)?;
         let received_at = Timestamp::from_microsecond(micros).map_err(|_| NotAnAnswer)?;
         let signature = BASE64.decode(next()?).map_err(|_| NotAnAnswer)?;
@@ -92,15 +142,11 @@ impl FromStr for Answer {
         Ok(Self {
             nonce,
             egress_ip,
+            port,
             received_at,
             signature,
         })
     }
-}
-
-fn signed_text(nonce: Nonce, egress_ip: IpAddr, received_at: Timestamp) -> String {
-    let micros = received_at.as_microsecond();
-    format!("{WORD} {nonce} {egress_ip} {micros}")
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,6 +250,37 @@ pub enum Kind {
     Fetch,
 }
 
+/// A test that a receipt has to pass: it shows that what we sent reached the canary, and not yet that the target would have
+/// sent it anywhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// The canary's answer names the port that was asked for.
+    AskedPort,
+    /// The same request for a port of the canary where nobody listens. Whoever reaches the canary all the same goes there
+    /// whatever is asked.
+    OtherPort,
+    /// The same request for a name under the canary's domain that does not exist.
+    OtherName,
+    /// A greeting that the canary itself answers by its key: whoever does so is the canary, behind a port that leads to it.
+    Greeting,
+    /// The same mail to the canary's other domain. Whoever delivers one alone may be in charge of that domain.
+    OtherDomain,
+}
+
+impl Check {
+    /// The name in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Check::AskedPort => "asked_port",
+            Check::OtherPort => "other_port",
+            Check::OtherName => "other_name",
+            Check::Greeting => "greeting",
+            Check::OtherDomain => "other_domain",
+        }
+    }
+}
+
 /// The receipt that a finding rests on, as results show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
@@ -215,6 +292,9 @@ pub struct Proof {
     pub received_at: Timestamp,
     /// The socket peer at the canary.
     pub egress_ip: IpAddr,
+    /// The checks that the receipt has passed.
+    #[serde(default)]
+    pub checks: Vec<Check>,
 }
 
 #[cfg(test)]
@@ -225,7 +305,7 @@ mod tests {
         let key = SigningKey::from_bytes(&[7; 32]);
         let nonce: Nonce = "00112233445566778899aabbccddeeff".parse().unwrap();
         let at = Timestamp::from_second(1_790_000_000).unwrap();
-        let answer = Answer::sign(&key, nonce, "192.0.2.9".parse().unwrap(), at);
+        let answer = Answer::sign(&key, nonce, "192.0.2.9".parse().unwrap(), 443, at);
         (key, nonce, answer)
     }
 
@@ -249,5 +329,21 @@ mod tests {
         let moved = answer.to_string().replace("192.0.2.9", "192.0.2.8");
         let moved: Answer = moved.parse().unwrap();
         assert!(!moved.proves(nonce, &CanaryKey::from(&key)));
+        let moved = answer.to_string().replace(" 443 ", " 80 ");
+        let moved: Answer = moved.parse().unwrap();
+        assert!(!moved.proves(nonce, &CanaryKey::from(&key)));
+    }
+
+    #[test]
+    fn an_answer_of_an_older_canary_still_proves_its_nonce() {
+        let (key, nonce, answer) = answer();
+        let answer = Answer::sign_without_port(&key, nonce, answer.egress_ip, answer.received_at);
+        let text = answer.to_string();
+        assert!(text.starts_with("ajar-proof-1 "), "{text}");
+        let read: Answer = text.parse().unwrap();
+        assert!(read.proves(nonce, &CanaryKey::from(&key)));
+        let stored = serde_json::to_string(&answer).unwrap();
+        assert!(!stored.contains("port"), "{stored}");
+        assert_eq!(serde_json::from_str::<Answer>(&stored).unwrap(), answer);
     }
 }

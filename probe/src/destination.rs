@@ -52,6 +52,14 @@ impl Destination {
         }
     }
 
+    /// The canary's address with a port where nobody listens. Whoever answers for it was not asked.
+    pub fn unused(canary: &Canary, form: Form) -> Self {
+        Self {
+            address: canary.at(canary.unused_port()),
+            ..Self::new(canary, CanaryPort::Http, form)
+        }
+    }
+
     pub fn canary_port(&self) -> CanaryPort {
         self.canary_port
     }
@@ -148,6 +156,7 @@ pub(crate) mod tests {
         let key = "WGZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY";
         Canary {
             domain: "canary.test".to_owned(),
+            other_domain: None,
             address: "192.0.2.9".parse().unwrap(),
             smtp: 25,
             http: 80,

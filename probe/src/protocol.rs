@@ -80,6 +80,11 @@ pub trait Probe: Send + Sync {
         true
     }
 
+    /// What this canary leaves in doubt about its findings, and what would settle it; none if nothing.
+    fn doubts(&self, _canary: &Canary) -> Option<&'static str> {
+        None
+    }
+
     /// Has the conversation. It ends within the examination's deadline, whatever the target does.
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence>;
 }

@@ -90,6 +90,7 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
             variant,
             kind: Kind::Tunnel,
             nonce,
+            port: Some(destination.address().port()),
             reply,
             answer,
             at: Timestamp::now(),

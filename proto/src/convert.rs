@@ -131,6 +131,7 @@ impl From<&Canary> for v1::Canary {
     fn from(canary: &Canary) -> Self {
         Self {
             domain: canary.domain.clone(),
+            other_domain: canary.other_domain.clone().unwrap_or_default(),
             address: canary.address.to_string(),
             smtp: canary.smtp.into(),
             http: canary.http.into(),
@@ -153,6 +154,7 @@ impl TryFrom<v1::Canary> for Canary {
             raw: port("canary.raw", canary.raw)?,
             key: parse("canary.key", &canary.key)?,
             domain: canary.domain,
+            other_domain: Some(canary.other_domain).filter(|name| !name.is_empty()),
         })
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 
 use ajar_model::{
     Finding, Nonce, Observation, Reply, Sighting, Timestamp, Verdict,
-    evidence::{Attempt, Evidence},
+    evidence::{Attempt, Control, Evidence},
     judge::judge,
-    proof::Kind,
+    proof::{Check, Kind},
 };
 
 use crate::{Error, rows::JudgingKey, stored};
@@ -33,11 +33,13 @@ pub(crate) fn absorb(
 
 /// The mails that an observation may still be proven by.
 pub(crate) fn mail_nonces(evidence: &Evidence) -> impl Iterator<Item = Nonce> {
-    evidence
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.kind == Kind::Mail)
+    let mails = evidence.attempts.iter();
+    let mails = mails.filter(|attempt| attempt.kind == Kind::Mail);
+    let others = evidence.controls.iter();
+    let others = others.filter(|control| control.check == Check::OtherDomain);
+    mails
         .map(|attempt| attempt.nonce)
+        .chain(others.map(|control| control.nonce))
 }
 
 /// The finding that the observations of one key amount to, and whether a late mail may still prove it; none
@@ -67,13 +69,30 @@ pub(crate) fn conclude(
 fn fold(stored: &Observation, incoming: Observation) -> Result<Observation, Error> {
     let started_at = stored.started_at.min(incoming.started_at);
     let attempts = [stored, &incoming].map(|o| o.evidence.attempts.clone());
+    let controls = [stored, &incoming].map(|o| o.evidence.controls.clone());
     let mut latest = match outranks(&incoming, stored)? {
         true => incoming,
         false => stored.clone(),
     };
     latest.started_at = started_at;
     latest.evidence.attempts = last_of_each(attempts.concat())?;
+    latest.evidence.controls = best_of_each(controls.concat())?;
     Ok(latest)
+}
+
+/// One control of each check of each variant: the one that was answered, or at least made.
+fn best_of_each(controls: Vec<Control>) -> Result<Vec<Control>, Error> {
+    let mut ranked = Vec::new();
+    for control in controls {
+        let text = stored::to_json("a control", &control)?;
+        let rank = (control.answer.is_some(), !control.was_not_made(), text);
+        ranked.push((rank, control));
+    }
+    ranked.sort_by(|one, other| one.0.cmp(&other.0));
+    // The best of a key comes last, and stays.
+    let key = |control: &Control| (control.of.clone(), control.check, control.nonce);
+    let best: BTreeMap<_, _> = ranked.into_iter().map(|(_, c)| (key(&c), c)).collect();
+    Ok(best.into_values().collect())
 }
 
 /// The last attempt of each variant, or the one that was answered, in the order in which they ended.
@@ -117,6 +136,7 @@ fn outranks(incoming: &Observation, stored: &Observation) -> Result<bool, Error>
     let text = |o: &Observation| {
         let frame = Evidence {
             attempts: Vec::new(),
+            controls: Vec::new(),
             ..o.evidence.clone()
         };
         stored::to_json("evidence", &frame)

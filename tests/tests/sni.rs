@@ -8,7 +8,7 @@ use ajar_tests::{Ajar, captured};
 /// Starts them, and audits them with a canary on port 443 of 127.0.0.1, which the name server knows as canary.test.
 const SCRIPT: &str = r#"
 dnsmasq --keep-in-foreground --no-resolv --no-hosts --listen-address=127.0.0.53 --bind-interfaces \
-    --address=/canary.test/127.0.0.1 --pid-file= --user=root 2>dnsmasq.log &
+    --host-record=canary.test,127.0.0.1 --local=/canary.test/ --pid-file= --user=root 2>dnsmasq.log &
 
 sniproxy_on() {
     cat >"sniproxy-$1.conf" <<END

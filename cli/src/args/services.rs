@@ -90,9 +90,10 @@ pub struct CanaryService {
     /// The address that targets reach it by, if that is another one: a load balancer's, or a host's.
     #[arg(long, value_name = "ADDR")]
     pub advertise: Option<IpAddr>,
-    /// The mail domain that is delivered here.
-    #[arg(long, value_name = "NAME")]
-    pub domain: String,
+    /// A mail domain that is delivered here. Give two unrelated ones, so that a server in charge of one is not taken for a
+    /// relay.
+    #[arg(long, value_name = "NAME", required = true)]
+    pub domain: Vec<String>,
     /// Whom an owner can write to, in probing.txt.
     #[arg(long, value_name = "MAIL")]
     pub contact: Option<String>,

@@ -83,7 +83,10 @@ pub(super) fn forged_answer(
             let nonce = words.find_map(|word| word.parse::<Nonce>().ok());
             let body = nonce.map(|nonce| {
                 let egress = [192, 0, 2, 1].into();
-                format!("{}\n", Answer::sign(&key, nonce, egress, Timestamp::now()))
+                format!(
+                    "{}\n",
+                    Answer::sign(&key, nonce, egress, 80, Timestamp::now())
+                )
             });
             let reply = match body {
                 Some(body) => format!(

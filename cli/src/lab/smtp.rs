@@ -25,11 +25,9 @@ enum Answer {
 }
 
 pub(super) fn open(stream: TcpStream, canary: Arc<Canary>) -> BoxFuture<'static, io::Result<()>> {
-    serve(stream, canary, |path, canary| {
-        match is_at(path, &canary.domain) {
-            true => Answer::Deliver(path.to_owned()),
-            false => Answer::No("554 5.7.1 not a domain of this lab"),
-        }
+    serve(stream, canary, |path, canary| match is_at(path, canary) {
+        true => Answer::Deliver(path.to_owned()),
+        false => Answer::No("554 5.7.1 not a domain of this lab"),
     })
 }
 
@@ -42,7 +40,7 @@ pub(super) fn percent_hack(
             .rsplit_once("@[127.")
             .and_then(|(local, _)| local.rsplit_once('%'))
             .map(|(user, domain)| format!("{user}@{domain}"));
-        match rewritten.filter(|path| is_at(path, &canary.domain) && !path.contains('"')) {
+        match rewritten.filter(|path| is_at(path, canary) && !path.contains('"')) {
             Some(path) => Answer::Deliver(path),
             None => Answer::No("554 5.7.1 relay access denied"),
         }
@@ -80,9 +78,11 @@ pub(super) fn catch_all(
     serve(stream, canary, |_, _| Answer::Swallow)
 }
 
-fn is_at(path: &str, domain: &str) -> bool {
-    path.rsplit_once('@')
-        .is_some_and(|(_, host)| host.eq_ignore_ascii_case(domain))
+fn is_at(path: &str, canary: &Canary) -> bool {
+    path.rsplit_once('@').is_some_and(|(_, host)| {
+        let mut domains = canary.domains();
+        domains.any(|domain| host.eq_ignore_ascii_case(domain))
+    })
 }
 
 fn serve(

@@ -45,7 +45,7 @@ impl Writer for Csv {
     }
 }
 
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
     "id",
     "campaign",
     "ip",
@@ -64,9 +64,10 @@ const COLUMNS: [&str; 18] = [
     "vantage",
     "first_seen",
     "last_seen",
+    "doubt",
 ];
 
-fn record(finding: &Finding) -> [String; 18] {
+fn record(finding: &Finding) -> [String; 19] {
     let proof = finding.proof.as_ref();
     [
         finding.id.clone(),
@@ -95,5 +96,6 @@ fn record(finding: &Finding) -> [String; 18] {
         finding.vantage.clone(),
         finding.first_seen.to_string(),
         finding.last_seen.to_string(),
+        name(&finding.doubt),
     ]
 }

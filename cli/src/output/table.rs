@@ -111,8 +111,11 @@ fn row(finding: &Finding) -> [String; 6] {
     ]
 }
 
-/// What opened the door, or how many ways were tried: `ajar findings show` lists them all.
+/// What opened the door, why it is not called open, or how many ways were tried: `ajar findings show` says more.
 fn variants(finding: &Finding) -> String {
+    if let Some(doubt) = finding.doubt {
+        return doubt.as_str().replace('_', " ");
+    }
     match (finding.verdict, &finding.variants[..]) {
         (_, []) => String::new(),
         (Verdict::Open, [only]) => cut(only, MOST),

@@ -2,9 +2,9 @@
 
 use ajar_model::{
     Attempt, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp,
-    evidence::Broken,
+    evidence::{Broken, Control},
     nonce::Role,
-    proof::{Answer, Kind},
+    proof::{Answer, Check, Kind},
 };
 use futures::{FutureExt, future::BoxFuture};
 
@@ -44,23 +44,23 @@ async fn run(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
     let canary = examination.brief().canary;
     let mut plan = Plan::new(canary, &[CanaryPort::Http], &[Form::Literal, Form::Name]);
     let mut attempts = Vec::new();
+    let mut controls = Vec::new();
     while let Some(destination) = plan.take_next() {
-        let label = match destination.form() {
-            Form::Literal => "get",
-            Form::Name => "get-name",
-        };
-        let variant = format!("{label}:{}", destination.address().port());
+        let variant = variant(&destination);
         let nonce = examination.nonce(&id, &variant, Role::Destination);
-        let fetched = fetch(examination, &destination, nonce).await;
-        let (reply, answer) = fetched.unwrap_or_else(|how| (Reply::Broken { how }, None));
+        let (reply, answer) = fetch(examination, &destination, nonce).await;
         let proven = answer
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
         plan.answered(&destination, reply, proven);
+        if proven {
+            controls.push(control(examination, &id, &variant, destination.form()).await);
+        }
         attempts.push(Attempt {
             variant,
             kind: Kind::Fetch,
             nonce,
+            port: Some(destination.address().port()),
             reply,
             answer,
             at: Timestamp::now(),
@@ -76,12 +76,44 @@ async fn run(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
     }
     Evidence {
         attempts,
+        controls,
         ..examination.evidence_of(&Http)
     }
 }
 
-/// A success without an answer is the server's own page: it refused to fetch ours.
+fn variant(destination: &Destination) -> String {
+    let label = match destination.form() {
+        Form::Literal => "get",
+        Form::Name => "get-name",
+    };
+    format!("{label}:{}", destination.address().port())
+}
+
+/// A web server in front of the canary hands it any request as it is: so it does one for a port where the canary is not.
+async fn control(examination: &mut Examination<'_>, id: &ProbeId, of: &str, form: Form) -> Control {
+    let unused = Destination::unused(examination.brief().canary, form);
+    let nonce = examination.nonce(id, &variant(&unused), Role::Destination);
+    let (reply, answer) = fetch(examination, &unused, nonce).await;
+    Control {
+        of: of.to_owned(),
+        check: Check::OtherPort,
+        nonce,
+        reply,
+        answer,
+    }
+}
+
 async fn fetch(
+    examination: &mut Examination<'_>,
+    destination: &Destination,
+    nonce: Nonce,
+) -> (Reply, Option<Answer>) {
+    let fetched = try_fetch(examination, destination, nonce).await;
+    fetched.unwrap_or_else(|how| (Reply::Broken { how }, None))
+}
+
+/// A success without an answer is the server's own page: it refused to fetch ours.
+async fn try_fetch(
     examination: &mut Examination<'_>,
     destination: &Destination,
     nonce: Nonce,

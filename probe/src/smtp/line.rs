@@ -1,6 +1,6 @@
 //! One connection to a mail server, from its greeting to QUIT.
 
-use ajar_model::{Reply, evidence::Broken};
+use ajar_model::{Reply, evidence::Broken, proof::Answer};
 
 use super::{codec as smtp, parsed};
 use crate::{tls::Peer, wire::Wire};
@@ -141,6 +141,26 @@ impl Line {
             (false, true) => self.reset().await,
         };
         outcome
+    }
+
+    /// Greets once more by another name (RFC 5321 section 4.1.4), and keeps the canary's answer if one is among the reply.
+    pub(super) async fn greet_again(&mut self, name: &str) -> (Reply, Option<Answer>) {
+        let greeted = async {
+            let ehlo = smtp::ehlo(name).map_err(|_| Broken::Garbled)?;
+            self.say(&ehlo).await
+        };
+        match greeted.await {
+            Ok(reply) => {
+                let answer = Answer::find(reply.lines.join("\n").as_bytes());
+                let code = reply.code;
+                let reply = match reply.is_positive() {
+                    true => Reply::Accepted { code },
+                    false => refusal(&reply),
+                };
+                (reply, answer)
+            }
+            Err(how) => (Reply::Broken { how }, None),
+        }
     }
 
     async fn reset(&mut self) -> Connection {

@@ -1,8 +1,10 @@
 //! Open mail relays: does a server deliver a stranger's mail to a stranger (RFC 5321)?
 
 use ajar_model::{
-    Attempt, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp, evidence::Broken, nonce::Role,
-    proof::Kind,
+    Attempt, Canary, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp,
+    evidence::{Broken, Control},
+    nonce::Role,
+    proof::{Check, Kind},
 };
 use futures::{FutureExt, future::BoxFuture};
 
@@ -44,6 +46,12 @@ impl Probe for Relay {
         "mail server that relays from strangers to strangers"
     }
 
+    fn doubts(&self, canary: &Canary) -> Option<&'static str> {
+        let doubt = "a server in charge of the canary's only mail domain is taken for a relay; \
+                     give two unrelated ones, with --canary-domain twice";
+        canary.other_domain.is_none().then_some(doubt)
+    }
+
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
         Relaying::new(examination, self.id()).run().boxed()
     }
@@ -71,10 +79,10 @@ impl<'r, 'v> Relaying<'r, 'v> {
     }
 
     async fn run(mut self) -> Evidence {
-        let mut attempts = Vec::new();
+        let (mut attempts, mut controls) = (Vec::new(), Vec::new());
         let mut broken = None;
         match self.connect().await {
-            Ok(line) => attempts = self.converse(line).await,
+            Ok(line) => (attempts, controls) = self.converse(line).await,
             Err(Failure::Said(reply)) => attempts.push(self.attempt(FIRST, line::refusal(&reply))),
             Err(failure) => broken = Some(how(&failure)),
         }
@@ -84,6 +92,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         let evidence = self.examination.evidence_of(&Smtp);
         Evidence {
             attempts,
+            controls,
             broken,
             tls: evidence.tls || self.tls,
             ..evidence
@@ -91,23 +100,28 @@ impl<'r, 'v> Relaying<'r, 'v> {
     }
 
     /// Tries variants until none is left, or the server will not have us any longer.
-    async fn converse(&mut self, line: Line) -> Vec<Attempt> {
+    async fn converse(&mut self, line: Line) -> (Vec<Attempt>, Vec<Control>) {
         let brief = self.examination.brief();
-        let names = Names::new(&brief.canary.domain, brief.endpoint.ip(), line.host());
+        let host = line.host().to_owned();
+        let names_for = |domain: &str| Names::new(domain, brief.endpoint.ip(), &host);
+        let names = names_for(&brief.canary.domain);
+        let other = brief.canary.other_domain.as_deref();
+        let other = other.map(|domain| (domain, names_for(domain)));
         self.line = Some(line);
-        let mut attempts = Vec::new();
+        let (mut attempts, mut controls) = (Vec::new(), Vec::new());
         let mut plan = Plan::new(&names);
         while brief.tier >= Tier::Envelope && !self.examination.is_over() {
             let Some(variant) = plan.take_next() else {
                 break;
             };
-            let Some(mail) = self.mail(&names, variant) else {
+            let Some(mail) = self.mail(&brief.canary.domain, &names, variant) else {
                 continue;
             };
             let offered = self.offer(&mail).await;
+            let mut accepted = false;
             if let Ok(outcome) = &offered {
                 outcome.sender_taken.then(|| plan.took_sender(variant));
-                outcome.is_accepted().then(|| plan.accepted(variant));
+                accepted = outcome.is_accepted();
             }
             let shut_out = offered.is_err();
             let reply = offered.map_or_else(|reply| reply, |outcome| outcome.reply);
@@ -115,8 +129,66 @@ impl<'r, 'v> Relaying<'r, 'v> {
             if shut_out {
                 break;
             }
+            if accepted && let Some((domain, names)) = &other {
+                let control = self.other_domain(domain, names, variant).await;
+                accepted = matches!(control.reply, Reply::Accepted { .. });
+                controls.push(control);
+            }
+            accepted.then(|| plan.accepted(variant));
         }
-        attempts
+        let mut accepted = attempts.iter();
+        let accepted = accepted.find(|attempt| matches!(attempt.reply, Reply::Accepted { .. }));
+        if let Some(attempt) = accepted {
+            controls.push(self.greeting(&attempt.variant).await);
+        }
+        (attempts, controls)
+    }
+
+    /// Offers the same mail to the canary's other domain: a server in charge of one has no business with the other.
+    async fn other_domain(&mut self, domain: &str, names: &Names, variant: Variant) -> Control {
+        let reply = match self.mail(domain, names, variant) {
+            Some(mail) => match self.offer(&mail).await {
+                Ok(outcome) => outcome.reply,
+                Err(reply) => reply,
+            },
+            None => Reply::Broken {
+                how: Broken::Garbled,
+            },
+        };
+        Control {
+            of: variant.name(),
+            check: Check::OtherDomain,
+            nonce: self.nonce(&other(domain, variant), Role::Destination),
+            reply,
+            answer: None,
+        }
+    }
+
+    /// Asks a server that took our mail whether it is the canary itself.
+    async fn greeting(&mut self, of: &str) -> Control {
+        let nonce = self.nonce("greeting", Role::Destination);
+        let name = format!("{nonce}.{}", self.examination.brief().canary.domain);
+        let line = match self.line.take() {
+            Some(line) => Ok(line),
+            None => self.connect().await,
+        };
+        let (reply, answer) = match line {
+            Ok(line) => {
+                let line = self.line.insert(line);
+                line.greet_again(&name).await
+            }
+            Err(_) => {
+                let how = Broken::Connect;
+                (Reply::Broken { how }, None)
+            }
+        };
+        Control {
+            of: of.to_owned(),
+            check: Check::Greeting,
+            nonce,
+            reply,
+            answer,
+        }
     }
 
     /// Offers a mail, and once more over another connection where one that had served before was cut; an error if
@@ -166,15 +238,19 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     /// The commands of a variant; none if one of its paths cannot be sent. Below `deliver` there is no message, so
     /// none can be sent.
-    fn mail(&self, names: &Names, variant: Variant) -> Option<Mail> {
-        let nonce = self.nonce(variant, Role::Destination);
-        let author = self.nonce(variant, Role::Sender);
+    fn mail(&self, domain: &str, names: &Names, variant: Variant) -> Option<Mail> {
         let brief = self.examination.brief();
+        let name = match domain == brief.canary.domain {
+            true => variant.name(),
+            false => other(domain, variant),
+        };
+        let nonce = self.nonce(&name, Role::Destination);
+        let author = self.nonce(&name, Role::Sender);
         let message = || {
             letter::write(&Letter {
                 nonce,
                 author,
-                domain: &brief.canary.domain,
+                domain,
                 endpoint: brief.endpoint,
                 our_name: brief.our_name,
                 about: &self.examination.about(),
@@ -192,16 +268,22 @@ impl<'r, 'v> Relaying<'r, 'v> {
         Attempt {
             variant: variant.name(),
             kind: Kind::Mail,
-            nonce: self.nonce(variant, Role::Destination),
+            nonce: self.nonce(&variant.name(), Role::Destination),
+            port: None,
             reply,
             answer: None,
             at: Timestamp::now(),
         }
     }
 
-    fn nonce(&self, variant: Variant, role: Role) -> Nonce {
-        self.examination.nonce(&self.id, &variant.name(), role)
+    fn nonce(&self, variant: &str, role: Role) -> Nonce {
+        self.examination.nonce(&self.id, variant, role)
     }
+}
+
+/// Names a variant of the mail to the canary's other domain.
+fn other(domain: &str, variant: Variant) -> String {
+    format!("{} to {domain}", variant.name())
 }
 
 fn how(failure: &Failure) -> Broken {

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ajar_model::{
     Attempt, Canary, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp,
-    evidence::Broken,
+    evidence::{Broken, Control},
     nonce::Role,
-    proof::{Answer, Kind},
+    proof::{Answer, Check, Kind},
 };
 use futures::{FutureExt, future::BoxFuture};
 
@@ -49,7 +49,7 @@ impl Probe for SniProxy {
     }
 
     fn needs(&self) -> Option<&'static str> {
-        Some("a canary on port 443, under a domain that targets can resolve")
+        Some("a canary on port 443, under a domain that targets can resolve, without a wildcard")
     }
 
     fn can_use(&self, canary: &Canary) -> bool {
@@ -63,51 +63,92 @@ impl Probe for SniProxy {
 
 /// A handshake that names the canary.
 pub(super) async fn offer(wire: &mut Wire, canary: &Canary) -> Result<Answered, Broken> {
-    let peer = Peer::named(&canary.domain, canary.address);
-    wire.secure(peer).await?;
+    wire.secure(Peer::named(&canary.domain, canary.address))
+        .await?;
     Ok(Answered::Probe(ID, SHAKEN))
 }
 
 async fn run(examination: &mut Examination<'_>) -> Evidence {
     let variant = format!("sni:{PORT}");
+    let canary = examination.brief().canary;
     let nonce = examination.nonce(&ID, &variant, Role::Destination);
-    let asked = ask(examination, nonce).await;
-    let (reply, answer) = asked.unwrap_or_else(|how| (Reply::Broken { how }, None));
+    let (reply, answer) = match examination.take_asked(&ID) {
+        Some((wire, _)) => fetch(canary, &examination.agent(), wire, nonce).await,
+        None => ask(examination, &canary.domain, nonce).await,
+    };
+    let mut controls = Vec::new();
+    if reply == SHAKEN {
+        controls.push(control(examination, &variant).await);
+    }
     let attempt = Attempt {
         variant,
         kind: Kind::Tunnel,
         nonce,
+        port: Some(PORT),
         reply,
         answer,
         at: Timestamp::now(),
     };
     Evidence {
         attempts: vec![attempt],
+        controls,
         ..examination.evidence_of(&Sni)
     }
 }
 
-/// A handshake without an answer inside was the server's own: it led nowhere.
+/// A server in front of the canary takes any name to it: so it does one that does not exist.
+async fn control(examination: &mut Examination<'_>, of: &str) -> Control {
+    let name = format!("no-such-host.{}", examination.brief().canary.domain);
+    let nonce = examination.nonce(&ID, &name, Role::Destination);
+    let (reply, answer) = ask(examination, &name, nonce).await;
+    Control {
+        of: of.to_owned(),
+        check: Check::OtherName,
+        nonce,
+        reply,
+        answer,
+    }
+}
+
+/// A handshake that names somebody under the canary's domain, and a nonce inside.
 async fn ask(
     examination: &mut Examination<'_>,
+    name: &str,
     nonce: Nonce,
-) -> Result<(Reply, Option<Answer>), Broken> {
+) -> (Reply, Option<Answer>) {
     let canary = examination.brief().canary;
-    let mut wire = match examination.take_asked(&ID) {
-        Some((wire, _)) => wire,
-        None => {
-            let mut wire = examination.open(&Sni).await?;
-            offer(&mut wire, canary).await?;
-            wire
-        }
+    let opened = async {
+        let mut wire = examination.open(&Sni).await?;
+        wire.secure(Peer::named(name, canary.address)).await?;
+        Ok(wire)
     };
-    let request = http::get(&format!("/{nonce}"), &canary.domain, &examination.agent());
-    wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
+    match opened.await {
+        Ok(wire) => fetch(canary, &examination.agent(), wire, nonce).await,
+        Err(how) => (Reply::Broken { how }, None),
+    }
+}
+
+/// A handshake without an answer inside was the server's own: it led nowhere.
+async fn fetch(
+    canary: &Canary,
+    agent: &str,
+    mut wire: Wire,
+    nonce: Nonce,
+) -> (Reply, Option<Answer>) {
+    let request = http::get(&format!("/{nonce}"), &canary.domain, agent);
+    let request = request.map_err(|_| Broken::Garbled);
+    let sent = match request {
+        Ok(request) => wire.send(&request).await,
+        Err(how) => Err(how),
+    };
+    if let Err(how) = sent {
+        return (Reply::Broken { how }, None);
+    }
     let answer = wire.answer(wire.limits().reply / 2).await;
     let is_canarys = |answer: &Answer| answer.proves(nonce, &canary.key);
     let reply = match answer.as_ref().is_some_and(is_canarys) {
         true => SHAKEN,
         false => REFUSED,
     };
-    Ok((reply, answer))
+    (reply, answer)
 }

@@ -60,6 +60,7 @@ fn greeted(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
             variant,
             kind: Kind::Tunnel,
             nonce,
+            port: Some(destination.address().port()),
             reply,
             answer: None,
             at: Timestamp::now(),

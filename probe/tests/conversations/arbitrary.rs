@@ -47,6 +47,7 @@ fn words() -> impl Strategy<Value = Vec<u8>> {
         b"\x00\x5a\x00\x50\x00\x00\x00\x00",
         b"\x00\x5b",
         b"ajar-proof-1 00112233445566778899aabbccddeeff 192.0.2.9 1 AAAA\r\n",
+        b"ajar-proof-2 00112233445566778899aabbccddeeff 192.0.2.9 80 1 AAAA\r\n",
         b"ajar-canary canary.test\r\n",
         b"\x16\x03\x03\x00\x7a",
     ];
@@ -126,7 +127,13 @@ fn names_only_the_canary(line: &str) -> bool {
             .is_some_and(|(host, port)| hosts.contains(&host) && ports.contains(&port));
     }
     if let Some(target) = line.strip_prefix("GET ") {
-        let ours = ["/", "http://192.0.2.9:80/", "http://canary.test:80/"];
+        let ours = [
+            "/",
+            "http://192.0.2.9:80/",
+            "http://canary.test:80/",
+            "http://192.0.2.9:1/",
+            "http://canary.test:1/",
+        ];
         return ours.iter().any(|prefix| {
             target
                 .strip_prefix(prefix)

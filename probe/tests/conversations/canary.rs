@@ -12,12 +12,13 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 
-use crate::peer::Conn;
+use crate::{peer::Conn, smtp};
 
 /// The canary of every test, as probes know it.
 pub fn model() -> Canary {
     Canary {
         domain: "canary.test".to_owned(),
+        other_domain: None,
         address: "192.0.2.9".parse().unwrap(),
         smtp: 25,
         http: 80,
@@ -34,15 +35,15 @@ pub fn key() -> SigningKey {
 /// Plays one of its ports, signing with any key: another than its own is a forger's.
 pub async fn serve(mut conn: Conn, port: u16, key: SigningKey) {
     match port {
-        80 => judge(conn, key).await,
-        443 => judge(secure(conn).await.unwrap(), key).await,
+        80 => judge(conn, port, key).await,
+        443 => judge(secure(conn).await.unwrap(), port, key).await,
         25 => {
             conn.say("220 canary.test ESMTP ajar-canary\r\n").await;
-            sink(conn, key).await;
+            sink(conn, key, smtp::obliging).await;
         }
         7401 => {
             conn.say("ajar-canary canary.test\r\n").await;
-            let answer = conn.line().await.and_then(|line| sign(&line, &key));
+            let answer = conn.line().await.and_then(|line| sign(&line, port, &key));
             conn.say(answer.unwrap_or_default() + "\r\n").await;
         }
         port => panic!("a probe asked for port {port}, which is not the canary's"),
@@ -50,45 +51,59 @@ pub async fn serve(mut conn: Conn, port: u16, key: SigningKey) {
 }
 
 /// The judge: answers `GET /<nonce>`, in origin or absolute form.
-pub async fn judge(mut conn: Conn, key: SigningKey) {
+pub async fn judge(mut conn: Conn, port: u16, key: SigningKey) {
     let Some(request) = conn.head().await else {
         return;
     };
-    let page = page(&request, &key);
+    let page = page(&request, port, &key);
     conn.say(page).await;
 }
 
-/// The judge's page for a request line.
-pub fn page(request: &str, key: &SigningKey) -> String {
+/// The judge's page for a request line, on this port.
+pub fn page(request: &str, port: u16, key: &SigningKey) -> String {
     let target = request.split(' ').nth(1).unwrap_or("");
-    let answer = target.rsplit('/').next().and_then(|nonce| sign(nonce, key));
+    let nonce = target.rsplit('/').next();
+    let answer = nonce.and_then(|nonce| sign(nonce, port, key));
     match answer {
         Some(answer) => format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n{answer}\n"),
         None => "HTTP/1.1 404 Not Found\r\n\r\n".to_owned(),
     }
 }
 
-/// The mail sink after its banner: answers `EHLO <nonce>.…` among its extensions.
-pub async fn sink(mut conn: Conn, key: SigningKey) {
-    let Some(hello) = conn.line().await else {
-        return;
-    };
-    let nonce = hello
-        .strip_prefix("EHLO ")
-        .and_then(|name| name.split('.').next());
-    let answer = nonce
-        .and_then(|nonce| sign(nonce, &key))
-        .unwrap_or_default();
-    conn.say(format!(
-        "250-canary.test\r\n250-SIZE 1000\r\n250 {answer}\r\n"
-    ))
-    .await;
+/// What a proxy that fetches for strangers answers: the judge's page, if that is what it was asked for.
+pub fn fetched(request: &str, key: &SigningKey) -> String {
+    let target = request.split(' ').nth(1).unwrap_or("");
+    let mine = ["http://192.0.2.9:80/", "http://canary.test:80/"];
+    match mine.iter().any(|judge| target.starts_with(judge)) {
+        true => page(request, 80, key),
+        false => "HTTP/1.1 502 Bad Gateway\r\n\r\n".to_owned(),
+    }
 }
 
-fn sign(nonce: &str, key: &SigningKey) -> Option<String> {
+/// The mail sink after its banner: answers `EHLO <nonce>.…` among its extensions, and everything else by a rule.
+pub async fn sink(mut conn: Conn, key: SigningKey, rule: impl Fn(&str) -> &'static str) {
+    while let Some(line) = conn.line().await {
+        let hello = line.strip_prefix("EHLO ");
+        let nonce = hello.and_then(|name| name.split('.').next());
+        let answer = nonce.and_then(|nonce| sign(nonce, 25, &key));
+        match answer {
+            Some(answer) => {
+                conn.say(format!(
+                    "250-canary.test\r\n250-SIZE 1000\r\n250 {answer}\r\n"
+                ))
+                .await;
+            }
+            None => {
+                smtp::answer(&mut conn, &line, &rule).await;
+            }
+        }
+    }
+}
+
+fn sign(nonce: &str, port: u16, key: &SigningKey) -> Option<String> {
     let nonce: Nonce = nonce.parse().ok()?;
     let egress = "198.51.100.9".parse().unwrap();
-    Some(Answer::sign(key, nonce, egress, Timestamp::UNIX_EPOCH).to_string())
+    Some(Answer::sign(key, nonce, egress, port, Timestamp::UNIX_EPOCH).to_string())
 }
 
 /// Accepts TLS with a certificate that nobody has reason to believe; none if the handshake fails.
@@ -106,7 +121,9 @@ pub async fn secure(conn: Conn) -> Option<Conn> {
         .accept(conn.into_stream())
         .await
         .ok()?;
+    let server_name = stream.get_ref().1.server_name().map(str::to_owned);
     let mut conn = Conn::over(Box::new(stream));
     conn.nth = nth;
+    conn.server_name = server_name;
     Some(conn)
 }

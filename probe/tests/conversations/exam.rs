@@ -3,9 +3,10 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use ajar_model::{
-    CampaignId, Canary, Evidence, NonceKey, ProbeId, Sighting, Tier, Timestamp, Untrusted, Verdict,
+    CampaignId, Canary, Evidence, Nonce, NonceKey, ProbeId, Sighting, Tier, Timestamp, Untrusted,
+    Verdict,
     evidence::{Attempt, Reply},
-    judge::judge,
+    judge::{Judgement, judge},
 };
 use ajar_probe::{Brief, Limits, examine, probes};
 use futures::FutureExt;
@@ -116,12 +117,17 @@ impl Examined {
 
     /// The verdict if no mail was received.
     pub fn verdict(&self, probe: &str) -> Verdict {
-        judge(self.evidence(probe), &[], &self::canary::model().key).verdict
+        self.judgement(probe).verdict
+    }
+
+    /// The judgement if no mail was received.
+    pub fn judgement(&self, probe: &str) -> Judgement {
+        judge(self.evidence(probe), &[], &canary::model().key)
     }
 
     /// The variants that were proven.
     pub fn proven(&self, probe: &str) -> Vec<String> {
-        let judgement = judge(self.evidence(probe), &[], &canary::model().key);
+        let judgement = self.judgement(probe);
         assert_eq!(
             judgement.verdict,
             Verdict::Open,
@@ -133,16 +139,23 @@ impl Examined {
 
     /// The verdict if the canary received the mail of the variant.
     pub fn verdict_with_mail(&self, probe: &str, variant: &str) -> Verdict {
-        let sighting = Sighting {
-            nonce: self.attempt(probe, variant).nonce,
+        let nonce = self.attempt(probe, variant).nonce;
+        self.judgement_with_mails(probe, &[nonce], "").verdict
+    }
+
+    /// The judgement if the canary received mails with these nonces, and with this header.
+    pub fn judgement_with_mails(&self, probe: &str, nonces: &[Nonce], header: &str) -> Judgement {
+        let sighting = |nonce: &Nonce| Sighting {
+            nonce: *nonce,
             egress_ip: "192.0.2.1".parse().unwrap(),
             received_at: Timestamp::UNIX_EPOCH,
             helo: Untrusted::default(),
             mail_from: Untrusted::default(),
             rcpt_to: Untrusted::default(),
-            header: Untrusted::default(),
+            header: header.to_owned().into(),
         };
-        judge(self.evidence(probe), &[sighting], &canary::model().key).verdict
+        let sightings: Vec<Sighting> = nonces.iter().map(sighting).collect();
+        judge(self.evidence(probe), &sightings, &canary::model().key)
     }
 
     pub fn attempt(&self, probe: &str, variant: &str) -> &Attempt {

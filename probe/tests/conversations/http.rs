@@ -3,6 +3,8 @@
 use ajar_model::{
     Service, Tier, Verdict,
     evidence::{Broken, Reply},
+    judge::Doubt,
+    proof::Check,
 };
 use ed25519_dalek::SigningKey;
 
@@ -10,6 +12,7 @@ use crate::{
     canary,
     exam::{Exam, Examined},
     peer::Conn,
+    smtp,
 };
 
 /// The port in the target of a CONNECT to the canary, by address or by name.
@@ -86,7 +89,7 @@ async fn the_first_bytes_of_a_tunnel_may_come_with_the_head() {
             Some(25) => {
                 conn.say("HTTP/1.1 200 OK\r\n\r\n220 canary.test ESMTP ajar-canary\r\n")
                     .await;
-                canary::sink(conn, canary::key()).await;
+                canary::sink(conn, canary::key(), smtp::obliging).await;
             }
             _ => conn.say("HTTP/1.1 403 Forbidden\r\n\r\n").await,
         }
@@ -201,8 +204,8 @@ async fn a_proxy_that_takes_only_names_is_asked_by_name() {
 async fn a_proxy_that_only_fetches_is_open_by_get() {
     let fetches = |mut conn: Conn| async move {
         let request = conn.head().await.unwrap_or_default();
-        if request.starts_with("GET http://192.0.2.9:80/") {
-            conn.say(canary::page(&request, &canary::key())).await;
+        if request.starts_with("GET http://192.0.2.9:") {
+            conn.say(canary::fetched(&request, &canary::key())).await;
         } else {
             conn.say("HTTP/1.1 501 Not Implemented\r\nVia: 1.1 lab\r\n\r\n")
                 .await;
@@ -211,6 +214,34 @@ async fn a_proxy_that_only_fetches_is_open_by_get() {
     let exam = Exam::of(8080).run(fetches).await;
     assert_eq!(exam.verdict("http-connect"), Verdict::Closed);
     assert_eq!(exam.proven("http-get"), ["get:80"]);
+    let checks = exam.judgement("http-get").proof.unwrap().checks;
+    assert_eq!(checks, [Check::AskedPort, Check::OtherPort]);
+}
+
+/// A redirected port, a load balancer, or a web server with one upstream.
+#[tokio::test(start_paused = true)]
+async fn a_fixed_forward_to_the_canary_is_no_proxy() {
+    let exam = Exam::of(8080)
+        .run(|conn| canary::judge(conn, 80, canary::key()))
+        .await;
+    let judgement = exam.judgement("http-get");
+    assert_eq!(judgement.verdict, Verdict::NotAService);
+    assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_whose_control_could_not_be_made_is_unproven() {
+    let mut exam = Exam::of(8080).only(&["http-get"]);
+    exam.connections = 2;
+    let exam = exam
+        .run(|mut conn| async move {
+            let request = conn.head().await.unwrap_or_default();
+            conn.say(canary::fetched(&request, &canary::key())).await;
+        })
+        .await;
+    let judgement = exam.judgement("http-get");
+    assert_eq!(judgement.verdict, Verdict::Unproven);
+    assert_eq!(judgement.doubt, Some(Doubt::Unchecked));
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,8 @@ pub struct Conn {
     stream: Box<dyn Stream>,
     /// Which connection it is; the sweep's is 0.
     pub nth: usize,
+    /// Whom the handshake asked for.
+    pub server_name: Option<String>,
 }
 
 impl Conn {
@@ -27,7 +29,11 @@ impl Conn {
 
     /// The same peer over another stream.
     pub fn over(stream: Box<dyn Stream>) -> Self {
-        Self { stream, nth: 0 }
+        Self {
+            stream,
+            nth: 0,
+            server_name: None,
+        }
     }
 
     /// Sends; that the other end is gone does not matter to a script.
@@ -124,6 +130,7 @@ impl Peers {
         tokio::spawn((self.script)(Conn {
             stream: Box::new(theirs),
             nth,
+            server_name: None,
         }));
         Ok(Box::new(Recorded {
             inner: ours,

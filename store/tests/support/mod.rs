@@ -157,6 +157,7 @@ pub async fn set_state(store: &dyn Store, id: CampaignId, to: State) {
 pub fn canary(address: &str) -> Canary {
     Canary {
         domain: "canary.example".to_owned(),
+        other_domain: None,
         address: address.parse().unwrap(),
         smtp: 25,
         http: 80,
@@ -277,6 +278,7 @@ pub fn seen(
                 variant: "plain".to_owned(),
                 kind: Kind::Mail,
                 nonce,
+                port: None,
                 reply,
                 answer: None,
                 at: at(finished - 1),
