@@ -117,6 +117,7 @@ impl Finding {
                 }
             }
             winner.variants.sort();
+            winner.doubt = [winner.doubt, loser.doubt].into_iter().flatten().min();
         }
         winner.banner = winner.banner.or(loser.banner);
         Self {

@@ -1,20 +1,21 @@
 //! From an open connection to the evidence of every chosen probe.
 
-use ajar_model::{Evidence, ProbeId, Tier};
+use ajar_model::{Evidence, ProbeId, Tier, Verdict, judge::judge};
 
 use crate::{
     BoxStream, Brief,
     examination::Examination,
-    protocol::Probe,
+    protocol::{First, Probe, Protocol},
     recognise::{Recognised, recognise, speaks_too},
-    registry,
+    registry::{self, PROTOCOLS},
 };
 
 /// The name of the row of an endpoint that no probe ran on.
 pub const RECOGNISE: ProbeId = ProbeId::from_static("recognise");
 
 /// Examines one endpoint over the connection that the sweep opened, and over further ones from `brief.dial`:
-/// recognises its protocol, then runs those of `probes` that are for it and learn something at the brief's tier.
+/// recognises its protocol, then runs those of `probes` that are for it and learn something at the brief's tier, and those of
+/// further protocols that it speaks.
 ///
 /// One row for each probe that ran; if none did, one row named [`RECOGNISE`]. At tier `connect` there is nothing
 /// to say and no row. Names of unknown probes are passed over: a worker may be older than its coordinator.
@@ -29,18 +30,32 @@ pub async fn examine(
     if brief.tier < Tier::Handshake {
         return Vec::new();
     }
-    let mut chosen: Vec<&dyn Probe> = registry::probes()
+    let chosen: Vec<&dyn Probe> = registry::probes()
         .filter(|probe| probes.contains(&probe.id()) && probe.can_use(brief.canary))
         .collect();
     let mut examination = Examination::new(brief);
     let recognised = recognise(&mut examination, first, &chosen).await;
     examination.recognised();
     tracing::debug!(endpoint = %brief.endpoint, service = ?recognised.service(), "recognised");
-    // Those first whose first step recognition has made.
-    chosen.sort_by_key(|probe| Some(probe.protocol().service()) != recognised.service());
-    let mut rows = Vec::new();
-    for probe in chosen.iter().filter(|probe| probe.tier() <= brief.tier) {
-        if speaks(&mut examination, &recognised, *probe).await {
+    let mut protocols: Vec<&dyn Protocol> = PROTOCOLS.to_vec();
+    // That one first whose first step recognition has made, then its companions.
+    let tls = examination.is_tls();
+    let service = recognised.service();
+    protocols.sort_by_key(|protocol| {
+        let is_it = Some(protocol.service()) == service;
+        (!is_it, !protocol.accompanies(service.as_ref(), tls))
+    });
+    let mut rows: Vec<(ProbeId, Evidence)> = Vec::new();
+    for protocol in protocols {
+        let wanted = |probe: &&&dyn Probe| {
+            probe.protocol().service() == protocol.service() && probe.tier() <= brief.tier
+        };
+        let wanted: Vec<&&dyn Probe> = chosen.iter().filter(wanted).collect();
+        let is_open = rows.iter().any(|(_, evidence)| is_open(brief, evidence));
+        if wanted.is_empty() || !speaks(&mut examination, &recognised, protocol, is_open).await {
+            continue;
+        }
+        for probe in wanted {
             rows.push((probe.id(), probe.run(&mut examination).await));
         }
     }
@@ -65,15 +80,24 @@ pub async fn examine(
     rows
 }
 
+/// True if the endpoint speaks the protocol: it was recognised by it, or takes its first words too. Several services may share
+/// a port, told apart by a client's first bytes: as long as none is open, all protocols in which clients speak first are offered.
 async fn speaks(
     examination: &mut Examination<'_>,
     recognised: &Recognised,
-    probe: &dyn Probe,
+    protocol: &'static dyn Protocol,
+    is_open: bool,
 ) -> bool {
-    let (protocol, service) = (probe.protocol(), recognised.service());
+    let service = recognised.service();
     if service == Some(protocol.service()) {
         return true;
     }
+    let by_client = recognised.protocol.map(Protocol::first);
+    let shares = matches!(by_client, Some(First::Client(_))) && !protocol.opens_with_tls();
     let may = protocol.accompanies(service.as_ref(), examination.is_tls());
-    may && speaks_too(examination, protocol).await
+    (may || (shares && !is_open)) && speaks_too(examination, protocol).await
+}
+
+fn is_open(brief: &Brief<'_>, evidence: &Evidence) -> bool {
+    judge(evidence, &[], &brief.canary.key).verdict == Verdict::Open
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, ensure};
 
 use crate::{
-    Ajar, DOMAIN, Finished, Postgres, Redis, finished, free_port,
+    Ajar, DOMAINS, Finished, Postgres, Redis, finished, free_port,
     server::{Process, Signal, signal},
 };
 
@@ -66,8 +66,10 @@ impl ClusterBuilder {
             listen: format!("127.0.0.1:{}", free_port()?),
         };
         cluster.start_coordinator()?;
-        let (url, ports) = (cluster.url(), self.canary_ports);
-        let canary = format!("canary --domain {DOMAIN} --canary-ports {ports} --coordinator {url}");
+        let (url, ports, [domain, other]) = (cluster.url(), self.canary_ports, DOMAINS);
+        let canary = format!(
+            "canary --domain {domain} --domain {other} --canary-ports {ports} --coordinator {url}"
+        );
         cluster.spawn("canary", &canary)?;
         for number in 1..=self.workers {
             cluster.start_worker(&format!("worker-{number}"))?;

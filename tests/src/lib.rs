@@ -6,6 +6,7 @@
 mod ajar;
 mod authority;
 mod cluster;
+mod forwards;
 mod namespace;
 mod postfix;
 mod proxies;
@@ -15,9 +16,10 @@ mod stores;
 
 pub use ajar::{Ajar, Finished, finished};
 pub use cluster::{Cluster, ClusterBuilder};
+pub use forwards::{Redirect, ReverseProxy};
 pub use namespace::{Captured, captured, cluster};
 pub use postfix::Postfix;
 pub use proxies::{Dante, Squid, TelnetGateway};
 pub use server::{Access, Signal, free_port, signal};
-pub use site::{DOMAIN, Site, at};
+pub use site::{DOMAINS, Site, at};
 pub use stores::{Postgres, Redis};

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::server::{Access, await_listener};
 
-/// A running Postfix. Mail for the canary's domain goes to the canary, as its MX record would say.
+/// A running Postfix. Mail for the canary's domains goes to the canary, as their MX records would say.
 #[derive(Debug)]
 pub struct Postfix {
     directory: TempDir,
@@ -24,7 +24,7 @@ impl Postfix {
     pub fn start(
         access: Access,
         endpoint: SocketAddr,
-        domain: &str,
+        domains: [&str; 2],
         canary: SocketAddr,
     ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
@@ -36,7 +36,7 @@ impl Postfix {
         run(Command::new("chown").arg("postfix").arg(path.join("data")))?;
         fs::write(
             path.join("config/main.cf"),
-            main_cf(path, access, domain, canary),
+            main_cf(path, access, domains, canary),
         )?;
         fs::write(path.join("config/master.cf"), master_cf(endpoint))?;
         let postfix = Self {
@@ -50,6 +50,11 @@ impl Postfix {
 
     pub fn endpoint(&self) -> SocketAddr {
         self.endpoint
+    }
+
+    /// Takes mail for a domain from everybody, as its backup MX does.
+    pub fn take_charge_of(&self, domain: &str) -> anyhow::Result<()> {
+        self.configure(&format!("relay_domains={domain}"))
     }
 
     /// Takes mail, but delivers none until [`Self::deliver`] is called.
@@ -89,13 +94,15 @@ impl Drop for Postfix {
     }
 }
 
-fn main_cf(path: &Path, access: Access, domain: &str, canary: SocketAddr) -> String {
+fn main_cf(path: &Path, access: Access, domains: [&str; 2], canary: SocketAddr) -> String {
     let strangers = match access {
         Access::Open => "0.0.0.0/0",
         // The auditor is on loopback too: only an address that nobody has is trusted.
         Access::Closed => "192.0.2.1/32",
     };
     let path = path.display();
+    let next_hop = format!("smtp:[{}]:{}", canary.ip(), canary.port());
+    let [domain, other] = domains;
     format!(
         "compatibility_level = 3.6\n\
          queue_directory = {path}/queue\n\
@@ -113,7 +120,7 @@ fn main_cf(path: &Path, access: Access, domain: &str, canary: SocketAddr) -> Str
          smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
          alias_maps =\n\
          alias_database =\n\
-         transport_maps = inline:{{ {domain}=smtp:[{}]:{} }}\n\
+         transport_maps = inline:{{ {domain}={next_hop}, {other}={next_hop} }}\n\
          smtp_bind_address =\n\
          default_transport = error:this is a test\n\
          relay_transport = error:this is a test\n\
@@ -122,9 +129,7 @@ fn main_cf(path: &Path, access: Access, domain: &str, canary: SocketAddr) -> Str
          queue_run_delay = 1s\n\
          minimal_backoff_time = 1s\n\
          maximal_backoff_time = 2s\n\
-         biff = no\n",
-        canary.ip(),
-        canary.port(),
+         biff = no\n"
     )
 }
 

@@ -6,8 +6,8 @@ use crate::{
     Access, Ajar, ClusterBuilder, Dante, Finished, Postfix, Squid, TelnetGateway, free_port,
 };
 
-/// The mail domain of the canary.
-pub const DOMAIN: &str = "canary.test";
+/// The mail domains of the canary.
+pub const DOMAINS: [&str; 2] = ["canary.test", "canary.example"];
 
 /// Servers that run until it is dropped. A server that does not start fails the test at once.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Site {
 
     pub fn postfix(self, endpoint: &str, access: Access) -> Self {
         let canary = self.canary_mail();
-        self.with(Postfix::start(access, at(endpoint), DOMAIN, canary))
+        self.with(Postfix::start(access, at(endpoint), DOMAINS, canary))
     }
 
     pub fn squid(self, endpoint: &str, access: Access) -> Self {
@@ -56,6 +56,16 @@ impl Site {
         SocketAddr::from(([127, 0, 0, 1], self.canary[0]))
     }
 
+    /// Where the canary serves its page.
+    pub fn canary_page(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.canary[1]))
+    }
+
+    /// Where it does so over TLS.
+    pub fn canary_page_tls(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.canary[2]))
+    }
+
     /// As `--canary-ports` takes them.
     pub fn canary_ports(&self) -> String {
         self.canary.map(|port| port.to_string()).join(",")
@@ -63,8 +73,10 @@ impl Site {
 
     /// The command line of a scan with the canary and these options, whose results are JSONL.
     pub fn scan_line(&self, options: &str) -> String {
-        let ports = self.canary_ports();
-        format!("scan {options} --format jsonl --canary-domain {DOMAIN} --canary-ports {ports}")
+        let (ports, [domain, other]) = (self.canary_ports(), DOMAINS);
+        format!(
+            "scan {options} --format jsonl --canary-ports {ports} --canary-domain {domain} --canary-domain {other}"
+        )
     }
 
     /// Runs such a scan to its end.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ajar_model::{Finding, Verdict};
-use ajar_tests::{Access, Ajar, DOMAIN, Postfix, Signal, Site, at, signal};
+use ajar_tests::{Access, Ajar, DOMAINS, Postfix, Signal, Site, at, signal};
 
 /// Endpoint, verdict, probe, variants, visits.
 type Row = (SocketAddr, Verdict, String, Vec<String>, u32);
@@ -44,7 +44,7 @@ fn state(ajar: &Ajar, store: &str) -> String {
 fn a_scan_that_is_resumed_again_and_again_while_it_waits_for_mail_keeps_a_late_receipt() {
     let site = Site::new();
     let (ajar, sink) = (&site.ajar, site.canary_mail());
-    let relay = Postfix::start(Access::Open, at("127.0.11.1:2525"), DOMAIN, sink).unwrap();
+    let relay = Postfix::start(Access::Open, at("127.0.11.1:2525"), DOMAINS, sink).unwrap();
     relay.hold().unwrap();
     let scan = site.scan_line("127.0.11.1 -p 2525 --settle 60s --store late.db");
     let mut child = ajar.spawn(&scan, "late").unwrap();

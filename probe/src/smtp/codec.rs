@@ -8,6 +8,11 @@ const MAX_LINES: usize = 100;
 /// Bytes of one command line, CRLF included (RFC 5321 section 4.5.3.1.4).
 const MAX_COMMAND: usize = 512;
 
+/// Bytes of one path (RFC 5321 section 4.5.3.1.3).
+const MAX_PATH: usize = 256;
+
+/// Claims that the connection comes from loopback (postfix.org/XCLIENT_README.html).
+pub const XCLIENT: &[u8] = b"XCLIENT ADDR=127.0.0.1 NAME=localhost\r\n";
 /// Asks for TLS (RFC 3207).
 pub const STARTTLS: &[u8] = b"STARTTLS\r\n";
 /// Asks to send the message (RFC 5321 section 4.1.1.4).
@@ -129,8 +134,29 @@ pub fn mail_from(path: &str) -> Result<Vec<u8>, Injection> {
     command("MAIL FROM:<", path, ">")
 }
 
+/// `MAIL FROM:<path> SMTPUTF8`; the path may go beyond ASCII (RFC 6531 section 3.4).
+pub fn mail_from_utf8(path: &str) -> Result<Vec<u8>, Injection> {
+    let ascii: String = path.chars().filter(char::is_ascii).collect();
+    mail_from(&ascii).map_err(|_| Injection(path.to_owned()))?;
+    let closed = !path.chars().any(char::is_control);
+    match closed && path.len() <= MAX_PATH {
+        true => Ok(format!("MAIL FROM:<{path}> SMTPUTF8\r\n").into_bytes()),
+        false => Err(Injection(path.to_owned())),
+    }
+}
+
 pub fn rcpt_to(path: &str) -> Result<Vec<u8>, Injection> {
     command("RCPT TO:<", path, ">")
+}
+
+/// `RCPT TO:path`, which is no valid command.
+pub fn rcpt_to_bare(path: &str) -> Result<Vec<u8>, Injection> {
+    command("RCPT TO:", path, "")
+}
+
+/// `RCPT TO: <path>`, which is no valid command.
+pub fn rcpt_to_spaced(path: &str) -> Result<Vec<u8>, Injection> {
+    command("RCPT TO: <", path, ">")
 }
 
 fn command(verb: &str, argument: &str, end: &str) -> Result<Vec<u8>, Injection> {
@@ -276,6 +302,7 @@ mod tests {
     #[test]
     fn commands_take_nothing_that_ends_their_line_or_path() {
         assert_eq!(mail_from("").unwrap(), b"MAIL FROM:<>\r\n");
+        assert!(mail_from_utf8("\u{85}@d").is_err());
         assert_eq!(
             rcpt_to("\"u@d\"@[192.0.2.1]").unwrap(),
             b"RCPT TO:<\"u@d\"@[192.0.2.1]>\r\n"
@@ -295,8 +322,11 @@ mod tests {
             "\u{fc}",
             &"a".repeat(512),
         ] {
-            for write in [ehlo, helo, mail_from, rcpt_to] {
+            for write in [ehlo, helo, mail_from, rcpt_to, rcpt_to_bare, rcpt_to_spaced] {
                 assert_eq!(write(hostile), Err(Injection(hostile.to_owned())));
+            }
+            if hostile != "\u{fc}" {
+                assert!(mail_from_utf8(hostile).is_err(), "{hostile:?}");
             }
         }
     }

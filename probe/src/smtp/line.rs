@@ -2,13 +2,14 @@
 
 use ajar_model::{Reply, evidence::Broken, proof::Answer};
 
-use super::{codec as smtp, parsed};
+use super::{codec as smtp, parsed, plan::Offered};
 use crate::{tls::Peer, wire::Wire};
 
 /// A connection on which the server has taken our greeting.
 pub(super) struct Line {
     wire: Wire,
     host: String,
+    offered: Offered,
     refusals: usize,
     transactions: usize,
     cut: bool,
@@ -16,11 +17,13 @@ pub(super) struct Line {
 
 /// How we introduce ourselves.
 pub(super) struct Introduction<'a> {
-    pub(super) our_name: &'a str,
+    pub(super) name: &'a str,
     /// Whom a TLS handshake asks for.
     pub(super) peer: Peer,
     /// Whether STARTTLS is used if it is offered.
     pub(super) starttls: bool,
+    /// Whether loopback is claimed by XCLIENT.
+    pub(super) xclient: bool,
 }
 
 /// Why a connection did not get past the greetings.
@@ -86,6 +89,7 @@ impl Line {
         let mut line = Self {
             wire,
             host: String::new(),
+            offered: Offered::default(),
             refusals: 0,
             transactions: 0,
             cut: false,
@@ -98,17 +102,34 @@ impl Line {
             line.quit().await;
             return Err(Failure::Said(banner));
         }
-        let hello = line.hello(introduction.our_name).await?;
+        let mut hello = line.hello(introduction.name).await?;
         let name = [&banner, &hello].map(smtp::Reply::first_word);
         line.host = name
             .into_iter()
             .find(|name| name.contains('.'))
             .unwrap_or("")
             .to_owned();
-        if introduction.starttls && !line.wire.is_tls() && hello.offers("STARTTLS") {
-            return line.starttls(introduction).await;
+        let starttls = !line.wire.is_tls() && hello.offers("STARTTLS");
+        if introduction.starttls
+            && starttls
+            && let Some(inside) = line.starttls(introduction).await?
+        {
+            hello = inside;
         }
+        if introduction.xclient {
+            hello = line.claim_loopback(introduction).await?;
+        }
+        line.offered = Offered {
+            starttls,
+            smtputf8: hello.offers("SMTPUTF8"),
+            xclient: hello.offers("XCLIENT"),
+        };
         Ok(line)
+    }
+
+    /// What the server offers us.
+    pub(super) fn offered(&self) -> Offered {
+        self.offered
     }
 
     /// What the server calls itself, in its own words.
@@ -226,11 +247,11 @@ impl Line {
         }
     }
 
-    async fn hello(&mut self, our_name: &str) -> Result<smtp::Reply, Failure> {
-        let ehlo = smtp::ehlo(our_name).map_err(|_| Broken::Garbled)?;
+    async fn hello(&mut self, name: &str) -> Result<smtp::Reply, Failure> {
+        let ehlo = smtp::ehlo(name).map_err(|_| Broken::Garbled)?;
         let mut reply = self.say(&ehlo).await?;
         if !reply.is_positive() && reply.code != 421 {
-            let helo = smtp::helo(our_name).map_err(|_| Broken::Garbled)?;
+            let helo = smtp::helo(name).map_err(|_| Broken::Garbled)?;
             reply = self.say(&helo).await?;
         }
         match reply.is_positive() {
@@ -239,15 +260,30 @@ impl Line {
         }
     }
 
-    async fn starttls(mut self, introduction: &Introduction<'_>) -> Result<Self, Failure> {
+    /// The greeting inside TLS; none if the server changed its mind.
+    async fn starttls(
+        &mut self,
+        introduction: &Introduction<'_>,
+    ) -> Result<Option<smtp::Reply>, Failure> {
         let agreed = self.say(smtp::STARTTLS).await?;
         if !agreed.is_positive() {
-            return Ok(self);
+            return Ok(None);
         }
-        let shaken = self.wire.tls(introduction.peer.clone()).await;
-        self.wire = shaken.map_err(|_| Failure::Starttls)?;
-        self.hello(introduction.our_name).await?;
-        Ok(self)
+        let shaken = self.wire.secure(introduction.peer.clone()).await;
+        shaken.map_err(|_| Failure::Starttls)?;
+        self.hello(introduction.name).await.map(Some)
+    }
+
+    /// A server that believes us greets us anew.
+    async fn claim_loopback(
+        &mut self,
+        introduction: &Introduction<'_>,
+    ) -> Result<smtp::Reply, Failure> {
+        let believed = self.say(smtp::XCLIENT).await?;
+        match believed.is_positive() {
+            true => self.hello(introduction.name).await,
+            false => Err(Failure::Said(believed)),
+        }
     }
 
     async fn say(&mut self, words: &[u8]) -> Result<smtp::Reply, Broken> {

@@ -5,6 +5,7 @@ mod letter;
 mod line;
 mod plan;
 mod relay;
+mod variant;
 
 use std::time::Duration;
 

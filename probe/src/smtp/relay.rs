@@ -12,7 +12,8 @@ use super::{
     Smtp, codec as smtp,
     letter::{self, Letter},
     line::{self, Connection, Failure, Introduction, Line, Mail, Outcome},
-    plan::{FIRST, Names, Plan, Variant},
+    plan::Plan,
+    variant::{FIRST, Names, Opening, Variant},
 };
 use crate::{
     examination::Examination,
@@ -21,7 +22,10 @@ use crate::{
 };
 
 /// Connections for one conversation, the first and the one after a failed STARTTLS included.
-const MAX_LINES: usize = 6;
+const MAX_LINES: usize = 16;
+
+/// Connections that the server may cut off before it is left in peace.
+const MAX_CUTS: usize = 6;
 
 /// Refusals on one connection before another is opened. Servers punish or cut off clients with more than
 /// ten errors (Postfix: smtpd_soft_error_limit).
@@ -60,8 +64,10 @@ impl Probe for Relay {
 struct Relaying<'r, 'v> {
     examination: &'r mut Examination<'v>,
     id: ProbeId,
-    line: Option<Line>,
+    /// A connection that is good for another mail, and how it began.
+    line: Option<(Opening, Line)>,
     lines_left: usize,
+    cuts_left: usize,
     starttls: bool,
     tls: bool,
 }
@@ -73,6 +79,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
             id,
             line: None,
             lines_left: MAX_LINES,
+            cuts_left: MAX_CUTS,
             starttls: true,
             tls: false,
         }
@@ -81,14 +88,12 @@ impl<'r, 'v> Relaying<'r, 'v> {
     async fn run(mut self) -> Evidence {
         let (mut attempts, mut controls) = (Vec::new(), Vec::new());
         let mut broken = None;
-        match self.connect().await {
+        match self.connect(Opening::Usual, "").await {
             Ok(line) => (attempts, controls) = self.converse(line).await,
             Err(Failure::Said(reply)) => attempts.push(self.attempt(FIRST, line::refusal(&reply))),
             Err(failure) => broken = Some(how(&failure)),
         }
-        if let Some(line) = self.line.take() {
-            line.quit().await;
-        }
+        self.leave().await;
         let evidence = self.examination.evidence_of(&Smtp);
         Evidence {
             attempts,
@@ -107,30 +112,34 @@ impl<'r, 'v> Relaying<'r, 'v> {
         let names = names_for(&brief.canary.domain);
         let other = brief.canary.other_domain.as_deref();
         let other = other.map(|domain| (domain, names_for(domain)));
-        self.line = Some(line);
+        let offered = line.offered();
+        self.line = Some((Opening::Usual, line));
         let (mut attempts, mut controls) = (Vec::new(), Vec::new());
-        let mut plan = Plan::new(&names);
+        let mut plan = Plan::new(offered);
         while brief.tier >= Tier::Envelope && !self.examination.is_over() {
             let Some(variant) = plan.take_next() else {
                 break;
             };
-            let Some(mail) = self.mail(&brief.canary.domain, &names, variant) else {
+            let nameless = variant.opening == Opening::AsHost && names.host().is_none();
+            let mail = self.mail(&brief.canary.domain, &names, variant);
+            let Some(mail) = mail.filter(|_| !nameless) else {
                 continue;
             };
-            let offered = self.offer(&mail).await;
+            let offered = self.offer(variant.opening, &host, &mail).await;
             let mut accepted = false;
             if let Ok(outcome) = &offered {
                 outcome.sender_taken.then(|| plan.took_sender(variant));
                 accepted = outcome.is_accepted();
             }
-            let shut_out = offered.is_err();
+            // Who is refused by one name may be welcome by another.
+            let shut_out = offered.is_err() && variant.opening == Opening::Usual;
             let reply = offered.map_or_else(|reply| reply, |outcome| outcome.reply);
             attempts.push(self.attempt(variant, reply));
             if shut_out {
                 break;
             }
             if accepted && let Some((domain, names)) = &other {
-                let control = self.other_domain(domain, names, variant).await;
+                let control = self.other_domain(domain, names, &host, variant).await;
                 accepted = matches!(control.reply, Reply::Accepted { .. });
                 controls.push(control);
             }
@@ -145,9 +154,15 @@ impl<'r, 'v> Relaying<'r, 'v> {
     }
 
     /// Offers the same mail to the canary's other domain: a server in charge of one has no business with the other.
-    async fn other_domain(&mut self, domain: &str, names: &Names, variant: Variant) -> Control {
+    async fn other_domain(
+        &mut self,
+        domain: &str,
+        names: &Names,
+        host: &str,
+        variant: Variant,
+    ) -> Control {
         let reply = match self.mail(domain, names, variant) {
-            Some(mail) => match self.offer(&mail).await {
+            Some(mail) => match self.offer(variant.opening, host, &mail).await {
                 Ok(outcome) => outcome.reply,
                 Err(reply) => reply,
             },
@@ -169,12 +184,12 @@ impl<'r, 'v> Relaying<'r, 'v> {
         let nonce = self.nonce("greeting", Role::Destination);
         let name = format!("{nonce}.{}", self.examination.brief().canary.domain);
         let line = match self.line.take() {
-            Some(line) => Ok(line),
-            None => self.connect().await,
+            Some((_, line)) => Ok(line),
+            None => self.connect(Opening::Usual, "").await,
         };
         let (reply, answer) = match line {
             Ok(line) => {
-                let line = self.line.insert(line);
+                let (_, line) = self.line.insert((Opening::Usual, line));
                 line.greet_again(&name).await
             }
             Err(_) => {
@@ -193,36 +208,58 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     /// Offers a mail, and once more over another connection where one that had served before was cut; an error if
     /// the server will not have us again.
-    async fn offer(&mut self, mail: &Mail) -> Result<Outcome, Reply> {
+    async fn offer(&mut self, opening: Opening, host: &str, mail: &Mail) -> Result<Outcome, Reply> {
         loop {
             let mut line = match self.line.take() {
-                Some(line) => line,
-                None => self.connect().await.map_err(|failure| match failure {
-                    Failure::Said(reply) => line::refusal(&reply),
-                    failure => Reply::Broken { how: how(&failure) },
-                })?,
+                Some((begun, line)) if begun == opening => line,
+                other => {
+                    self.line = other;
+                    self.leave().await;
+                    let connected = self.connect(opening, host).await;
+                    connected.map_err(|failure| match failure {
+                        Failure::Said(reply) => line::refusal(&reply),
+                        failure => Reply::Broken { how: how(&failure) },
+                    })?
+                }
             };
             let served = line.transactions() > 0;
             let outcome = line.offer(mail).await;
+            self.cuts_left -= usize::from(outcome.connection == Connection::Cut);
             match outcome.connection {
                 Connection::Cut if served && !outcome.sent => continue,
                 Connection::Cut => {}
-                Connection::Good if line.refusals() < MAX_REFUSALS => self.line = Some(line),
+                Connection::Good if line.refusals() < MAX_REFUSALS => {
+                    self.line = Some((opening, line));
+                }
                 Connection::Good | Connection::Stuck => line.quit().await,
             }
             return Ok(outcome);
         }
     }
 
-    async fn connect(&mut self) -> Result<Line, Failure> {
-        while self.lines_left > 0 {
+    /// Takes leave of the server, if a connection is open.
+    async fn leave(&mut self) {
+        if let Some((_, line)) = self.line.take() {
+            line.quit().await;
+        }
+    }
+
+    /// A connection that begins that way; `host` is what the server calls itself.
+    async fn connect(&mut self, opening: Opening, host: &str) -> Result<Line, Failure> {
+        while self.lines_left > 0 && self.cuts_left > 0 {
             self.lines_left -= 1;
             let wire = self.examination.open(&Smtp).await?;
             let brief = self.examination.brief();
             let introduction = Introduction {
-                our_name: brief.our_name,
+                name: match opening {
+                    Opening::Usual | Opening::Plain | Opening::Xclient => brief.our_name,
+                    Opening::AsHost => host,
+                    Opening::AsLocalhost => "localhost",
+                    Opening::AsLoopback => "[127.0.0.1]",
+                },
                 peer: Peer::from(brief.endpoint.ip()),
-                starttls: self.starttls,
+                starttls: self.starttls && opening != Opening::Plain,
+                xclient: opening == Opening::Xclient,
             };
             match Line::greet(wire, &introduction).await {
                 Err(Failure::Starttls) => self.starttls = false,
@@ -258,8 +295,8 @@ impl<'r, 'v> Relaying<'r, 'v> {
             })
         };
         Some(Mail {
-            sender: smtp::mail_from(&names.sender(variant.sender, author, nonce)).ok()?,
-            recipient: smtp::rcpt_to(&names.recipient(variant.recipient, nonce)).ok()?,
+            sender: names.mail_from(variant.sender, author, nonce)?.ok()?,
+            recipient: names.rcpt_to(variant.recipient, nonce)?.ok()?,
             message: (brief.tier >= Tier::Deliver).then(|| smtp::dot_stuffed(&message())),
         })
     }

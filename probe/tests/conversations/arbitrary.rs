@@ -140,13 +140,24 @@ fn names_only_the_canary(line: &str) -> bool {
                 .is_some_and(|rest| rest.len() == 32 + " HTTP/1.1".len())
         });
     }
-    if let Some(path) = line.strip_prefix("RCPT TO:<") {
+    if let Some(path) = line.strip_prefix("RCPT TO:") {
         return path.contains("canary.test");
     }
     if let Some(path) = line.strip_prefix("MAIL FROM:<") {
-        let domains = ["@canary.test>", "@[192.0.2.1]>", "@localhost>"];
+        let domains = [
+            "@canary.test>",
+            "@canary.test> SMTPUTF8",
+            "@sub.canary.test>",
+            "@[192.0.2.1]>",
+            "@localhost>",
+            "@[IPv6:::1]>",
+        ];
         let greeted = ["@mail.example>", "@victim.example>"];
+        let bang = ["mail.example!", "victim.example!"];
+        let is_local = path.len() == 33 && !path.contains('@');
         return path == ">"
+            || is_local
+            || bang.iter().any(|host| path.starts_with(host))
             || domains
                 .iter()
                 .chain(&greeted)

@@ -327,3 +327,13 @@ async fn requests_say_who_asks_and_where_to_read_more() {
     let agent = "User-Agent: ajar (audit.example; +http://192.0.2.9/.well-known/probing.txt)";
     assert_eq!(exam.count("CONNECT") + exam.count("GET"), exam.count(agent));
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_more_is_offered_once_something_is_open() {
+    let exam = Exam::of(3128)
+        .run(|conn| tunnels(conn, "HTTP/1.1 200 OK\r\n\r\n", canary::key()))
+        .await;
+    assert_eq!(exam.probes(), ["http-connect", "http-get"]);
+    let socks = exam.sent.iter().filter(|sent| sent.starts_with(&[5]));
+    assert_eq!(socks.count(), 0);
+}

@@ -9,6 +9,7 @@ use ajar_model::{
 use tokio::time::sleep;
 
 use crate::{
+    canary,
     exam::Exam,
     peer::Conn,
     smtp::{obliging, serve},
@@ -215,4 +216,30 @@ async fn a_hostile_banner_reaches_nobody_as_it_is() {
     let banner = exam.evidence("recognise").banner.clone().unwrap();
     assert!(!banner.raw().contains('\0'));
     assert!(!banner.clean().contains('\x1b'));
+}
+
+/// Who takes a connection of a port that several services share.
+#[tokio::test(start_paused = true)]
+async fn a_closed_protocol_does_not_hide_an_open_one_on_the_same_port() {
+    let shared = |mut conn: Conn| async move {
+        let Some(first) = conn.take(1).await else {
+            return;
+        };
+        if first == [5] {
+            conn.take(2).await;
+            conn.say([5, 0]).await;
+            let request = conn.take(10).await.unwrap_or_default();
+            let port = u16::from_be_bytes([request[8], request[9]]);
+            conn.say([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+            canary::serve(conn, port, canary::key()).await;
+        } else {
+            conn.say("HTTP/1.1 403 Forbidden\r\nVia: 1.1 lab\r\n\r\n")
+                .await;
+        }
+    };
+    for port in [8080, 9999] {
+        let exam = Exam::of(port).run(shared).await;
+        assert_eq!(exam.verdict("http-connect"), Verdict::Closed, "{port}");
+        assert_eq!(exam.proven("socks5").len(), 4, "{port}");
+    }
 }

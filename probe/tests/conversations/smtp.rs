@@ -1,6 +1,9 @@
 //! Mail servers: what they say to variants.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use ajar_model::{
     Nonce, Tier, Verdict,
@@ -53,6 +56,9 @@ pub fn obliging(line: &str) -> &'static str {
 }
 
 const BANNER: &str = "220 mail.example ESMTP\r\n";
+
+/// Senders, recipients with two of them, openings with two of them: what a server of this name is offered.
+const ALL: usize = 11 + 17 * 2 + 3 * 2;
 
 async fn examine(
     exam: Exam,
@@ -153,7 +159,7 @@ async fn a_server_in_charge_of_one_domain_of_the_canary_is_no_relay() {
     })
     .await;
     // What was accepted for one domain only ends no plan.
-    assert_eq!(exam.replies("smtp-relay").len(), 23);
+    assert_eq!(exam.replies("smtp-relay").len(), ALL);
     let nonce = exam.attempt("smtp-relay", "direct/external").nonce;
     let judgement = exam.judgement_with_mails("smtp-relay", &[nonce], "");
     assert_eq!(judgement.verdict, Verdict::Unproven);
@@ -186,7 +192,7 @@ async fn a_relay_is_open_once_mail_to_both_domains_has_arrived() {
 async fn one_refusal_never_ends_the_others() {
     let exam = recipients(Exam::of(25), "554 5.7.1 relay access denied").await;
     let replies = exam.replies("smtp-relay");
-    assert_eq!(replies.len(), 7 + 8 * 2);
+    assert_eq!(replies.len(), ALL);
     assert!(
         replies
             .iter()
@@ -196,10 +202,10 @@ async fn one_refusal_never_ends_the_others() {
     assert_eq!(exam.count("DATA"), 0);
     assert_eq!(
         exam.sent.len(),
-        3,
-        "no connection carries more than eight refusals"
+        6 + 3,
+        "no connection carries more than eight refusals, and each opening has its own"
     );
-    assert_eq!(exam.count("QUIT"), 3);
+    assert_eq!(exam.count("QUIT"), 9);
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,9 +223,13 @@ async fn a_relay_open_only_by_percent_hack_is_found() {
         .collect();
     assert_eq!(
         accepted,
-        ["percent-hack/external", "percent-hack-host/external"]
+        [
+            "percent-hack/external",
+            "percent-hack-host/external",
+            "quoted-percent/external"
+        ]
     );
-    assert_eq!((replies.len(), exam.count("DATA")), (7 + 1 + 1 + 6 * 2, 2));
+    assert_eq!((replies.len(), exam.count("DATA")), (ALL - 3, 3));
     let open = exam.verdict_with_mail("smtp-relay", "percent-hack/external");
     assert_eq!(open, Verdict::Open);
 }
@@ -277,7 +287,7 @@ async fn a_refusal_to_hear_the_sender_is_weighed_and_nobody_is_named() {
         line => obliging(line),
     })
     .await;
-    assert_eq!(exam.replies("smtp-relay").len(), 7);
+    assert_eq!(exam.replies("smtp-relay").len(), 11 + 3 * 2);
     assert_eq!(exam.verdict("smtp-relay"), Verdict::Protected);
     assert_eq!(exam.count("RCPT"), 0);
 }
@@ -323,7 +333,7 @@ async fn a_421_midway_means_later_and_the_variant_is_tried_again() {
             serve(conn, BANNER, rule).await;
         })
         .await;
-    assert_eq!(exam.replies("smtp-relay").len(), 23);
+    assert_eq!(exam.replies("smtp-relay").len(), ALL);
     assert_eq!(exam.verdict("smtp-relay"), Verdict::Closed);
     assert!(exam.sent[1].starts_with(b"EHLO audit.example\r\nMAIL FROM:<>\r\n"));
 }
@@ -344,13 +354,13 @@ async fn a_server_that_refuses_to_reset_is_met_anew_for_each_variant() {
     })
     .await;
     let refused = exam.replies("smtp-relay");
-    assert_eq!(exam.sent.len(), 6);
+    assert_eq!(exam.sent.len(), 16);
     assert_eq!(
-        refused[..6]
+        refused[..16]
             .iter()
             .filter(|(_, reply)| *reply == Reply::Refused { code: 550 })
             .count(),
-        6
+        16
     );
     for sent in &exam.sent {
         assert_eq!(
@@ -371,11 +381,11 @@ async fn a_refusal_at_data_or_at_the_final_dot_is_no_acceptance() {
         let rule = move |line: &str| if line == at { reply } else { obliging(line) };
         let exam = examine(Exam::of(25), rule).await;
         assert_eq!(exam.verdict("smtp-relay"), Verdict::Closed, "{at}");
-        assert_eq!(exam.replies("smtp-relay").len(), 23, "{at}");
+        assert_eq!(exam.replies("smtp-relay").len(), ALL, "{at}");
         assert_eq!(exam.count("X-Ajar-Nonce: "), messages, "{at}");
     };
     check("DATA", "554 no valid recipients", 0).await;
-    check(".", "550 content rejected", 23).await;
+    check(".", "550 content rejected", ALL).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -417,4 +427,53 @@ async fn below_deliver_no_message_is_ever_sent() {
     assert_eq!(exam.verdict("smtp-relay"), Verdict::Unproven);
     let exam = examine(Exam::of(25).tier(Tier::Connect), obliging).await;
     assert_eq!((exam.said().as_str(), exam.rows.len()), ("", 0));
+}
+
+/// Some servers trust whoever says to be them, or loopback.
+#[tokio::test(start_paused = true)]
+async fn a_relay_open_only_to_some_greeting_is_found() {
+    let check = async |name: &'static str, expect: &str| {
+        let exam = Exam::of(25)
+            .run(move |conn| async move {
+                let trusted = AtomicBool::new(false);
+                let rule = |line: &str| {
+                    if let Some(hello) = line.strip_prefix("EHLO ") {
+                        trusted.store(hello == name, Relaxed);
+                    }
+                    match line.starts_with("RCPT") && !trusted.load(Relaxed) {
+                        true => "550 relay access denied",
+                        false => obliging(line),
+                    }
+                };
+                serve(conn, BANNER, rule).await;
+            })
+            .await;
+        assert_eq!(exam.verdict_with_mail("smtp-relay", expect), Verdict::Open);
+    };
+    check("mail.example", "as-host:direct/external").await;
+    check("localhost", "as-localhost:direct/external").await;
+    check("[127.0.0.1]", "as-loopback:direct/external").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_believes_xclient_is_found() {
+    let exam = Exam::of(25)
+        .run(|conn| async move {
+            let believes = AtomicBool::new(false);
+            let rule = |line: &str| match line {
+                hello if hello.starts_with("EHLO") => "250-mail.example\r\n250 XCLIENT NAME ADDR",
+                claim if claim.starts_with("XCLIENT") => {
+                    believes.store(claim.contains("ADDR=127.0.0.1"), Relaxed);
+                    "220 mail.example ESMTP"
+                }
+                rcpt if rcpt.starts_with("RCPT") && !believes.load(Relaxed) => {
+                    "550 relay access denied"
+                }
+                line => obliging(line),
+            };
+            serve(conn, BANNER, rule).await;
+        })
+        .await;
+    let open = exam.verdict_with_mail("smtp-relay", "xclient:direct/external");
+    assert_eq!(open, Verdict::Open);
 }

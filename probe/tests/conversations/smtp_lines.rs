@@ -248,3 +248,29 @@ async fn a_long_conversation_keeps_its_transcript_in_bounds() {
         .map(|entry| entry.text.raw().len());
     assert!(texts.sum::<usize>() <= 2100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_open_only_without_tls_is_found() {
+    let exam = Exam::of(25)
+        .run(|mut conn: Conn| async move {
+            let refuses = |line: &str| match line.starts_with("RCPT") {
+                true => "550 relay access denied",
+                false => obliging(line),
+            };
+            let offer = |line: &str| match line.starts_with("EHLO") {
+                true => "250-mail.example\r\n250 STARTTLS",
+                false => obliging(line),
+            };
+            conn.say(BANNER).await;
+            while let Some(line) = conn.line().await {
+                if line == "STARTTLS" {
+                    conn.say("220 go ahead\r\n").await;
+                    return serve(canary::secure(conn).await.unwrap(), "", refuses).await;
+                }
+                crate::smtp::answer(&mut conn, &line, &offer).await;
+            }
+        })
+        .await;
+    let open = exam.verdict_with_mail("smtp-relay", "plain:direct/external");
+    assert_eq!(open, Verdict::Open);
+}
