@@ -60,6 +60,14 @@ impl Destination {
         }
     }
 
+    /// A name under the canary's domain that does not exist, which leads nowhere.
+    pub fn missing(canary: &Canary) -> Self {
+        Self {
+            domain: format!("no-such-host.{}", canary.domain),
+            ..Self::new(canary, CanaryPort::Http, Form::Name)
+        }
+    }
+
     pub fn canary_port(&self) -> CanaryPort {
         self.canary_port
     }

@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn only_protocols_of_chosen_probes_are_offered() {
         let check = |only, expect: &[&str]| check(9999, Tier::Deliver, only, expect);
-        check(&["socks5"], &["socks5"]);
+        check(&["socks5"], &["socks5", "tls"]);
         check(&["smtp-relay"], &["tls"]);
         check(&["http-get"], &["http-proxy", "tls"]);
     }

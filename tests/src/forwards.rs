@@ -1,4 +1,4 @@
-//! What leads to one place whatever is asked of it: HAProxy as a redirected port, nginx as a web server with one upstream.
+//! HAProxy as a redirected port, and nginx as a web server that fetches from others.
 
 use std::{fs, net::SocketAddr, process::Command};
 
@@ -34,7 +34,7 @@ impl Redirect {
     }
 }
 
-/// nginx that fetches everything from one web server.
+/// nginx that fetches everything from somewhere else.
 #[derive(Debug)]
 pub struct ReverseProxy {
     _process: Process,
@@ -42,15 +42,15 @@ pub struct ReverseProxy {
 }
 
 impl ReverseProxy {
-    /// Starts one that listens on `endpoint`.
-    pub fn start(endpoint: SocketAddr, upstream: SocketAddr) -> anyhow::Result<Self> {
+    /// Starts one that listens on `endpoint`, with this in its configuration of the server.
+    pub fn start(endpoint: SocketAddr, locations: &str) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let shown = directory.path().display();
         let configuration = format!(
             "daemon off;\nmaster_process off;\npid {shown}/nginx.pid;\nerror_log {shown}/error.log;\nevents {{}}\n\
              http {{\n    access_log off;\n    client_body_temp_path {shown}/body;\n    proxy_temp_path {shown}/proxy;\n    \
              fastcgi_temp_path {shown}/fastcgi;\n    uwsgi_temp_path {shown}/uwsgi;\n    scgi_temp_path {shown}/scgi;\n    \
-             server {{ listen {endpoint}; location / {{ proxy_pass http://{upstream}; }} }}\n}}\n"
+             server {{ listen {endpoint}; {locations} }}\n}}\n"
         );
         let path = directory.path().join("nginx.conf");
         fs::write(&path, configuration)?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ajar_model::{Finding, Verdict, proof::Kind};
-use ajar_tests::{Access, Finished, Site, at};
+use ajar_tests::{Access, Finished, ReverseProxy, Site, at};
 
 type Row = (SocketAddr, Verdict, Option<Kind>);
 
@@ -53,4 +53,38 @@ fn a_telnet_style_gateway_is_proven_and_one_that_refuses_is_closed() {
         (at("127.0.12.2:2323"), Verdict::Closed, None),
     ];
     assert_eq!(rows(&scan), expected, "{}", scan.stdout);
+}
+
+#[test]
+fn a_web_server_that_fetches_what_a_stranger_names_is_proven() {
+    let nginx = |host: u8, locations: &str| {
+        ReverseProxy::start(at(&format!("127.0.28.{host}:8080")), locations).unwrap()
+    };
+    let _servers = (
+        nginx(1, "location / { proxy_pass http://$http_host; }"),
+        nginx(2, "location ~ ^/(https?):/+(.*)$ { proxy_pass $1://$2; }"),
+        nginx(3, "location ~ ^/(.+)$ { proxy_pass http://$1; }"),
+        nginx(
+            4,
+            "location / { if ($arg_url = '') { return 404; } proxy_pass $arg_url; }",
+        ),
+        nginx(5, "location / { return 200 own; }"),
+    );
+    let site = Site::new();
+    let scan = site.scan("127.0.28.0/29 -p 8080 --settle 1s");
+    let probes: Vec<String> = scan
+        .findings()
+        .unwrap()
+        .iter()
+        .map(|f| format!("{} {}", f.verdict.as_str(), f.probe))
+        .collect();
+    let expected = [
+        // nginx takes the host of an absolute URI for that of the field.
+        "open http-get",
+        "open http-path",
+        "open http-path",
+        "open http-path",
+        "not_a_service http-connect",
+    ];
+    assert_eq!(probes, expected, "{}", scan.stdout);
 }

@@ -12,10 +12,11 @@ fn by_address(findings: Vec<Finding>) -> BTreeMap<IpAddr, Finding> {
 #[test]
 fn a_fixed_forward_whose_only_destination_is_the_canary() {
     let site = Site::new();
+    let to_canary = format!("location / {{ proxy_pass http://{}; }}", site.canary_page());
     let _forwards = (
         Redirect::start(at("127.0.18.1:8080"), site.canary_page()).unwrap(),
         Redirect::start(at("127.0.18.2:8080"), site.canary_page_tls()).unwrap(),
-        ReverseProxy::start(at("127.0.18.3:8080"), site.canary_page()).unwrap(),
+        ReverseProxy::start(at("127.0.18.3:8080"), &to_canary).unwrap(),
         Redirect::start(at("127.0.18.4:2525"), site.canary_mail()).unwrap(),
     );
     let scan = site.scan("127.0.18.0/29 -p 2525,8080 --settle 5s");

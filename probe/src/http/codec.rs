@@ -114,6 +114,17 @@ pub fn get(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> 
     )
 }
 
+/// Sends nothing to `target`, as [`get`] fetches it.
+pub fn post(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
+    request(
+        "POST",
+        target,
+        host,
+        agent,
+        "Accept: */*\r\nContent-Length: 0\r\nConnection: close\r\n",
+    )
+}
+
 /// Asks what the server itself can do (RFC 9110 section 9.3.7): a request that is forwarded to nobody.
 pub fn options(host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
     request(

@@ -2,7 +2,10 @@
 
 pub mod codec;
 mod connect;
+mod fetch;
 mod get;
+mod host;
+mod path;
 
 use ajar_model::{Exposure, Reply, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
@@ -15,6 +18,8 @@ use crate::{
 };
 use connect::Connect;
 use get::Get;
+use host::Host;
+use path::Path;
 
 /// Heads with an interim status that are skipped at most.
 const MAX_INTERIM: usize = 5;
@@ -32,7 +37,7 @@ impl Protocol for Http {
     }
 
     fn probes(&self) -> &'static [&'static dyn Probe] {
-        &[&Connect, &Get]
+        &[&Connect, &Get, &Host, &Path]
     }
 
     fn ports(&self) -> &'static [u16] {

@@ -12,6 +12,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::Sni;
 use crate::{
+    destination::Destination,
     examination::Examination,
     http::codec as http,
     protocol::{Answered, Probe, Protocol},
@@ -98,9 +99,10 @@ async fn run(examination: &mut Examination<'_>) -> Evidence {
 
 /// A server in front of the canary takes any name to it: so it does one that does not exist.
 async fn control(examination: &mut Examination<'_>, of: &str) -> Control {
-    let name = format!("no-such-host.{}", examination.brief().canary.domain);
-    let nonce = examination.nonce(&ID, &name, Role::Destination);
-    let (reply, answer) = ask(examination, &name, nonce).await;
+    let missing = Destination::missing(examination.brief().canary);
+    let name = missing.domain();
+    let nonce = examination.nonce(&ID, name, Role::Destination);
+    let (reply, answer) = ask(examination, name, nonce).await;
     Control {
         of: of.to_owned(),
         check: Check::OtherName,

@@ -41,6 +41,10 @@ impl Protocol for V4 {
         PORTS
     }
 
+    fn runs_inside_tls(&self) -> bool {
+        true
+    }
+
     fn first(&self) -> First {
         First::Client(&V4)
     }
@@ -80,6 +84,10 @@ impl Protocol for V5 {
 
     fn ports(&self) -> &'static [u16] {
         PORTS
+    }
+
+    fn runs_inside_tls(&self) -> bool {
+        true
     }
 
     fn first(&self) -> First {

@@ -116,6 +116,15 @@ fn ports() -> impl Strategy<Value = u16> {
     prop::sample::select(vec![25, 80, 443, 465, 1080, 3128, 9999])
 }
 
+/// How the canary may be named in a request that asks for something of it, or of what is not there.
+const OURS: [&str; 5] = [
+    "192.0.2.9:80",
+    "192.0.2.9:1",
+    "canary.test:80",
+    "canary.test:1",
+    "no-such-host.canary.test:80",
+];
+
 /// What a line names as a second hop or a mailbox is the canary, by one of the ways to write it.
 fn names_only_the_canary(line: &str) -> bool {
     if let Some(target) = line.strip_prefix("CONNECT ") {
@@ -126,19 +135,27 @@ fn names_only_the_canary(line: &str) -> bool {
             .rsplit_once(':')
             .is_some_and(|(host, port)| hosts.contains(&host) && ports.contains(&port));
     }
-    if let Some(target) = line.strip_prefix("GET ") {
-        let ours = [
-            "/",
-            "http://192.0.2.9:80/",
-            "http://canary.test:80/",
-            "http://192.0.2.9:1/",
-            "http://canary.test:1/",
-        ];
-        return ours.iter().any(|prefix| {
-            target
-                .strip_prefix(prefix)
-                .is_some_and(|rest| rest.len() == 32 + " HTTP/1.1".len())
+    let fetched = line.strip_prefix("GET ").or(line.strip_prefix("POST "));
+    if let Some(target) = fetched {
+        let before = ["http:/", "/http:/", "/http:", "", "/?url=http:/"];
+        let named = before.iter().any(|before| {
+            let host = target
+                .strip_prefix(before)
+                .and_then(|rest| rest.strip_prefix('/'));
+            host.is_some_and(|host| {
+                OURS.iter()
+                    .any(|ours| host.starts_with(&format!("{ours}/")))
+            })
         });
+        return named || target.len() == 1 + 32 + " HTTP/1.1".len();
+    }
+    if let Some(host) = line.strip_prefix("Host: ") {
+        let of_target = host.starts_with("192.0.2.1:") || host == "localhost";
+        let of_canary = ["80", "443", "25", "7401", "1"].iter().any(|port| {
+            let host = host.strip_suffix(&format!(":{port}"));
+            host.is_some_and(|host| host == "192.0.2.9" || host.ends_with("canary.test"))
+        });
+        return of_target || of_canary || host == "canary.test";
     }
     if let Some(path) = line.strip_prefix("RCPT TO:") {
         return path.contains("canary.test");
@@ -186,8 +203,8 @@ proptest! {
             prop_assert!(names_only_the_canary(line), "{}", line);
         }
         if tier < Tier::Deliver {
-            let tunnels = ["DATA", "CONNECT ", "GET "].map(|word| exam.count(word));
-            prop_assert_eq!(tunnels, [0, 0, 0]);
+            let tunnels = ["DATA", "CONNECT ", "GET ", "POST "].map(|word| exam.count(word));
+            prop_assert_eq!(tunnels, [0, 0, 0, 0]);
             let socks = exam.sent.iter().all(|sent| !sent.starts_with(&[4, 1]) && !sent.starts_with(&[5, 1, 0, 5]));
             prop_assert!(socks);
         }

@@ -28,6 +28,9 @@ fn connect_port(request: &str) -> Option<u16> {
     port.parse().ok()
 }
 
+/// The probes of an HTTP server.
+const FETCHING: [&str; 4] = ["http-connect", "http-get", "http-host", "http-path"];
+
 /// A proxy that opens tunnels, and fetches nothing.
 async fn tunnels(mut conn: Conn, established: &str, key: SigningKey) {
     let Some(request) = conn.head().await else {
@@ -67,12 +70,12 @@ async fn an_open_proxy_is_proven_at_every_port_of_the_canary() {
         let exam = Exam::of(3128)
             .run(move |conn| tunnels(conn, established, canary::key()))
             .await;
-        assert_eq!(exam.probes(), ["http-connect", "http-get"]);
+        assert_eq!(exam.probes(), FETCHING);
         assert_eq!(exam.proven("http-connect"), ALL, "{established:?}");
         assert_eq!(exam.verdict("http-get"), Verdict::Closed);
         assert_eq!(
             exam.sent.len(),
-            4 + 2,
+            4 + 3 + 2 + 4,
             "the sweep's connection carries the first tunnel"
         );
     };
@@ -325,7 +328,8 @@ async fn a_server_that_takes_no_second_connection_is_inconclusive() {
 async fn requests_say_who_asks_and_where_to_read_more() {
     let exam = answers(Exam::of(3128), "HTTP/1.1 403 Forbidden\r\n\r\n").await;
     let agent = "User-Agent: ajar (audit.example; +http://192.0.2.9/.well-known/probing.txt)";
-    assert_eq!(exam.count("CONNECT") + exam.count("GET"), exam.count(agent));
+    let asked = ["CONNECT", "GET", "POST"].map(|word| exam.count(word));
+    assert_eq!(asked.iter().sum::<usize>(), exam.count(agent));
 }
 
 #[tokio::test(start_paused = true)]
@@ -333,7 +337,92 @@ async fn nothing_more_is_offered_once_something_is_open() {
     let exam = Exam::of(3128)
         .run(|conn| tunnels(conn, "HTTP/1.1 200 OK\r\n\r\n", canary::key()))
         .await;
-    assert_eq!(exam.probes(), ["http-connect", "http-get"]);
+    assert_eq!(exam.probes(), FETCHING);
     let socks = exam.sent.iter().filter(|sent| sent.starts_with(&[5]));
     assert_eq!(socks.count(), 0);
+}
+
+/// What a web server that fetches for strangers answers to a request line and its Host.
+async fn web_proxy(mut conn: Conn, asked: fn(&str, &str) -> Option<String>) {
+    let Some((line, host)) = conn.request().await else {
+        return;
+    };
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let page = match (line.starts_with("GET "), asked(&path, &host)) {
+        (true, Some(url)) => canary::fetched(&format!("GET {url} HTTP/1.1"), &canary::key()),
+        _ => "HTTP/1.1 404 Not Found\r\n\r\n".to_owned(),
+    };
+    conn.say(page).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reverse_proxy_that_follows_the_host_field_is_open_whether_or_not_it_takes_the_port() {
+    let with_port = |path: &str, host: &str| Some(format!("http://{host}{path}"));
+    let without = |path: &str, host: &str| {
+        let name = host.split(':').next().filter(|name| *name == "canary.test");
+        name.map(|name| format!("http://{name}:80{path}"))
+    };
+    for asked in [with_port, without] {
+        let exam = Exam::of(8080).run(move |conn| web_proxy(conn, asked)).await;
+        assert_eq!(exam.proven("http-host"), ["host-name:80"]);
+        let checks = exam.judgement("http-host").proof.unwrap().checks;
+        assert_eq!(checks, [Check::AskedPort, Check::OtherName]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_web_proxy_that_is_told_by_path_or_query_is_open() {
+    let check = async |asked: fn(&str, &str) -> Option<String>, variant: &str| {
+        let exam = Exam::of(8080).run(move |conn| web_proxy(conn, asked)).await;
+        assert_eq!(exam.proven("http-path"), [variant]);
+        let checks = exam.judgement("http-path").proof.unwrap().checks;
+        assert_eq!(checks, [Check::AskedPort, Check::OtherPort]);
+    };
+    check(
+        |path, _| {
+            path.strip_prefix("/http://")
+                .map(|rest| format!("http://{rest}"))
+        },
+        "path-url:80",
+    )
+    .await;
+    check(
+        |path, _| {
+            let rest = path
+                .strip_prefix("/http:/")
+                .filter(|rest| !rest.starts_with('/'));
+            rest.map(|rest| format!("http://{rest}"))
+        },
+        "path-url-merged:80",
+    )
+    .await;
+    check(
+        |path, _| {
+            let rest = path
+                .strip_prefix('/')
+                .filter(|rest| rest.starts_with("192."));
+            rest.map(|rest| format!("http://{rest}"))
+        },
+        "path:80",
+    )
+    .await;
+    check(
+        |path, _| path.strip_prefix("/?url=").map(str::to_owned),
+        "query-url:80",
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_takes_only_posts_is_open() {
+    let posts = |mut conn: Conn| async move {
+        let request = conn.head().await.unwrap_or_default();
+        let page = match request.strip_prefix("POST ") {
+            Some(target) => canary::fetched(&format!("GET {target}"), &canary::key()),
+            None => "HTTP/1.1 405 Not Allowed\r\nVia: 1.1 lab\r\n\r\n".to_owned(),
+        };
+        conn.say(page).await;
+    };
+    let exam = Exam::of(8080).run(posts).await;
+    assert_eq!(exam.proven("http-get"), ["post:80"]);
 }

@@ -68,6 +68,20 @@ impl Conn {
         Some(first)
     }
 
+    /// A request head: its first line and its Host field; the rest is skipped.
+    pub async fn request(&mut self) -> Option<(String, String)> {
+        let (first, mut host) = (self.line().await?, String::new());
+        loop {
+            let line = self.line().await?;
+            if line.is_empty() {
+                return Some((first, host));
+            }
+            if let Some(named) = line.strip_prefix("Host: ") {
+                host = named.to_owned();
+            }
+        }
+    }
+
     /// Exactly that many bytes.
     pub async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; count];

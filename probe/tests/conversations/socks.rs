@@ -36,20 +36,21 @@ async fn port(conn: &mut Conn) -> Option<u16> {
 
 /// A SOCKS 5 server that selects a method, and answers requests.
 async fn socks5(exam: Exam, method: u8, answer: &'static [u8]) -> Examined {
-    exam.run(move |mut conn| async move {
-        if conn.take(3).await.as_deref() != Some(&[5, 1, 0]) {
-            return;
-        }
-        conn.drip([5, method]).await;
-        let Some(port) = request5(&mut conn).await else {
-            return;
-        };
-        conn.drip(answer).await;
-        if answer[1] == 0 {
-            canary::serve(conn, port, canary::key()).await;
-        }
-    })
-    .await
+    exam.run(move |conn| serve5(conn, method, answer)).await
+}
+
+async fn serve5(mut conn: Conn, method: u8, answer: &'static [u8]) {
+    if conn.take(3).await.as_deref() != Some(&[5, 1, 0]) {
+        return;
+    }
+    conn.drip([5, method]).await;
+    let Some(port) = request5(&mut conn).await else {
+        return;
+    };
+    conn.drip(answer).await;
+    if answer[1] == 0 {
+        canary::serve(conn, port, canary::key()).await;
+    }
 }
 
 const GRANTED5: &[u8] = b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00";
@@ -241,4 +242,19 @@ async fn an_ipv6_canary_is_named_to_socks_4_by_its_domain() {
         exam.proven("socks4"),
         PORTS.map(|port| format!("socks4a:{port}"))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_inside_tls_is_found_there() {
+    for port in [443, 1080, 8443, 9999] {
+        let exam = Exam::of(port)
+            .run(|conn| async {
+                if let Some(conn) = canary::secure(conn).await {
+                    serve5(conn, 0, GRANTED5).await;
+                }
+            })
+            .await;
+        assert_eq!(exam.proven("socks5").len(), 4, "{port}");
+        assert!(exam.evidence("socks5").tls);
+    }
 }

@@ -1,0 +1,159 @@
+//! From a request to a proof, for whatever fetches on a stranger's behalf: the ways to ask, and the control after each.
+
+use ajar_model::{
+    Attempt, Evidence, Nonce, ProbeId, Reply, Timestamp,
+    evidence::{Broken, Control},
+    nonce::Role,
+    proof::{Answer, Check, Kind},
+};
+
+use super::{Http, head, refusal};
+use crate::{
+    codec::Injection,
+    destination::{CanaryPort, Destination, Form, Plan},
+    examination::Examination,
+    protocol::Probe,
+};
+
+/// A way to ask for something at a destination.
+pub(super) struct Way {
+    /// The first half of a variant's name, such as `get` in `get:80`.
+    pub(super) label: &'static str,
+    /// The ways to name the canary in it, best first.
+    pub(super) forms: &'static [Form],
+    pub(super) request: fn(&Destination, Nonce, &str) -> Result<Vec<u8>, Injection>,
+}
+
+/// A probe that has one or more ways.
+pub(super) trait Fetcher: Probe {
+    fn ways(&self) -> &'static [Way];
+
+    /// What shows that a server goes where it is told. A port tells most; some follow the name alone.
+    fn check(&self, _form: Form) -> Check {
+        Check::OtherPort
+    }
+}
+
+/// Tries each way until one leads to the canary, and not because everything does.
+pub(super) async fn run(fetcher: &dyn Fetcher, examination: &mut Examination<'_>) -> Evidence {
+    let mut fetching = Fetching {
+        fetcher,
+        id: fetcher.id(),
+        examination,
+        attempts: Vec::new(),
+        controls: Vec::new(),
+    };
+    for way in fetcher.ways() {
+        if fetching.tried(way).await {
+            break;
+        }
+    }
+    Evidence {
+        attempts: fetching.attempts,
+        controls: fetching.controls,
+        ..fetching.examination.evidence_of(&Http)
+    }
+}
+
+struct Fetching<'r, 'v> {
+    fetcher: &'r dyn Fetcher,
+    id: ProbeId,
+    examination: &'r mut Examination<'v>,
+    attempts: Vec<Attempt>,
+    controls: Vec<Control>,
+}
+
+impl Fetching<'_, '_> {
+    /// True if nothing is left to learn: it led to the canary, or the door is shut.
+    async fn tried(&mut self, way: &Way) -> bool {
+        let canary = self.examination.brief().canary;
+        let mut plan = Plan::new(canary, &[CanaryPort::Http], way.forms);
+        while let Some(destination) = plan.take_next() {
+            let variant = variant(way, &destination);
+            let (nonce, reply, answer) = self.fetch(way, &destination, &variant).await;
+            let proven = answer
+                .as_ref()
+                .is_some_and(|answer| answer.proves(nonce, &canary.key));
+            plan.answered(&destination, reply, proven);
+            self.attempts.push(Attempt {
+                variant: variant.clone(),
+                kind: Kind::Fetch,
+                nonce,
+                port: Some(destination.address().port()),
+                reply,
+                answer,
+                at: Timestamp::now(),
+            });
+            if proven {
+                self.control(way, destination.form(), variant).await;
+                return true;
+            }
+            let how = Broken::Connect;
+            if reply == (Reply::Broken { how }) || self.examination.is_over() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A web server in front of the canary hands it any request as it is: so it does one for what is not there.
+    async fn control(&mut self, way: &Way, form: Form, of: String) {
+        let canary = self.examination.brief().canary;
+        let check = self.fetcher.check(form);
+        let elsewhere = match check {
+            Check::OtherName => Destination::missing(canary),
+            _ => Destination::unused(canary, form),
+        };
+        let variant = format!("{} {}", variant(way, &elsewhere), check.as_str());
+        let (nonce, reply, answer) = self.fetch(way, &elsewhere, &variant).await;
+        self.controls.push(Control {
+            of,
+            check,
+            nonce,
+            reply,
+            answer,
+        });
+    }
+
+    async fn fetch(
+        &mut self,
+        way: &Way,
+        destination: &Destination,
+        variant: &str,
+    ) -> (Nonce, Reply, Option<Answer>) {
+        let nonce = self.examination.nonce(&self.id, variant, Role::Destination);
+        let fetched = self.try_fetch(way, destination, nonce).await;
+        let (reply, answer) = fetched.unwrap_or_else(|how| (Reply::Broken { how }, None));
+        (nonce, reply, answer)
+    }
+
+    /// A success without an answer is the server's own page: it refused to fetch ours.
+    async fn try_fetch(
+        &mut self,
+        way: &Way,
+        destination: &Destination,
+        nonce: Nonce,
+    ) -> Result<(Reply, Option<Answer>), Broken> {
+        let mut wire = self.examination.open(&Http).await?;
+        let request = (way.request)(destination, nonce, &self.examination.agent());
+        wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
+        let code = head(&mut wire).await?.status;
+        if code / 100 != 2 {
+            return Ok((refusal(code, destination.form()), None));
+        }
+        let answer = wire.answer(wire.limits().reply / 2).await;
+        let reply = match answer {
+            Some(_) => Reply::Accepted { code },
+            None => Reply::Refused { code },
+        };
+        Ok((reply, answer))
+    }
+}
+
+fn variant(way: &Way, destination: &Destination) -> String {
+    let (label, port) = (way.label, destination.address().port());
+    match destination.form() {
+        Form::Literal => format!("{label}:{port}"),
+        Form::Name => format!("{label}-name:{port}"),
+    }
+}

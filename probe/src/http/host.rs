@@ -1,0 +1,59 @@
+//! Reverse proxies that go wherever the Host field says (RFC 9110 section 7.2).
+
+use ajar_model::{Evidence, ProbeId, Tier, proof::Check};
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{
+    Http, codec,
+    fetch::{self, Fetcher, Way},
+};
+use crate::{
+    destination::Form,
+    examination::Examination,
+    protocol::{Probe, Protocol},
+};
+
+/// Does it take its upstream from the request?
+pub(crate) struct Host;
+
+impl Probe for Host {
+    fn id(&self) -> ProbeId {
+        ProbeId::from_static("http-host")
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        &Http
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Deliver
+    }
+
+    fn summary(&self) -> &'static str {
+        "reverse proxy that goes wherever the Host field says"
+    }
+
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        fetch::run(self, examination).boxed()
+    }
+}
+
+impl Fetcher for Host {
+    fn ways(&self) -> &'static [Way] {
+        &[Way {
+            label: "host",
+            forms: &[Form::Name, Form::Literal],
+            request: |destination, nonce, agent| {
+                codec::get(&format!("/{nonce}"), &destination.authority(), agent)
+            },
+        }]
+    }
+
+    /// Many drop the port of the field and go to one of their own.
+    fn check(&self, form: Form) -> Check {
+        match form {
+            Form::Name => Check::OtherName,
+            Form::Literal => Check::OtherPort,
+        }
+    }
+}

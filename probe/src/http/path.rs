@@ -1,0 +1,64 @@
+//! Web proxies that are told in the path or the query what to fetch: cors-anywhere and its kin, and rewrite rules gone wrong.
+
+use ajar_model::{Evidence, ProbeId, Tier};
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{
+    Http, codec,
+    fetch::{self, Fetcher, Way},
+};
+use crate::{
+    destination::Form,
+    examination::Examination,
+    protocol::{Probe, Protocol},
+};
+
+/// Does it fetch what its path names?
+pub(crate) struct Path;
+
+impl Probe for Path {
+    fn id(&self) -> ProbeId {
+        ProbeId::from_static("http-path")
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        &Http
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Deliver
+    }
+
+    fn summary(&self) -> &'static str {
+        "web proxy that fetches what its path or query names"
+    }
+
+    fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
+        fetch::run(self, examination).boxed()
+    }
+}
+
+/// A way by a path; `Host` is the target's own business, so it is given no name of ours.
+macro_rules! by_path {
+    ($label:literal, $path:literal) => {
+        Way {
+            label: $label,
+            forms: &[Form::Literal],
+            request: |destination, nonce, agent| {
+                let authority = destination.authority();
+                codec::get(&format!($path, authority, nonce), "localhost", agent)
+            },
+        }
+    };
+}
+
+impl Fetcher for Path {
+    fn ways(&self) -> &'static [Way] {
+        &[
+            by_path!("path-url", "/http://{}/{}"),
+            by_path!("path-url-merged", "/http:/{}/{}"),
+            by_path!("path", "/{}/{}"),
+            by_path!("query-url", "/?url=http://{}/{}"),
+        ]
+    }
+}
