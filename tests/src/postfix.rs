@@ -1,6 +1,7 @@
 //! Postfix with a configuration, a queue and an address of its own.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -54,26 +55,28 @@ impl Postfix {
 
     /// Takes mail for a domain from everybody, as its backup MX does.
     pub fn take_charge_of(&self, domain: &str) -> anyhow::Result<()> {
-        self.configure(&format!("relay_domains={domain}"))
+        self.configure(&[&format!("relay_domains={domain}")])
     }
 
     /// Takes mail, but delivers none until [`Self::deliver`] is called.
     pub fn hold(&self) -> anyhow::Result<()> {
-        self.configure("defer_transports=smtp")
+        self.configure(&["defer_transports=smtp"])
     }
 
     /// Delivers what was held.
     pub fn deliver(&self) -> anyhow::Result<()> {
-        self.configure("defer_transports=")?;
+        self.configure(&["defer_transports="])?;
         run(self.command().arg("flush"))
     }
 
-    fn configure(&self, setting: &str) -> anyhow::Result<()> {
+    /// Changes settings, each as `name=value`, and makes them take effect.
+    pub fn configure<S: AsRef<OsStr>>(&self, settings: &[S]) -> anyhow::Result<()> {
         let config = self.directory.path().join("config");
         run(Command::new("/usr/sbin/postconf")
             .arg("-c")
             .arg(config)
-            .args(["-e", setting]))?;
+            .arg("-e")
+            .args(settings))?;
         run(self.command().arg("reload"))
     }
 
