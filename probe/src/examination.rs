@@ -114,7 +114,8 @@ impl<'a> Examination<'a> {
 
     /// Speaks TLS on a connection, and on every further one if that succeeds.
     pub(crate) async fn secure(&mut self, wire: Wire) -> Result<Wire, Broken> {
-        let wire = wire.tls(Peer::from(self.brief.endpoint.ip())).await?;
+        let peer = Peer::from(self.brief.endpoint.ip()).with_certificate();
+        let wire = wire.tls(peer).await?;
         self.tls = true;
         Ok(wire)
     }

@@ -163,12 +163,22 @@ impl Examination<'_> {
     /// A connection for a protocol: the one on which its server has greeted already, or one more, inside TLS if the endpoint
     /// was recognised by it.
     pub async fn open(&mut self, protocol: &dyn Protocol) -> Result<Wire, Broken> {
+        let peer = Peer::from(self.brief().endpoint.ip()).with_certificate();
+        self.open_to(protocol, peer).await
+    }
+
+    /// The same with a handshake of one's own choice, if there is one.
+    pub(crate) async fn open_to(
+        &mut self,
+        protocol: &dyn Protocol,
+        peer: Peer,
+    ) -> Result<Wire, Broken> {
         if let Some(greeted) = self.take_greeted(&protocol.service()) {
             return Ok(greeted);
         }
         let wire = self.open_plain().await?;
         match self.is_tls() && protocol.runs_inside_tls() {
-            true => wire.tls(Peer::from(self.brief().endpoint.ip())).await,
+            true => wire.tls(peer).await,
             false => Ok(wire),
         }
     }

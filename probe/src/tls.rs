@@ -7,7 +7,10 @@
 use std::{
     io,
     net::IpAddr,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio_rustls::{
@@ -16,40 +19,98 @@ use tokio_rustls::{
     rustls::{
         ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
         client::{
-            Resumption,
+            ResolvesClientCert, Resumption,
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         },
         crypto::{CryptoProvider, ring},
-        pki_types::{CertificateDer, ServerName, UnixTime},
+        pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+        sign::CertifiedKey,
     },
 };
 
 use crate::BoxStream;
 
-/// Whom a handshake asks for (RFC 6066 section 3).
+/// Whom a handshake asks for (RFC 6066 section 3), and whether we show a certificate of our own if we are asked for one.
 #[derive(Debug, Clone)]
-pub(crate) struct Peer(ServerName<'static>);
+pub(crate) struct Peer {
+    name: ServerName<'static>,
+    certificate: bool,
+}
 
 impl From<IpAddr> for Peer {
     /// No name is sent: the extension takes no addresses.
     fn from(ip: IpAddr) -> Self {
-        Self(ServerName::IpAddress(ip.into()))
+        ServerName::IpAddress(ip.into()).into()
+    }
+}
+
+impl From<ServerName<'static>> for Peer {
+    fn from(name: ServerName<'static>) -> Self {
+        Self {
+            name,
+            certificate: false,
+        }
     }
 }
 
 impl Peer {
     /// Asks for a name, or for the address if it is none.
     pub(crate) fn named(name: &str, ip: IpAddr) -> Self {
-        ServerName::try_from(name.to_owned()).map_or_else(|_| ip.into(), Self)
+        ServerName::try_from(name.to_owned()).map_or_else(|_| ip.into(), Self::from)
+    }
+
+    /// Shows a certificate that nobody has reason to believe.
+    pub(crate) fn with_certificate(self) -> Self {
+        Self {
+            certificate: true,
+            ..self
+        }
     }
 }
 
-/// Speaks TLS over a connection. The caller bounds its time and its bytes.
-pub(crate) async fn handshake(stream: BoxStream, peer: Peer) -> io::Result<TlsStream<BoxStream>> {
-    static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(config()));
-    TlsConnector::from(Arc::clone(&CONFIG))
-        .connect(peer.0, stream)
-        .await
+/// Speaks TLS over a connection; true if the server asked for a certificate of ours. The caller bounds its time and its bytes.
+pub(crate) async fn handshake(
+    stream: BoxStream,
+    peer: Peer,
+) -> io::Result<(TlsStream<BoxStream>, bool)> {
+    static CONFIG: LazyLock<ClientConfig> = LazyLock::new(config);
+    static OURS: LazyLock<Option<Arc<CertifiedKey>>> = LazyLock::new(self_signed);
+    let certificate = Arc::new(Certificate {
+        shown: OURS.clone().filter(|_| peer.certificate),
+        asked: AtomicBool::new(false),
+    });
+    let mut config = CONFIG.clone();
+    config.client_auth_cert_resolver = certificate.clone();
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(peer.name, stream).await?;
+    Ok((stream, certificate.asked.load(Ordering::Relaxed)))
+}
+
+/// Our own certificate, signed by itself.
+fn self_signed() -> Option<Arc<CertifiedKey>> {
+    let made = rcgen::generate_simple_self_signed(["ajar".to_owned()]).ok()?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let key = ring::sign::any_supported_type(&key).ok()?;
+    let chain = vec![made.cert.der().clone()];
+    Some(Arc::new(CertifiedKey::new(chain, key)))
+}
+
+/// What a server gets that asks who we are.
+#[derive(Debug)]
+struct Certificate {
+    shown: Option<Arc<CertifiedKey>>,
+    asked: AtomicBool,
+}
+
+impl ResolvesClientCert for Certificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.shown.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 fn config() -> ClientConfig {
@@ -111,11 +172,11 @@ mod tests {
     fn a_name_that_is_none_falls_back_to_the_address() {
         let ip: IpAddr = "192.0.2.1".parse().unwrap();
         assert!(matches!(
-            Peer::named("canary.test", ip).0,
+            Peer::named("canary.test", ip).name,
             ServerName::DnsName(_)
         ));
         assert!(matches!(
-            Peer::named("not a name", ip).0,
+            Peer::named("not a name", ip).name,
             ServerName::IpAddress(_)
         ));
     }

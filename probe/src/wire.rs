@@ -40,6 +40,7 @@ pub struct Wire {
     limits: Limits,
     transcript: Transcript,
     tls: bool,
+    asks_who: bool,
     opening: Vec<u8>,
     greeting: Option<Vec<u8>>,
 }
@@ -62,6 +63,7 @@ impl Wire {
             limits,
             transcript,
             tls: false,
+            asks_who: false,
             opening: Vec::new(),
             greeting: None,
         }
@@ -80,6 +82,11 @@ impl Wire {
     /// True inside TLS.
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// True if a TLS handshake asked for a certificate of ours.
+    pub(crate) fn asks_who(&self) -> bool {
+        self.asks_who
     }
 
     /// The peer's first words, bounded.
@@ -213,11 +220,13 @@ impl Wire {
             tls::handshake(stream, peer),
         )
         .await;
-        let stream = shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
+        let (stream, asks_who) =
+            shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
         self.transcript.event("tls handshake done");
         self.stream = Box::new(stream);
         self.buffer.clear();
         self.tls = true;
+        self.asks_who |= asks_who;
         Ok(())
     }
 

@@ -123,6 +123,7 @@ impl Line {
             starttls,
             smtputf8: hello.offers("SMTPUTF8"),
             xclient: hello.offers("XCLIENT"),
+            asks_who: line.wire.asks_who(),
         };
         Ok(line)
     }

@@ -14,6 +14,8 @@ pub(super) struct Offered {
     pub(super) starttls: bool,
     pub(super) smtputf8: bool,
     pub(super) xclient: bool,
+    /// It asked for a certificate of ours.
+    pub(super) asks_who: bool,
 }
 
 /// The order of variants: every sender with the plain recipient, then the other recipients, then the other openings, each with
@@ -97,9 +99,13 @@ impl Plan {
 
     fn openings(&self) -> impl Iterator<Item = Opening> + use<> {
         let Offered {
-            starttls, xclient, ..
+            starttls,
+            xclient,
+            asks_who,
+            ..
         } = self.offered;
         [
+            (Opening::Certificate, asks_who),
             (Opening::AsHost, true),
             (Opening::AsLocalhost, true),
             (Opening::AsLoopback, true),
@@ -138,6 +144,7 @@ mod tests {
         starttls: false,
         smtputf8: false,
         xclient: false,
+        asks_who: false,
     };
 
     fn walk(offered: Offered, takes: impl Fn(Variant) -> bool) -> Vec<String> {
@@ -174,18 +181,23 @@ mod tests {
             starttls: true,
             smtputf8: true,
             xclient: true,
+            asks_who: true,
         };
         let walked = walk(all, |_| true);
         for name in [
             "direct/utf8",
             "xclient:direct/external",
+            "certificate:direct/external",
             "plain:direct/null",
         ] {
             assert!(walked.iter().any(|walked| walked == name), "{name}");
         }
         let walked = walk(NOTHING, |_| true);
         let offered = |name: &String| {
-            name.contains("utf8") || name.contains("client") || name.contains("plain")
+            name.contains("utf8")
+                || name.contains("client")
+                || name.contains("certificate")
+                || name.contains("plain")
         };
         assert!(!walked.iter().any(offered), "{walked:?}");
     }

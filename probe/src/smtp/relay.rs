@@ -248,16 +248,22 @@ impl<'r, 'v> Relaying<'r, 'v> {
     async fn connect(&mut self, opening: Opening, host: &str) -> Result<Line, Failure> {
         while self.lines_left > 0 && self.cuts_left > 0 {
             self.lines_left -= 1;
-            let wire = self.examination.open(&Smtp).await?;
             let brief = self.examination.brief();
+            let peer = match (Peer::from(brief.endpoint.ip()), opening) {
+                (peer, Opening::Certificate) => peer.with_certificate(),
+                (peer, _) => peer,
+            };
+            let wire = self.examination.open_to(&Smtp, peer.clone()).await?;
             let introduction = Introduction {
                 name: match opening {
-                    Opening::Usual | Opening::Plain | Opening::Xclient => brief.our_name,
+                    Opening::Usual | Opening::Plain | Opening::Certificate | Opening::Xclient => {
+                        brief.our_name
+                    }
                     Opening::AsHost => host,
                     Opening::AsLocalhost => "localhost",
                     Opening::AsLoopback => "[127.0.0.1]",
                 },
-                peer: Peer::from(brief.endpoint.ip()),
+                peer,
                 starttls: self.starttls && opening != Opening::Plain,
                 xclient: opening == Opening::Xclient,
             };

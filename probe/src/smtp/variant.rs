@@ -22,6 +22,8 @@ pub(super) enum Opening {
     AsLocalhost,
     /// As `[127.0.0.1]`.
     AsLoopback,
+    /// By our own name, with a certificate that we have signed ourselves.
+    Certificate,
     /// As loopback by XCLIENT, which is for proxies in front of the server (postfix.org/XCLIENT_README.html).
     Xclient,
 }
@@ -157,6 +159,7 @@ impl Opening {
             Opening::AsHost => "as-host:",
             Opening::AsLocalhost => "as-localhost:",
             Opening::AsLoopback => "as-loopback:",
+            Opening::Certificate => "certificate:",
             Opening::Xclient => "xclient:",
         }
     }

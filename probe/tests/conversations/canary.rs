@@ -9,7 +9,16 @@ use ajar_model::{
 use ed25519_dalek::SigningKey;
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+    rustls::{
+        DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+        client::danger::HandshakeSignatureValid,
+        crypto::{CryptoProvider, ring},
+        pki_types::{CertificateDer, PrivateKeyDer, UnixTime},
+        server::{
+            NoClientAuth,
+            danger::{ClientCertVerified, ClientCertVerifier},
+        },
+    },
 };
 
 use crate::{peer::Conn, smtp};
@@ -108,12 +117,29 @@ fn sign(nonce: &str, port: u16, key: &SigningKey) -> Option<String> {
 
 /// Accepts TLS with a certificate that nobody has reason to believe; none if the handshake fails.
 pub async fn secure(conn: Conn) -> Option<Conn> {
+    accept(conn, Arc::new(NoClientAuth)).await
+}
+
+/// The same, and asks for a certificate of the client's, any at all; none if it is `mandatory` and there is none.
+pub async fn secure_and_ask(conn: Conn, mandatory: bool) -> Option<Conn> {
+    let provider = ring::default_provider();
+    accept(
+        conn,
+        Arc::new(AnyClient {
+            provider,
+            mandatory,
+        }),
+    )
+    .await
+}
+
+async fn accept(conn: Conn, clients: Arc<dyn ClientCertVerifier>) -> Option<Conn> {
     let certified = rcgen::generate_simple_self_signed(["wrong.example".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(vec![certified.cert.der().clone()], key)
         .unwrap();
     let nth = conn.nth;
@@ -121,9 +147,61 @@ pub async fn secure(conn: Conn) -> Option<Conn> {
         .accept(conn.into_stream())
         .await
         .ok()?;
+    let showed = stream.get_ref().1.peer_certificates().is_some();
     let server_name = stream.get_ref().1.server_name().map(str::to_owned);
     let mut conn = Conn::over(Box::new(stream));
     conn.nth = nth;
     conn.server_name = server_name;
+    conn.showed_certificate = showed;
     Some(conn)
+}
+
+/// Believes every certificate.
+#[derive(Debug)]
+struct AnyClient {
+    provider: CryptoProvider,
+    mandatory: bool,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }

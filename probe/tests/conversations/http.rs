@@ -264,6 +264,17 @@ async fn a_proxy_behind_tls_is_found_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_proxy_that_wants_some_certificate_is_shown_one() {
+    let secure = |conn| async {
+        if let Some(conn) = canary::secure_and_ask(conn, true).await {
+            tunnels(conn, "HTTP/1.1 200 OK\r\n\r\n", canary::key()).await;
+        }
+    };
+    let exam = Exam::of(8443).run(secure).await;
+    assert_eq!(exam.proven("http-connect"), ALL);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plain_proxy_on_port_443_is_recognised_all_the_same() {
     let exam = Exam::of(443)
         .run(|conn| tunnels(conn, "HTTP/1.1 200 OK\r\n\r\n", canary::key()))

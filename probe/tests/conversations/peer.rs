@@ -19,6 +19,8 @@ pub struct Conn {
     pub nth: usize,
     /// Whom the handshake asked for.
     pub server_name: Option<String>,
+    /// Whether the client showed a certificate in the handshake.
+    pub showed_certificate: bool,
 }
 
 impl Conn {
@@ -33,6 +35,7 @@ impl Conn {
             stream,
             nth: 0,
             server_name: None,
+            showed_certificate: false,
         }
     }
 
@@ -145,6 +148,7 @@ impl Peers {
             stream: Box::new(theirs),
             nth,
             server_name: None,
+            showed_certificate: false,
         }));
         Ok(Box::new(Recorded {
             inner: ours,

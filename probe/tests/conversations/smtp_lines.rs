@@ -249,28 +249,61 @@ async fn a_long_conversation_keeps_its_transcript_in_bounds() {
     assert!(texts.sum::<usize>() <= 2100);
 }
 
+/// A server that offers STARTTLS, and relays for those who pass a test inside TLS, or else without it.
+async fn relays_if(mut conn: Conn, asks: bool, is_welcome: fn(Option<&Conn>) -> bool) {
+    let refuses = |line: &str| match line.starts_with("RCPT") {
+        true => "550 relay access denied",
+        false => obliging(line),
+    };
+    let offer = |line: &str| match line.starts_with("EHLO") {
+        true => "250-mail.example\r\n250 STARTTLS",
+        false => obliging(line),
+    };
+    conn.say(BANNER).await;
+    while let Some(line) = conn.line().await {
+        if line == "STARTTLS" {
+            conn.say("220 go ahead\r\n").await;
+            let inside = match asks {
+                true => canary::secure_and_ask(conn, false).await.unwrap(),
+                false => canary::secure(conn).await.unwrap(),
+            };
+            return match is_welcome(Some(&inside)) {
+                true => serve(inside, "", obliging).await,
+                false => serve(inside, "", refuses).await,
+            };
+        }
+        match line.starts_with("RCPT") && !is_welcome(None) {
+            true => conn.say("550 relay access denied\r\n").await,
+            false => {
+                crate::smtp::answer(&mut conn, &line, &offer).await;
+            }
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_relay_open_only_without_tls_is_found() {
     let exam = Exam::of(25)
-        .run(|mut conn: Conn| async move {
-            let refuses = |line: &str| match line.starts_with("RCPT") {
-                true => "550 relay access denied",
-                false => obliging(line),
-            };
-            let offer = |line: &str| match line.starts_with("EHLO") {
-                true => "250-mail.example\r\n250 STARTTLS",
-                false => obliging(line),
-            };
-            conn.say(BANNER).await;
-            while let Some(line) = conn.line().await {
-                if line == "STARTTLS" {
-                    conn.say("220 go ahead\r\n").await;
-                    return serve(canary::secure(conn).await.unwrap(), "", refuses).await;
-                }
-                crate::smtp::answer(&mut conn, &line, &offer).await;
-            }
-        })
+        .run(|conn| relays_if(conn, false, |inside| inside.is_none()))
         .await;
     let open = exam.verdict_with_mail("smtp-relay", "plain:direct/external");
     assert_eq!(open, Verdict::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_believes_any_certificate_is_found() {
+    let shows = |inside: Option<&Conn>| inside.is_some_and(|conn| conn.showed_certificate);
+    let exam = Exam::of(25)
+        .run(move |conn| relays_if(conn, true, shows))
+        .await;
+    let open = exam.verdict_with_mail("smtp-relay", "certificate:direct/external");
+    assert_eq!(open, Verdict::Open);
+    let exam = Exam::of(25)
+        .run(move |conn| relays_if(conn, false, shows))
+        .await;
+    let replies = exam.replies("smtp-relay");
+    let asked = replies
+        .iter()
+        .filter(|(variant, _)| variant.starts_with("certificate:"));
+    assert_eq!(asked.count(), 0, "nobody asked for one");
 }
