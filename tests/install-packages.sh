@@ -19,6 +19,9 @@ want swaks swaks
 want curl curl
 want ncat ncat
 want sniproxy sniproxy
+want sslh-select sslh
+want stunnel4 stunnel4
+want apache2 apache2-bin
 want haproxy haproxy
 want dnsmasq dnsmasq-base
 want rbldnsd rbldnsd

@@ -146,8 +146,10 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         let weighed = weighed.iter();
         weighed.filter(|(_, weighed)| weighed.verdict == gravest)
     };
+    let leads_to_canary = bench.leads_to_canary();
+    let shows_proxy = evidence.shows_proxy.map(|shows| shows && !leads_to_canary);
     Judgement {
-        verdict: match (gravest, evidence.shows_proxy) {
+        verdict: match (gravest, shows_proxy) {
             // A plain server that refuses to be a gateway is none.
             (Verdict::Closed, Some(false)) => Verdict::NotAService,
             (verdict, _) => verdict,

@@ -52,11 +52,11 @@ impl Destination {
         }
     }
 
-    /// The canary's address with a port where nobody listens. Whoever answers for it was not asked.
-    pub fn unused(canary: &Canary, form: Form) -> Self {
+    /// The canary's address with a port where nobody listens, and what is said to whoever answers for it all the same.
+    pub fn unused(canary: &Canary, canary_port: CanaryPort, form: Form) -> Self {
         Self {
             address: canary.at(canary.unused_port()),
-            ..Self::new(canary, CanaryPort::Http, form)
+            ..Self::new(canary, canary_port, form)
         }
     }
 

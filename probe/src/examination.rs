@@ -27,6 +27,8 @@ pub struct Examination<'a> {
     transcript: Transcript,
     dials_left: usize,
     tls: bool,
+    /// True if it leads to the canary, and nowhere else.
+    forward: bool,
     banner: Option<Untrusted>,
     kept: Option<Kept>,
 }
@@ -48,6 +50,7 @@ impl<'a> Examination<'a> {
             transcript: Transcript::new(brief.limits.transcript),
             dials_left: MAX_DIALS,
             tls: false,
+            forward: false,
             banner: None,
             kept: None,
         }
@@ -171,9 +174,14 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// True if it ever said that it is a gateway.
+    /// True if it ever said that it is a gateway, and did not turn out to be a fixed forward.
     pub(crate) fn saw_proxy(&self) -> bool {
-        self.transcript.saw_proxy()
+        self.transcript.saw_proxy() && !self.forward
+    }
+
+    /// Notes that it leads to the canary whatever is asked of it.
+    pub(crate) fn note_forward(&mut self) {
+        self.forward = true;
     }
 
     /// How requests over HTTP name their author: ours is the name, and the canary tells the rest (RFC 9511).

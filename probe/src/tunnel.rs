@@ -2,9 +2,9 @@
 
 use ajar_model::{
     Attempt, Canary, Evidence, Nonce, Reply, Timestamp,
-    evidence::Broken,
+    evidence::{Broken, Control},
     nonce::Role,
-    proof::{Answer, Kind},
+    proof::{Answer, Check, Kind},
 };
 use futures::future::BoxFuture;
 
@@ -73,12 +73,9 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
     let id = gateway.id();
     let mut plan = Plan::new(canary, CANARY_PORTS, gateway.forms(canary));
     let mut attempts: Vec<Attempt> = Vec::new();
+    let mut reached: Vec<(String, Destination)> = Vec::new();
     while let Some(destination) = plan.take_next() {
-        let variant = format!(
-            "{}:{}",
-            gateway.label(destination.form()),
-            destination.address().port()
-        );
+        let variant = variant(gateway, &destination);
         let nonce = examination.nonce(&id, &variant, Role::Destination);
         let (reply, answer) = attempt(gateway, examination, &destination, nonce).await;
         let proven = answer
@@ -86,6 +83,9 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
         plan.answered(&destination, reply, proven);
         let hopeless = is_hopeless(reply, gateway);
+        if proven {
+            reached.push((variant.clone(), destination.clone()));
+        }
         attempts.push(Attempt {
             variant,
             kind: Kind::Tunnel,
@@ -99,9 +99,57 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
             break;
         }
     }
+    let mut controls = Vec::new();
+    if let Some((of, destination)) = only(&reached) {
+        controls.push(control(gateway, examination, of, destination).await);
+    }
+    if controls.iter().any(|control| control.answer.is_some()) {
+        // Whatever it said before: it is no proxy.
+        examination.note_forward();
+    }
     Evidence {
         attempts,
+        controls,
         ..examination.evidence_of(gateway.protocol())
+    }
+}
+
+fn variant(gateway: &dyn Gateway, destination: &Destination) -> String {
+    let label = gateway.label(destination.form());
+    format!("{label}:{}", destination.address().port())
+}
+
+/// What was reached, if that was one port of the canary alone.
+fn only(reached: &[(String, Destination)]) -> Option<&(String, Destination)> {
+    let first = reached.first()?;
+    let mut ports = reached
+        .iter()
+        .map(|(_, destination)| destination.canary_port());
+    ports
+        .all(|port| port == first.1.canary_port())
+        .then_some(first)
+}
+
+/// Asks for a tunnel to where the canary is not. Whoever reaches several of its ports goes where it is told; whoever reaches one
+/// may have no other way to go, and say yes to everything: a web server in front of the canary answers CONNECT by the
+/// canary's front page, and reads what we say in the tunnel as a further request.
+async fn control(
+    gateway: &dyn Gateway,
+    examination: &mut Examination<'_>,
+    of: &str,
+    reached: &Destination,
+) -> Control {
+    let canary = examination.brief().canary;
+    let unused = Destination::unused(canary, reached.canary_port(), reached.form());
+    let variant = variant(gateway, &unused);
+    let nonce = examination.nonce(&gateway.id(), &variant, Role::Destination);
+    let (reply, answer) = attempt(gateway, examination, &unused, nonce).await;
+    Control {
+        of: of.to_owned(),
+        check: Check::OtherPort,
+        nonce,
+        reply,
+        answer,
     }
 }
 

@@ -6,7 +6,7 @@
 mod ajar;
 mod authority;
 mod cluster;
-mod forwards;
+mod front;
 mod namespace;
 mod postfix;
 mod proxies;
@@ -16,7 +16,7 @@ mod stores;
 
 pub use ajar::{Ajar, Finished, finished};
 pub use cluster::{Cluster, ClusterBuilder};
-pub use forwards::{Redirect, ReverseProxy};
+pub use front::Front;
 pub use namespace::{Captured, captured, cluster};
 pub use postfix::Postfix;
 pub use proxies::{Dante, Squid, TelnetGateway};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ajar_model::{Finding, Verdict, proof::Kind};
-use ajar_tests::{Access, Finished, ReverseProxy, Site, at};
+use ajar_tests::{Access, Finished, Front, Site, at};
 
 type Row = (SocketAddr, Verdict, Option<Kind>);
 
@@ -58,7 +58,7 @@ fn a_telnet_style_gateway_is_proven_and_one_that_refuses_is_closed() {
 #[test]
 fn a_web_server_that_fetches_what_a_stranger_names_is_proven() {
     let nginx = |host: u8, locations: &str| {
-        ReverseProxy::start(at(&format!("127.0.28.{host}:8080")), locations).unwrap()
+        Front::nginx(at(&format!("127.0.28.{host}:8080")), locations).unwrap()
     };
     let _servers = (
         nginx(1, "location / { proxy_pass http://$http_host; }"),
@@ -87,4 +87,27 @@ fn a_web_server_that_fetches_what_a_stranger_names_is_proven() {
         "not_a_service http-connect",
     ];
     assert_eq!(probes, expected, "{}", scan.stdout);
+}
+
+#[test]
+fn a_proxy_inside_tls_or_on_a_port_that_others_share_is_proven() {
+    let site = Site::new()
+        .dante("127.0.30.1:1080", Access::Open)
+        .squid("127.0.30.2:3128", Access::Closed);
+    let (socks, http) = (at("127.0.30.1:1080"), at("127.0.30.2:3128"));
+    let _fronts = (
+        Front::stunnel(at("127.0.30.3:8443"), socks).unwrap(),
+        Front::sslh(at("127.0.30.4:8080"), http, socks).unwrap(),
+    );
+    let scan = site.scan("127.0.30.3-127.0.30.4 -p 8080,8443 --settle 1s");
+    let findings = scan.findings().unwrap();
+    let seen: Vec<_> = findings
+        .iter()
+        .map(|f| {
+            let socks = f.variants.iter().any(|name| name.starts_with("socks5:"));
+            (f.verdict, socks, f.tls)
+        })
+        .collect();
+    let expected = [(Verdict::Open, true, true), (Verdict::Open, true, false)];
+    assert_eq!(seen, expected, "{}", scan.stdout);
 }

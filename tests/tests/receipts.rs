@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ajar_model::{Finding, Verdict, judge::Doubt, proof::Check};
-use ajar_tests::{Access, DOMAINS, Postfix, Redirect, ReverseProxy, Site, at};
+use ajar_tests::{Access, DOMAINS, Front, Postfix, Site, at};
 
 fn by_address(findings: Vec<Finding>) -> BTreeMap<IpAddr, Finding> {
     findings.into_iter().map(|f| (f.ip, f)).collect()
@@ -13,18 +13,21 @@ fn by_address(findings: Vec<Finding>) -> BTreeMap<IpAddr, Finding> {
 fn a_fixed_forward_whose_only_destination_is_the_canary() {
     let site = Site::new();
     let to_canary = format!("location / {{ proxy_pass http://{}; }}", site.canary_page());
+    let passes = format!("ProxyPass / http://{}/", site.canary_page());
     let _forwards = (
-        Redirect::start(at("127.0.18.1:8080"), site.canary_page()).unwrap(),
-        Redirect::start(at("127.0.18.2:8080"), site.canary_page_tls()).unwrap(),
-        ReverseProxy::start(at("127.0.18.3:8080"), &to_canary).unwrap(),
-        Redirect::start(at("127.0.18.4:2525"), site.canary_mail()).unwrap(),
+        Front::haproxy(at("127.0.18.1:8080"), site.canary_page()).unwrap(),
+        Front::haproxy(at("127.0.18.2:8080"), site.canary_page_tls()).unwrap(),
+        Front::nginx(at("127.0.18.3:8080"), &to_canary).unwrap(),
+        Front::haproxy(at("127.0.18.4:2525"), site.canary_mail()).unwrap(),
+        // It says 200 to CONNECT, and takes what follows for a further request.
+        Front::apache(at("127.0.18.5:8080"), &passes).unwrap(),
     );
     let scan = site.scan("127.0.18.0/29 -p 2525,8080 --settle 5s");
     let found = by_address(scan.findings().unwrap());
     let verdicts: Vec<_> = found.values().map(|f| (f.verdict, f.doubt)).collect();
     let web = (Verdict::NotAService, Some(Doubt::LeadsToCanary));
     let mail = (Verdict::Closed, Some(Doubt::LeadsToCanary));
-    assert_eq!(verdicts, [web, web, web, mail], "{}", scan.stdout);
+    assert_eq!(verdicts, [web, web, web, mail, web], "{}", scan.stdout);
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Fetching<'_, '_> {
         let check = self.fetcher.check(form);
         let elsewhere = match check {
             Check::OtherName => Destination::missing(canary),
-            _ => Destination::unused(canary, form),
+            _ => Destination::unused(canary, CanaryPort::Http, form),
         };
         let variant = format!("{} {}", variant(way, &elsewhere), check.as_str());
         let (nonce, reply, answer) = self.fetch(way, &elsewhere, &variant).await;

@@ -129,7 +129,7 @@ const OURS: [&str; 5] = [
 fn names_only_the_canary(line: &str) -> bool {
     if let Some(target) = line.strip_prefix("CONNECT ") {
         let hosts = ["192.0.2.9", "canary.test"];
-        let ports = ["80", "443", "25", "7401"];
+        let ports = ["80", "443", "25", "7401", "1"];
         let target = target.trim_end_matches(" HTTP/1.1");
         return target
             .rsplit_once(':')

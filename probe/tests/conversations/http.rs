@@ -232,6 +232,27 @@ async fn a_fixed_forward_to_the_canary_is_no_proxy() {
     assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary));
 }
 
+/// It answers CONNECT by the canary's front page, and reads what is said in the tunnel as a further request.
+#[tokio::test(start_paused = true)]
+async fn a_web_server_in_front_of_the_canary_that_says_yes_to_connect_is_no_proxy() {
+    let exam = Exam::of(8080)
+        .run(|mut conn| async move {
+            while let Some(request) = conn.head().await {
+                let page = match request.starts_with("CONNECT ") {
+                    true => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                    false => canary::page(&request, 80, &canary::key()),
+                };
+                conn.say(page).await;
+            }
+        })
+        .await;
+    for probe in ["http-connect", "http-get"] {
+        let judgement = exam.judgement(probe);
+        assert_eq!(judgement.verdict, Verdict::NotAService, "{probe}");
+        assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary), "{probe}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_fetch_whose_control_could_not_be_made_is_unproven() {
     let mut exam = Exam::of(8080).only(&["http-get"]);

@@ -1,0 +1,136 @@
+//! What stands in front of other servers: redirected ports, TLS ends, shared ports, and web servers that fetch from others.
+
+use std::{fs, net::SocketAddr, path::Path, process::Command};
+
+use tempfile::TempDir;
+
+use crate::server::{Process, await_listener};
+
+/// One that runs until it is dropped.
+#[derive(Debug)]
+pub struct Front {
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Front {
+    /// HAProxy that passes every connection on.
+    pub fn haproxy(endpoint: SocketAddr, to: SocketAddr) -> anyhow::Result<Self> {
+        let configuration = format!(
+            "defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n\
+             listen redirect\n    bind {endpoint}\n    server only {to}\n"
+        );
+        Self::start(
+            endpoint,
+            |_| configuration,
+            |path| {
+                let mut haproxy = Command::new("haproxy");
+                haproxy.arg("-db").arg("-f").arg(path);
+                haproxy
+            },
+        )
+    }
+
+    /// nginx with this in its configuration of the server.
+    pub fn nginx(endpoint: SocketAddr, locations: &str) -> anyhow::Result<Self> {
+        let configuration = |directory: &Path| {
+            let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+            let directory = directory.display();
+            let paths = kinds.map(|kind| format!("{kind}_temp_path {directory}/{kind};"));
+            format!(
+                "daemon off;\nmaster_process off;\npid {directory}/pid;\nerror_log {directory}/error.log;\nevents {{}}\n\
+                 http {{\n    access_log off;\n    {}\n    server {{ listen {endpoint}; {locations} }}\n}}\n",
+                paths.join(" ")
+            )
+        };
+        Self::start(endpoint, configuration, |path| {
+            let mut nginx = Command::new("/usr/sbin/nginx");
+            nginx.arg("-c").arg(path);
+            nginx
+        })
+    }
+
+    /// Apache with these directives, and its proxy modules.
+    pub fn apache(endpoint: SocketAddr, directives: &str) -> anyhow::Result<Self> {
+        let modules = [
+            "mpm_event",
+            "authz_core",
+            "proxy",
+            "proxy_http",
+            "proxy_connect",
+            "rewrite",
+        ];
+        let modules = modules.map(|name| {
+            format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n")
+        });
+        let configuration = |directory: &Path| {
+            let directory = directory.display();
+            format!(
+                "ServerRoot {directory}\nServerName front.lab.test\nPidFile {directory}/pid\nErrorLog {directory}/error.log\n\
+                 Listen {endpoint}\n{}{directives}\n",
+                modules.concat()
+            )
+        };
+        Self::start(endpoint, configuration, |path| {
+            let mut apache = Command::new("/usr/sbin/apache2");
+            apache.arg("-DFOREGROUND").arg("-f").arg(path);
+            apache
+        })
+    }
+
+    /// stunnel, which ends TLS and passes on what was inside.
+    pub fn stunnel(endpoint: SocketAddr, to: SocketAddr) -> anyhow::Result<Self> {
+        let configuration = |directory: &Path| {
+            let directory = directory.display();
+            format!(
+                "foreground = yes\npid =\n[front]\naccept = {endpoint}\nconnect = {to}\n\
+                 cert = {directory}/certificate\nkey = {directory}/key\n"
+            )
+        };
+        Self::start(endpoint, configuration, |path| {
+            // It makes its certificate first.
+            let mut stunnel = Command::new("sh");
+            stunnel
+                .args([
+                    "-ec",
+                    "cd $(dirname $0); openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+                     -subj /CN=front.lab.test -days 2 -keyout key -out certificate; exec stunnel4 $0",
+                ])
+                .arg(path);
+            stunnel
+        })
+    }
+
+    /// sslh, which tells HTTP from SOCKS by a client's first bytes.
+    pub fn sslh(endpoint: SocketAddr, http: SocketAddr, socks: SocketAddr) -> anyhow::Result<Self> {
+        Self::start(
+            endpoint,
+            |_| String::new(),
+            |_| {
+                let mut sslh = Command::new("/usr/sbin/sslh-select");
+                sslh.args(["--foreground", "--numeric"])
+                    .args(["--listen", &endpoint.to_string()])
+                    .args(["--http", &http.to_string()])
+                    .args(["--socks5", &socks.to_string()]);
+                sslh
+            },
+        )
+    }
+
+    fn start(
+        endpoint: SocketAddr,
+        configuration: impl FnOnce(&Path) -> String,
+        command: impl FnOnce(&Path) -> Command,
+    ) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("configuration");
+        fs::write(&path, configuration(directory.path()))?;
+        let log = directory.path().join("log");
+        let process = Process::start(&mut command(&path), &log)?;
+        await_listener(endpoint, &log)?;
+        Ok(Self {
+            _process: process,
+            _directory: directory,
+        })
+    }
+}
