@@ -73,7 +73,8 @@ impl Front {
         };
         Self::start(endpoint, configuration, |path| {
             let mut apache = Command::new("/usr/sbin/apache2");
-            apache.arg("-DFOREGROUND").arg("-f").arg(path);
+            // One process: those of a killed parent would go on listening.
+            apache.arg("-X").arg("-f").arg(path);
             apache
         })
     }
