@@ -103,7 +103,11 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
     if let Some((of, destination)) = only(&reached) {
         controls.push(control(gateway, examination, of, destination).await);
     }
-    if controls.iter().any(|control| control.answer.is_some()) {
+    let led_astray = |control: &Control| {
+        let answer = control.answer.as_ref();
+        answer.is_some_and(|answer| answer.proves(control.nonce, &canary.key))
+    };
+    if controls.iter().any(led_astray) {
         // Whatever it said before: it is no proxy.
         examination.note_forward();
     }
