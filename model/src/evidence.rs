@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Exposure, Service, Timestamp,
     nonce::Nonce,
-    proof::{Answer, Check, Kind},
+    proof::{Answer, CanaryKey, Check, Kind},
     text::Untrusted,
 };
 
@@ -91,6 +91,12 @@ pub struct Control {
 }
 
 impl Control {
+    /// True if the canary of this key answered.
+    pub fn was_answered(&self, key: &CanaryKey) -> bool {
+        let answer = self.answer.as_ref();
+        answer.is_some_and(|answer| answer.proves(self.nonce, key))
+    }
+
     /// True if it came to nothing, since there was no connection for it.
     pub fn was_not_made(&self) -> bool {
         let how = Broken::Connect;

@@ -127,10 +127,13 @@ pub struct Judgement {
 /// Judges one observation's evidence. `sightings` are the mails that the canary received; those for other
 /// nonces are ignored. `key` is the canary's.
 pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Judgement {
+    let mut controls = evidence.controls.iter();
+    let leads_to_canary = controls.any(|control| control.was_answered(key));
     let bench = Bench {
         evidence,
         sightings,
         key,
+        leads_to_canary,
     };
     let weighed: Vec<(&Attempt, Weighed)> = evidence
         .attempts
@@ -146,7 +149,6 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         let weighed = weighed.iter();
         weighed.filter(|(_, weighed)| weighed.verdict == gravest)
     };
-    let leads_to_canary = bench.leads_to_canary();
     let shows_proxy = evidence.shows_proxy.map(|shows| shows && !leads_to_canary);
     Judgement {
         verdict: match (gravest, shows_proxy) {
@@ -184,13 +186,15 @@ struct Bench<'a> {
     evidence: &'a Evidence,
     sightings: &'a [Sighting],
     key: &'a CanaryKey,
+    /// True if the canary answered where only a fixed forward reaches it. That condemns every variant of the probe.
+    leads_to_canary: bool,
 }
 
 impl Bench<'_> {
     fn weigh(&self, attempt: &Attempt) -> Weighed {
         let receipt = self.receipt(attempt);
         let accepted = matches!(attempt.reply, Reply::Accepted { .. });
-        if (receipt.is_some() || accepted) && self.leads_to_canary() {
+        if (receipt.is_some() || accepted) && self.leads_to_canary {
             return Weighed::doubted(Verdict::Closed, Doubt::LeadsToCanary);
         }
         let Some(proof) = receipt else {
@@ -236,14 +240,6 @@ impl Bench<'_> {
         sightings.filter(move |sighting| sighting.nonce == nonce)
     }
 
-    /// True if the canary answered where only a fixed forward reaches it. That condemns every variant of the probe.
-    fn leads_to_canary(&self) -> bool {
-        self.evidence.controls.iter().any(|control| {
-            let answer = control.answer.as_ref();
-            answer.is_some_and(|answer| answer.proves(control.nonce, self.key))
-        })
-    }
-
     /// The checks that the receipt of an attempt has passed, or the doubt that is left.
     fn checks(&self, attempt: &Attempt) -> Result<Vec<Check>, Doubt> {
         let mut passed = BTreeSet::new();
@@ -254,8 +250,8 @@ impl Bench<'_> {
             }
             passed.insert(Check::AskedPort);
         }
-        let mut controls = self.evidence.controls.iter();
-        let of_this = controls.by_ref().filter(|c| c.of == attempt.variant);
+        let controls = self.evidence.controls.iter();
+        let of_this = controls.filter(|control| control.of == attempt.variant);
         for control in of_this {
             match control.check {
                 Check::OtherDomain if self.seen(control.nonce).next().is_none() => {

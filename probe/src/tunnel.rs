@@ -103,11 +103,8 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
     if let Some((of, destination)) = only(&reached) {
         controls.push(control(gateway, examination, of, destination).await);
     }
-    let led_astray = |control: &Control| {
-        let answer = control.answer.as_ref();
-        answer.is_some_and(|answer| answer.proves(control.nonce, &canary.key))
-    };
-    if controls.iter().any(led_astray) {
+    let mut all = controls.iter();
+    if all.any(|control| control.was_answered(&canary.key)) {
         // Whatever it said before: it is no proxy.
         examination.note_forward();
     }
