@@ -90,7 +90,7 @@ fn probing(shared: &Shared) -> String {
     let expires = Timestamp::now()
         .checked_add(VALID)
         .unwrap_or(Timestamp::MAX);
-    let host = match shared.address {
+    let host = match shared.canary.address {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };

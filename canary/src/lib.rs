@@ -104,10 +104,8 @@ impl Handle {
 
 /// What the services have in common.
 struct Shared {
-    domain: String,
-    other_domain: Option<String>,
+    canary: Canary,
     contact: Option<String>,
-    address: IpAddr,
     key: SigningKey,
     recorder: Arc<dyn Recorder>,
     tls: tokio_rustls::TlsAcceptor,
@@ -124,9 +122,7 @@ impl Shared {
 
     /// True if an address is of one of our mail domains.
     fn is_ours(&self, path: &str) -> bool {
-        let mut domains = [Some(&self.domain), self.other_domain.as_ref()]
-            .into_iter()
-            .flatten();
+        let mut domains = self.canary.domains();
         domains.any(|domain| codec::is_for(path, domain))
     }
 }
@@ -150,8 +146,8 @@ pub async fn serve(
     let bound = ports::bind(options.address, &options.ports, &mut notes).await?;
     let port = |listener: &TcpListener| listener.local_addr().map_or(0, |address| address.port());
     let canary = Canary {
-        domain: options.domain.clone(),
-        other_domain: options.other_domain.clone(),
+        domain: options.domain,
+        other_domain: options.other_domain,
         address: reached_at,
         smtp: port(&bound.smtp),
         http: port(&bound.http),
@@ -160,11 +156,9 @@ pub async fn serve(
         key: CanaryKey::from(&options.key),
     };
     let shared = Arc::new(Shared {
-        tls: tls::acceptor(&options.domain)?,
-        domain: options.domain,
-        other_domain: options.other_domain,
+        tls: tls::acceptor(&canary.domain)?,
+        canary: canary.clone(),
         contact: options.contact,
-        address: reached_at,
         key: options.key,
         recorder,
         recordings: TaskTracker::new(),

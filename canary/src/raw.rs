@@ -19,7 +19,7 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     stream
-        .write_all(format!("ajar-canary {}\r\n", shared.domain).as_bytes())
+        .write_all(format!("ajar-canary {}\r\n", shared.canary.domain).as_bytes())
         .await?;
     let mut line = String::new();
     BufReader::new(&mut stream)

@@ -43,7 +43,7 @@ pub(crate) async fn serve(
         helo: String::new(),
         envelope: Envelope::default(),
     };
-    let greeting = format!("220 {} ESMTP ajar-canary", session.shared.domain);
+    let greeting = format!("220 {} ESMTP ajar-canary", session.shared.canary.domain);
     session.say(&greeting).await?;
     for _ in 0..COMMANDS {
         let Some(line) = session.line().await? else {
@@ -101,7 +101,7 @@ impl Session {
 
     async fn hello(&mut self, name: String, extended: bool) -> io::Result<()> {
         self.envelope = Envelope::default();
-        let domain = &self.shared.domain;
+        let domain = &self.shared.canary.domain;
         let mut lines = vec![domain.clone()];
         if extended {
             // A tunnel to this port is proven here: its other end says its nonce, and reads the answer.
