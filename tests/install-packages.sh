@@ -20,6 +20,7 @@ want curl curl
 want ncat ncat
 want sniproxy sniproxy
 want sslh-select sslh
+want postgrey postgrey
 want stunnel4 stunnel4
 want apache2 apache2-bin
 want haproxy haproxy

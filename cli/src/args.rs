@@ -128,6 +128,13 @@ pub struct Request {
     /// How long to wait for relayed mail after the last probe, as 90s or 5m.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
     pub settle: u32,
+    /// How often to come back to endpoints that put us off (greylisting, too busy); what broke or timed out is tried once
+    /// more. 0 for never.
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(..=10))]
+    pub revisits: u32,
+    /// How long to wait before that, unless the endpoint names a time; each further wait is ten times as long.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = seconds)]
+    pub revisit_after: u32,
 }
 
 /// The targets of a run.

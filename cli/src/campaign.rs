@@ -138,6 +138,10 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     for count in &progress.verdicts {
         writeln!(out, "          {} {}", count.count, count.verdict)?;
     }
+    if let Some(next) = progress.next_revisit {
+        let (left, seconds) = (progress.awaiting_revisit, next.seconds);
+        writeln!(out, "revisits  {left} waiting, the first due in {seconds}s")?;
+    }
     if !progress.cause.is_empty() {
         writeln!(out, "cause     {}", progress.cause)?;
     }

@@ -3,7 +3,7 @@
 use std::{io::Write, net::Ipv4Addr, time::Duration};
 
 use ajar_canary::Ports;
-use ajar_model::{Canary, Finding, Spec, Target, Tier, Verdict, campaign::Sweep};
+use ajar_model::{Canary, Finding, Revisits, Spec, Target, Tier, Verdict, campaign::Sweep};
 use ajar_probe::Limits;
 use tokio_util::sync::CancellationToken;
 
@@ -22,9 +22,14 @@ use crate::{
 const RATE: u32 = 200;
 /// Relayed mail of the lab arrives within a moment.
 const SETTLE_SECS: u32 = 3;
+/// The lab's greylister says itself when it wants us back.
+const REVISITS: Revisits = Revisits {
+    most: 1,
+    after_secs: 1,
+};
 /// Far less than in a scan, so that the tarpits do not keep anybody waiting.
 const EXAMINATION_SECS: u64 = 10;
-const REPLY_SECS: u64 = 3;
+const REPLY_SECS: u64 = 2;
 const DOMAIN: &str = "canary.test";
 const OTHER_DOMAIN: &str = "canary.example";
 
@@ -119,6 +124,7 @@ fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
         tier: Tier::Deliver,
         sweep: Sweep::Connect,
         settle_secs: SETTLE_SECS,
+        revisits: REVISITS,
         canary,
         authorization: None,
         traceparent: None,

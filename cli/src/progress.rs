@@ -123,6 +123,13 @@ impl Meter {
             return format!("{found}, waiting for mail of {}", progress.awaiting_mail);
         }
         let left = progress.targets.saturating_sub(self.finished);
+        if let (0, 0, Some(next)) = (left, progress.leased, progress.next_revisit) {
+            return format!(
+                "{found}, {} to visit again in {}",
+                progress.awaiting_revisit,
+                clock(next.seconds as f64)
+            );
+        }
         if left == 0 {
             return format!("{rate:.0}/s, {found}");
         }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use ajar_model::{
-    Authorization, Canary, Ports, ProbeId, SignedAuthorization, Spec, Target, TargetSpace, Tier,
-    Timestamp, admission::Refusal, proof::CanaryKey,
+    Authorization, Canary, Ports, ProbeId, Revisits, SignedAuthorization, Spec, Target,
+    TargetSpace, Tier, Timestamp, admission::Refusal, proof::CanaryKey,
 };
 use ed25519_dalek::SigningKey;
 
@@ -85,6 +85,10 @@ impl Request {
             tier,
             sweep: options.sweep,
             settle_secs: options.settle,
+            revisits: Revisits {
+                most: options.revisits,
+                after_secs: options.revisit_after,
+            },
             canary: nowhere(),
             authorization: signed,
             traceparent: None,

@@ -76,5 +76,7 @@ fn as_request(options: args::Sweep) -> args::Request {
         canary: None,
         canary_domain: Vec::new(),
         settle: 0,
+        revisits: 0,
+        revisit_after: 0,
     }
 }

@@ -345,9 +345,8 @@ fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
     v1::Progress {
         targets,
         quarantined: progress.quarantined,
-        // Revisits are no further targets.
-        finished: targets.min(progress.tally.total() + progress.ahead.finished),
-        answered: targets.min(progress.tally.answered + progress.ahead.answered),
+        finished: progress.tally.total() + progress.ahead.finished,
+        answered: progress.tally.answered + progress.ahead.answered,
         open_endpoints: progress.open_endpoints,
         cause: progress.cause.unwrap_or_default(),
         troubles: troubles.collect(),
@@ -360,5 +359,10 @@ fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
         rate: progress.rate,
         workers: progress.workers,
         awaiting_mail: progress.awaiting_mail,
+        awaiting_revisit: progress.awaiting_revisit,
+        next_revisit: progress.next_revisit_at.map(|at| {
+            let wait = at.duration_since(Timestamp::now());
+            convert::duration_out(wait.try_into().unwrap_or_default())
+        }),
     }
 }

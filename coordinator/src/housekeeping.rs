@@ -82,9 +82,15 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Ends a campaign that is done, or may not go on.
+    /// Lets a campaign visit again what is due for that, and ends one that is done, or may not go on.
     async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
         let store = &self.options.store;
+        let due = store.plan_revisits(id, Timestamp::now()).await;
+        let due = due.map_err(error::store)?;
+        if !due.is_empty() {
+            let offered = self.options.queue.offer(&due, Duration::ZERO).await;
+            offered.map_err(error::queue)?;
+        }
         let planned = self.plan(id).await?;
         let settle = Duration::from_secs(planned.campaign.spec.settle_secs.into());
         let state = store.conclude(id, settle, Timestamp::now()).await;

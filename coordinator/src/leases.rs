@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ajar_model::{Lease, ShardId, Timestamp, Untrusted};
+use ajar_model::{Lease, ShardId, Timestamp, Untrusted, lease::Work};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
 use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
@@ -20,6 +20,8 @@ const TRIES: u32 = 8;
 const LATER: Duration = Duration::from_secs(1);
 /// A worker that has not asked for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
+/// A vantage point that no worker has asked from for so long is not waited for.
+const ABANDONED: Duration = Duration::from_secs(300);
 
 #[tonic::async_trait]
 impl WorkService for Coordinator {
@@ -49,7 +51,7 @@ impl WorkService for Coordinator {
                 continue;
             };
             tries += 1;
-            if let Some(lease) = self.grant(shard, &request.worker).await? {
+            if let Some(lease) = self.grant(shard, &request).await? {
                 return Ok(Response::new(v1::LeaseResponse {
                     lease: Some(lease.into()),
                 }));
@@ -163,12 +165,20 @@ impl WorkService for Coordinator {
 }
 
 impl Coordinator {
-    async fn grant(&self, shard: ShardId, owner: &str) -> Result<Option<Lease>, Status> {
-        let store = &self.options.store;
+    async fn grant(
+        &self,
+        shard: ShardId,
+        asking: &v1::LeaseRequest,
+    ) -> Result<Option<Lease>, Status> {
+        let (store, queue) = (&self.options.store, &self.options.queue);
         let Some(work) = store.work(shard).await.map_err(error::store)? else {
-            self.options.queue.done(shard).await.map_err(error::queue)?;
+            queue.done(shard).await.map_err(error::queue)?;
             return Ok(None);
         };
+        if self.is_for_another(&work, &asking.vantage).await? {
+            queue.offer(&[shard], LATER).await.map_err(error::queue)?;
+            return Ok(None);
+        }
         let Ok(planned) = self.permitted_plan(shard.campaign).await? else {
             // Housekeeping ends the campaign; until then the shard stays away.
             return Ok(None);
@@ -179,7 +189,7 @@ impl Coordinator {
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
         let request = GrantRequest {
             shard,
-            owner: owner.to_owned(),
+            owner: asking.worker.clone(),
             targets: targets.count(),
             want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
             blocks,
@@ -188,7 +198,6 @@ impl Coordinator {
             ttl: TTL,
             margin: MARGIN,
         };
-        let queue = &self.options.queue;
         match store.grant(&request).await.map_err(error::store)? {
             Grant::Granted {
                 token,
@@ -223,6 +232,22 @@ impl Coordinator {
                 Ok(None)
             }
         }
+    }
+
+    /// True if the work is to be done from another vantage point than this, and a worker was seen there lately: a server
+    /// remembers whom it put off by the address.
+    async fn is_for_another(&self, work: &Work, vantage: &str) -> Result<bool, Status> {
+        let wanted = match work {
+            Work::Revisit {
+                vantage: Some(wanted),
+                ..
+            } if wanted != vantage => wanted,
+            _ => return Ok(false),
+        };
+        let since = Timestamp::now().saturating_sub(ABANDONED);
+        let workers = self.options.store.workers(since.unwrap_or(Timestamp::MIN));
+        let mut workers = workers.await.map_err(error::store)?.into_iter();
+        Ok(workers.any(|worker| worker.vantage == *wanted))
     }
 
     fn note_worker(&self, worker: &str) {

@@ -9,6 +9,7 @@ use crate::{
     id::{CampaignId, ProbeId},
     nonce::NonceKey,
     ports::Ports,
+    revisit::Revisits,
     target::Target,
     tier::Tier,
 };
@@ -61,6 +62,9 @@ pub struct Spec {
     pub sweep: Sweep,
     /// Seconds to wait for relayed mail after the last probe.
     pub settle_secs: u32,
+    /// How often and how soon endpoints are visited again that were no clear yes or no.
+    #[serde(default)]
+    pub revisits: Revisits,
     /// The operator's own end.
     pub canary: Canary,
     /// The signed scope; absent for loopback only.

@@ -144,6 +144,9 @@ pub struct Evidence {
     /// How the conversation broke before any variant could be tried; absent if the endpoint did answer,
     /// if only in another protocol.
     pub broken: Option<Broken>,
+    /// Seconds after which it asked us to come back, the longest time that it named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_secs: Option<u32>,
     /// The variants, in the order in which they were tried.
     pub attempts: Vec<Attempt>,
     /// The checks on what was proven or accepted. Absent in what older versions stored.

@@ -1,6 +1,6 @@
 //! The examination of one endpoint: what its conversations share.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ajar_model::{
     Evidence, Nonce, ProbeId, Reply, Service, Untrusted, evidence::Broken, nonce::Role,
@@ -169,6 +169,7 @@ impl<'a> Examination<'a> {
         Evidence {
             banner: self.banner.clone(),
             tls: self.tls,
+            retry_after_secs: self.transcript.wait().map(whole_secs),
             transcript: self.transcript.take_row(),
             ..Evidence::default()
         }
@@ -199,4 +200,8 @@ impl<'a> Examination<'a> {
         };
         format!("http://{host}/.well-known/probing.txt")
     }
+}
+
+fn whole_secs(wait: Duration) -> u32 {
+    wait.as_secs().try_into().unwrap_or(u32::MAX)
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use ajar_model::{
@@ -28,6 +29,8 @@ struct Inner {
     left: usize,
     entries: Vec<Entry>,
     saw_proxy: bool,
+    /// The longest time that it asked us to stay away.
+    wait: Option<Duration>,
     /// How many entries are the common beginning of all rows, and what they left of the limit.
     opening: (usize, usize),
 }
@@ -42,6 +45,7 @@ impl Transcript {
             entries: Vec::new(),
             opening: (0, limit),
             saw_proxy: false,
+            wait: None,
         })))
     }
 
@@ -65,6 +69,17 @@ impl Transcript {
     /// True if it ever did.
     pub(crate) fn saw_proxy(&self) -> bool {
         self.inner().saw_proxy
+    }
+
+    /// Notes that the endpoint asked us to come back after this time.
+    pub(crate) fn note_wait(&self, wait: Duration) {
+        let mut inner = self.inner();
+        inner.wait = inner.wait.max(Some(wait));
+    }
+
+    /// The longest time that it named.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.inner().wait
     }
 
     /// Declares what was said so far the common beginning of every row.

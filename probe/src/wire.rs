@@ -74,6 +74,11 @@ impl Wire {
         self.transcript.note_proxy();
     }
 
+    /// Notes that the endpoint asked us to come back after this time.
+    pub(crate) fn note_wait(&self, wait: Duration) {
+        self.transcript.note_wait(wait);
+    }
+
     /// What a peer may cost us.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, CampaignId, Canary, Finding, Lease, NonceKey, Observation, ProbeId, ShardId,
-    Sighting, SignedAuthorization, Spec, Tally, Tier, Timestamp, Untrusted, campaign::State,
-    campaign::Sweep, lease::Work,
+    Campaign, CampaignId, Canary, Finding, Lease, NonceKey, Observation, ProbeId, Revisits,
+    ShardId, Sighting, SignedAuthorization, Spec, Tally, Tier, Timestamp, Untrusted,
+    campaign::State, campaign::Sweep, lease::Work,
 };
 
 use crate::v1;
@@ -215,6 +215,10 @@ impl From<&Spec> for v1::Spec {
             canary: Some((&spec.canary).into()),
             authorization: spec.authorization.as_ref().map(Into::into),
             traceparent: spec.traceparent.clone().unwrap_or_default(),
+            revisits: spec.revisits.most,
+            revisit_after: Some(duration_out(Duration::from_secs(
+                spec.revisits.after_secs.into(),
+            ))),
         }
     }
 }
@@ -238,6 +242,11 @@ impl TryFrom<v1::Spec> for Spec {
             v1::Sweep::None => Sweep::None,
         };
         let settle = duration_in("settle", spec.settle)?.as_secs();
+        let after = duration_in(
+            "revisit_after",
+            spec.revisit_after.or(Some(Default::default())),
+        )?
+        .as_secs();
         Ok(Self {
             targets: parse_all("targets", &spec.targets)?,
             exclude: parse_all("exclude", &spec.exclude)?,
@@ -248,6 +257,10 @@ impl TryFrom<v1::Spec> for Spec {
             tier,
             sweep,
             settle_secs: u32::try_from(settle).map_err(|cause| wrong("settle", cause))?,
+            revisits: Revisits {
+                most: spec.revisits,
+                after_secs: u32::try_from(after).map_err(|cause| wrong("revisit_after", cause))?,
+            },
             canary: canary_in(spec.canary)?,
             authorization: spec.authorization.map(Into::into),
             traceparent: Some(spec.traceparent).filter(|parent| !parent.is_empty()),
@@ -346,9 +359,14 @@ impl From<Lease> for v1::Lease {
                 start: blocks.start,
                 end: blocks.end,
             }),
-            Work::Revisit { endpoints, visit } => v1::lease::Work::Revisit(v1::Revisit {
+            Work::Revisit {
+                endpoints,
+                visit,
+                vantage,
+            } => v1::lease::Work::Revisit(v1::Revisit {
                 endpoints: texts(&endpoints),
                 visit,
+                vantage: vantage.unwrap_or_default(),
             }),
         };
         Self {
@@ -374,6 +392,7 @@ impl TryFrom<v1::Lease> for Lease {
             v1::lease::Work::Revisit(revisit) => Work::Revisit {
                 endpoints: parse_all("revisit.endpoints", &revisit.endpoints)?,
                 visit: revisit.visit,
+                vantage: Some(revisit.vantage).filter(|vantage| !vantage.is_empty()),
             },
         };
         Ok(Self {

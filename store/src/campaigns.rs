@@ -72,8 +72,7 @@ pub(crate) async fn resume(
     let unproven = endpoints_to_repeat(tx.as_mut(), id).await?;
     if !unproven.is_empty() {
         // What may have been lost is the first visit's mail: it counts as the same visit.
-        let endpoints = stored::to_json("endpoints", &unproven)?;
-        tx.insert_revisit(id, endpoints, 1).await?;
+        tx.insert_revisit(id, &unproven, 1, None).await?;
     }
     tx.put_state(id, State::Running, None).await?;
     audit::append(tx.as_mut(), resumption.audit).await?;
@@ -97,6 +96,14 @@ pub(crate) async fn conclude(
         return Ok(state);
     }
     let progress = tx.progress(id, now).await?;
+    if progress.next_revisit_at.is_some() {
+        if before == State::Settling {
+            // A late report: the shard was closed by somebody else meanwhile.
+            tx.put_state(id, State::Running, None).await?;
+            tx.commit().await?;
+        }
+        return Ok(Some(State::Running));
+    }
     let may_settle = progress.awaiting_mail > 0
         && progress
             .last_report_at

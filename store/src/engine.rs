@@ -1,6 +1,6 @@
 //! The store's rules over whichever database.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use ajar_model::{
     Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting, Timestamp,
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested,
     Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition, Trouble,
-    audit, campaigns, grant, ingest,
+    audit, campaigns, grant, ingest, revisits,
     rows::{Backend, Lock},
     stored,
 };
@@ -79,22 +79,8 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.work(shard).await
     }
 
-    async fn add_revisit(
-        &self,
-        campaign: CampaignId,
-        endpoints: &[SocketAddr],
-        visit: u32,
-    ) -> Result<ShardId, Error> {
-        let endpoints = stored::to_json("endpoints", endpoints)?;
-        let mut tx = self.0.write().await?;
-        if tx.lock_campaign(campaign).await?.is_none() {
-            return Err(Error::Unknown {
-                what: format!("campaign {campaign}"),
-            });
-        }
-        let number = tx.insert_revisit(campaign, endpoints, visit).await?;
-        tx.commit().await?;
-        Ok(ShardId { campaign, number })
+    async fn plan_revisits(&self, id: CampaignId, now: Timestamp) -> Result<Vec<ShardId>, Error> {
+        revisits::plan(&self.0, id, now).await
     }
 
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error> {

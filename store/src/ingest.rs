@@ -13,9 +13,9 @@ use ajar_model::{
 
 use crate::{
     Advance, Batch, Error, Ingested,
-    reconcile::{absorb, conclude, mail_nonces},
-    rows::{Backend, FindingRow, Held, Key, Rows, ShardRow},
-    stored::{self, AWAITS_MAIL, OPEN_ENDPOINTS},
+    reconcile::{Conclusion, absorb, conclude, mail_nonces},
+    rows::{Awaits, Backend, FindingRow, Held, Key, Rows, ShardRow},
+    stored::{self, AWAITS_MAIL, AWAITS_REVISIT, OPEN_ENDPOINTS},
 };
 
 /// Keys judged in one transaction if no batch sets the number.
@@ -173,18 +173,24 @@ async fn judge(
     let mut changed: Vec<FindingRow> = Vec::new();
     let mut counts = Counts::default();
     for held in &held {
-        let Some((finding, awaits_mail)) = conclude(&judging_key, &held.observations, &sightings)
-        else {
+        let concluded = conclude(&judging_key, &held.observations, &sightings, held.visits);
+        let Some(concluded) = concluded else {
             continue;
         };
-        if held.finding.as_ref() == Some(&finding) {
+        let Conclusion {
+            finding,
+            awaits,
+            visits,
+        } = concluded;
+        if held.finding.as_ref() == Some(&finding) && held.awaits == awaits {
             continue;
         }
-        counts.change(held, finding.verdict, awaits_mail);
+        counts.change(held, finding.verdict, &awaits);
         changed.push(FindingRow {
             row: held.row,
             finding,
-            awaits_mail,
+            awaits,
+            visits,
         });
     }
     tx.put_findings(&changed).await?;
@@ -202,14 +208,16 @@ struct Counts {
 }
 
 impl Counts {
-    fn change(&mut self, held: &Held, verdict: Verdict, awaits_mail: bool) {
+    fn change(&mut self, held: &Held, verdict: Verdict, awaits: &Awaits) {
         let before = held.finding.as_ref().map(|finding| finding.verdict);
         if let Some(before) = before {
             *self.by_kind.entry(before.as_str()).or_default() -= 1;
         }
         *self.by_kind.entry(verdict.as_str()).or_default() += 1;
-        let awaited = i64::from(awaits_mail) - i64::from(held.awaits_mail);
-        *self.by_kind.entry(AWAITS_MAIL).or_default() += awaited;
+        let mails = i64::from(awaits.mail) - i64::from(held.awaits.mail);
+        *self.by_kind.entry(AWAITS_MAIL).or_default() += mails;
+        let visits = i64::from(awaits.revisit.is_some()) - i64::from(held.awaits.revisit.is_some());
+        *self.by_kind.entry(AWAITS_REVISIT).or_default() += visits;
         if verdict == Verdict::Open {
             self.opened.insert((held.key.ip, held.key.port));
         }

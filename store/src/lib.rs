@@ -24,12 +24,13 @@ mod ingest;
 mod open;
 mod postgres;
 mod reconcile;
+mod revisits;
 mod rows;
 mod schema;
 mod sqlite;
 mod stored;
 
-use std::{net::SocketAddr, ops::Range, time::Duration};
+use std::{ops::Range, time::Duration};
 
 use ajar_model::{
     Ahead, Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting,
@@ -71,8 +72,8 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the state that it was in, or none if there is no such campaign.
     async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
 
-    /// Moves a running or settling campaign on if none of its shards is open: to `settling` while a late mail may still
-    /// prove something and `settle` has not passed since the last report, else to its end. Returns the state that it
+    /// Moves a running or settling campaign on if none of its shards is open and no endpoint waits for another visit: to
+    /// `settling` while a late mail may still prove something and `settle` has not passed since the last report, else to its end. Returns the state that it
     /// has then, or none if there is no such campaign.
     async fn conclude(
         &self,
@@ -99,14 +100,10 @@ pub trait Store: Send + Sync + 'static {
     /// What a shard consists of.
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
 
-    /// Adds a shard of endpoints that are to be visited once more, and says its number. Fails with
-    /// [`Error::Unknown`] if there is no such campaign.
-    async fn add_revisit(
-        &self,
-        campaign: CampaignId,
-        endpoints: &[SocketAddr],
-        visit: u32,
-    ) -> Result<ShardId, Error>;
+    /// Makes shards of the endpoints of a running campaign that are due for another visit (see
+    /// [`ajar_model::revisit`]), and names them. While other shards are open, endpoints are gathered for a while, so that a shard
+    /// is worth a lease. Endpoints that are open by then are left out.
+    async fn plan_revisits(&self, id: CampaignId, now: Timestamp) -> Result<Vec<ShardId>, Error>;
 
     /// Grants a shard in one transaction, or says why not. See [`GrantRequest`]. A shard that was granted
     /// [`ATTEMPTS`] times and never moved is cut in two, so that what stops it is found; one of at most [`ATOM`] targets
@@ -390,9 +387,9 @@ pub struct Progress {
     pub quarantined: u64,
     /// Those in live leases.
     pub leased: u64,
-    /// Outcomes of the targets before the cursors.
+    /// Outcomes of the targets before the cursors; those of revisits are not among them.
     pub tally: Tally,
-    /// Finished targets beyond the cursors.
+    /// Finished targets beyond the cursors, revisits not counted.
     pub ahead: Ahead,
     /// Endpoints with an open finding.
     pub open_endpoints: u64,
@@ -403,6 +400,10 @@ pub struct Progress {
     pub workers: u64,
     /// Findings that a late mail may still prove.
     pub awaiting_mail: u64,
+    /// Findings whose endpoints wait for another visit.
+    pub awaiting_revisit: u64,
+    /// When the first of these visits is due.
+    pub next_revisit_at: Option<Timestamp>,
     /// When the last batch of the campaign was stored.
     pub last_report_at: Option<Timestamp>,
     /// Why it is incomplete.

@@ -10,7 +10,19 @@ use ajar_model::{
     proof::{Check, Kind},
 };
 
-use crate::{Error, rows::JudgingKey, stored};
+use crate::{
+    Error,
+    rows::{Awaits, JudgingKey, Revisit},
+    stored,
+};
+
+/// What is known of a key.
+pub(crate) struct Conclusion {
+    pub finding: Finding,
+    pub awaits: Awaits,
+    /// Visits that were made, or that a shard has.
+    pub visits: u32,
+}
 
 /// Takes an observation in among those of its key, one for each vantage point. False if that changes nothing.
 pub(crate) fn absorb(
@@ -42,13 +54,14 @@ pub(crate) fn mail_nonces(evidence: &Evidence) -> impl Iterator<Item = Nonce> {
         .chain(others.map(|control| control.nonce))
 }
 
-/// The finding that the observations of one key amount to, and whether a late mail may still prove it; none
-/// if there is no observation.
+/// What the observations of one key amount to, of whose visits so many were made or planned before; none if there is no
+/// observation.
 pub(crate) fn conclude(
     judging_key: &JudgingKey,
     observations: &BTreeMap<String, Observation>,
     sightings: &HashMap<Nonce, Sighting>,
-) -> Option<(Finding, bool)> {
+    visits: u32,
+) -> Option<Conclusion> {
     let finding = observations
         .values()
         .map(|observation| {
@@ -59,9 +72,35 @@ pub(crate) fn conclude(
             Finding::new(&judging_key.tenant, observation, judgement)
         })
         .reduce(Finding::merge)?;
-    let awaits =
+    let awaits_mail =
         finding.verdict == Verdict::Unproven && observations.values().any(was_mail_accepted);
-    Some((finding, awaits))
+    let newest = observations.values().filter(|o| o.visit >= visits);
+    let revisits = newest.filter_map(|o| revisit(judging_key, o, finding.verdict));
+    Some(Conclusion {
+        awaits: Awaits {
+            mail: awaits_mail,
+            revisit: revisits.min(),
+        },
+        visits: visits.max(finding.attempts),
+        finding,
+    })
+}
+
+/// When an observation wants its endpoint to be visited again.
+fn revisit(
+    judging_key: &JudgingKey,
+    observation: &Observation,
+    verdict: Verdict,
+) -> Option<Revisit> {
+    let Observation {
+        evidence, visit, ..
+    } = observation;
+    let wait = judging_key.revisits.wait(evidence, verdict, *visit)?;
+    let at = observation.finished_at.saturating_add(wait);
+    Some(Revisit {
+        at: at.unwrap_or(Timestamp::MAX),
+        vantage: observation.vantage.clone(),
+    })
 }
 
 /// Two observations as one: the later one, with the attempts of both. A visit that broke early forgets nothing of the
@@ -80,12 +119,18 @@ fn fold(stored: &Observation, incoming: Observation) -> Result<Observation, Erro
     Ok(latest)
 }
 
-/// One control of each check of each variant: the one that was answered, or at least made.
+/// One control of each check of each variant: the one that was answered, or taken, or at least made.
 fn best_of_each(controls: Vec<Control>) -> Result<Vec<Control>, Error> {
     let mut ranked = Vec::new();
     for control in controls {
         let text = stored::to_json("a control", &control)?;
-        let rank = (control.answer.is_some(), !control.was_not_made(), text);
+        let taken = matches!(control.reply, Reply::Accepted { .. });
+        let rank = (
+            control.answer.is_some(),
+            taken,
+            !control.was_not_made(),
+            text,
+        );
         ranked.push((rank, control));
     }
     ranked.sort_by(|one, other| one.0.cmp(&other.0));

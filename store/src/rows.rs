@@ -4,11 +4,15 @@
 //! finding says) is made once, above, so that the backends cannot differ in it. Most statements are the same SQL: they stand
 //! in `statements`, whose files are compiled once for each backend.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+};
 
 use ajar_model::{
-    Ahead, Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, ShardId, Sighting, Spec,
-    Tally, Timestamp, campaign::State, lease::Work, proof::CanaryKey,
+    Ahead, Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, Revisits, ShardId, Sighting,
+    Spec, Tally, Timestamp, campaign::State, lease::Work, proof::CanaryKey,
 };
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -86,9 +90,10 @@ pub(crate) trait CampaignRows: Send {
     async fn insert_revisit(
         &mut self,
         id: CampaignId,
-        endpoints: String,
+        endpoints: &[SocketAddr],
         visit: u32,
-    ) -> Result<u64, Error>;
+        vantage: Option<&str>,
+    ) -> Result<ShardId, Error>;
     /// Adds a shard of the same blocks or endpoints that has the targets `from..to`, under the next free number. It counts
     /// as granted once. The campaign's row is locked.
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error>;
@@ -101,7 +106,7 @@ pub(crate) trait CampaignRows: Send {
     /// How many shards are not closed, counted up to `most`.
     async fn open_shards(&mut self, id: CampaignId, most: u32) -> Result<u32, Error>;
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error>;
-    /// Reads neither findings nor observations.
+    /// Reads no observations, and of the findings only the first one that waits for another visit, if there is one.
     async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
     /// Open shards, whose lease ended at `cutoff` or before, of running campaigns: of the one that is named, or of all that
     /// no single process drives.
@@ -158,6 +163,17 @@ pub(crate) trait FindingRows: Send {
     async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error>;
     /// Sorted, each once.
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error>;
+    /// When the first endpoint is due that waits for another visit.
+    async fn next_revisit(&mut self, id: CampaignId) -> Result<Option<Timestamp>, Error>;
+    /// Holds the findings whose endpoints are due for another visit, at most so many.
+    async fn hold_due(
+        &mut self,
+        id: CampaignId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Due>, Error>;
+    /// Notes that a shard has the endpoint of a finding: it waits no more.
+    async fn set_planned(&mut self, row: i64, visit: u32) -> Result<(), Error>;
     async fn findings(&mut self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
 }
@@ -212,6 +228,35 @@ pub(crate) trait BatchRows: Send {
 pub(crate) struct JudgingKey {
     pub tenant: String,
     pub key: CanaryKey,
+    pub revisits: Revisits,
+}
+
+/// What may still change a finding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Awaits {
+    /// A late mail.
+    pub mail: bool,
+    /// Another visit, which no shard has.
+    pub revisit: Option<Revisit>,
+}
+
+/// When an endpoint should be visited again, and from which vantage point.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Revisit {
+    pub at: Timestamp,
+    pub vantage: String,
+}
+
+/// A finding whose endpoint is due for another visit.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub row: i64,
+    pub endpoint: SocketAddr,
+    /// Visits that were made.
+    pub visits: u32,
+    pub vantage: String,
+    /// True if another probe found it open.
+    pub is_open: bool,
 }
 
 /// Sums of live rates: of a campaign, of every campaign under the same authorization, of the whole site.
@@ -262,7 +307,9 @@ pub(crate) struct Held {
     pub row: i64,
     pub key: Key,
     pub finding: Option<Finding>,
-    pub awaits_mail: bool,
+    pub awaits: Awaits,
+    /// Visits that were made, or that a shard has.
+    pub visits: u32,
     /// By vantage point.
     pub observations: BTreeMap<String, Observation>,
 }
@@ -272,6 +319,7 @@ pub(crate) struct Held {
 pub(crate) struct FindingRow {
     pub row: i64,
     pub finding: Finding,
-    /// A late mail may still prove it.
-    pub awaits_mail: bool,
+    pub awaits: Awaits,
+    /// Visits that were made, or that a shard has.
+    pub visits: u32,
 }

@@ -27,6 +27,11 @@ pub(crate) const SQLITE: Scripts = &[
         "shard ends",
         include_str!("../migrations/sqlite/0003_shard_ends.sql"),
     ),
+    (
+        4,
+        "revisits",
+        include_str!("../migrations/sqlite/0004_revisits.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -45,6 +50,11 @@ pub(crate) const POSTGRES: Scripts = &[
         3,
         "shard ends",
         include_str!("../migrations/postgres/0003_shard_ends.sql"),
+    ),
+    (
+        4,
+        "revisits",
+        include_str!("../migrations/postgres/0004_revisits.sql"),
     ),
 ];
 

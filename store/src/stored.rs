@@ -111,6 +111,7 @@ pub(crate) fn shard(campaign: &str, number: i64) -> Result<ShardId, Error> {
 pub(crate) fn work(
     range: Option<(i64, i64)>,
     revisit: Option<(Document, i64)>,
+    vantage: Option<String>,
 ) -> Result<Work, Error> {
     match (range, revisit) {
         (Some((first, past)), None) => {
@@ -120,6 +121,7 @@ pub(crate) fn work(
         (None, Some((endpoints, visit))) => Ok(Work::Revisit {
             endpoints: from_json("a shard's endpoints", &endpoints.0)?,
             visit: unsigned("a shard's visit", visit)?,
+            vantage,
         }),
         _ => Err(corrupt("a shard", "it is neither a sweep nor a revisit")),
     }
@@ -127,15 +129,17 @@ pub(crate) fn work(
 
 /// Kinds of counts beside the verdicts.
 pub(crate) const AWAITS_MAIL: &str = "awaits_mail";
+pub(crate) const AWAITS_REVISIT: &str = "awaits_revisit";
 pub(crate) const OPEN_ENDPOINTS: &str = "open_endpoints";
 
-/// Number, first and past block, endpoints, visit, cursor, end and cause.
+/// Number, first and past block, endpoints, visit, vantage, cursor, end and cause.
 pub(crate) type QuarantinedRow = (
     i64,
     Option<i64>,
     Option<i64>,
     Option<Document>,
     Option<i64>,
+    Option<String>,
     i64,
     Option<i64>,
     Option<String>,
@@ -143,7 +147,7 @@ pub(crate) type QuarantinedRow = (
 
 pub(crate) fn quarantined(
     campaign: CampaignId,
-    (number, first, past, endpoints, visit, cursor, to, cause): QuarantinedRow,
+    (number, first, past, endpoints, visit, vantage, cursor, to, cause): QuarantinedRow,
 ) -> Result<Quarantined, Error> {
     let target = |at: i64| unsigned("a shard's targets", at);
     Ok(Quarantined {
@@ -151,7 +155,7 @@ pub(crate) fn quarantined(
             campaign,
             number: unsigned("a shard's number", number)?,
         },
-        work: work(first.zip(past), endpoints.zip(visit))?,
+        work: work(first.zip(past), endpoints.zip(visit), vantage)?,
         targets: target(cursor)?..target(to.unwrap_or(cursor))?,
         cause,
     })
@@ -215,6 +219,7 @@ where
         let count = unsigned("a count", count)?;
         match kind.as_str() {
             AWAITS_MAIL => progress.awaiting_mail = count,
+            AWAITS_REVISIT => progress.awaiting_revisit = count,
             OPEN_ENDPOINTS => progress.open_endpoints = count,
             verdict => progress
                 .verdicts

@@ -10,6 +10,7 @@ mod conformance {
     mod leases;
     mod poison;
     mod records;
+    mod revisits;
     mod sightings;
 
     macro_rules! suite {
@@ -19,7 +20,6 @@ mod conformance {
                     campaigns::a_campaign_is_created_once,
                     campaigns::campaigns_are_listed_newest_first,
                     campaigns::a_campaign_moves_only_from_a_named_state,
-                    campaigns::revisits_follow_the_planned_shards,
                     campaigns::progress_tells_shards_leases_outcomes_and_verdicts,
                     campaigns::only_open_shards_of_running_campaigns_are_offered,
                     campaigns::a_local_campaign_is_offered_to_its_own_process_alone,
@@ -70,6 +70,13 @@ mod conformance {
                     findings::findings_are_filtered_by_campaign_and_verdict,
                     findings::a_finding_is_found_by_its_id,
                     findings::unproven_endpoints_are_repeated_once_and_sorted,
+                    revisits::whoever_puts_us_off_is_visited_again_until_it_was_often_enough,
+                    revisits::an_answer_ends_the_waiting,
+                    revisits::what_is_due_is_gathered_while_there_is_other_work,
+                    revisits::a_shard_is_of_one_vantage_point,
+                    revisits::an_endpoint_that_is_open_by_then_is_left_out,
+                    revisits::only_a_running_campaign_visits_again,
+                    revisits::revisits_count_as_no_targets,
                     records::an_authorization_id_cannot_be_used_for_another_text,
                     records::the_audit_log_is_kept_in_order,
                     records::concurrent_audit_entries_form_one_chain,

@@ -95,7 +95,12 @@ impl Cluster {
 
     /// Starts a worker of this name; what it says goes to a file of that name.
     pub fn start_worker(&mut self, name: &str) -> anyhow::Result<()> {
-        let worker = format!("worker --coordinator {} --vantage local", self.url());
+        self.start_worker_at(name, "local")
+    }
+
+    /// The same at another vantage point.
+    pub fn start_worker_at(&mut self, name: &str, vantage: &str) -> anyhow::Result<()> {
+        let worker = format!("worker --coordinator {} --vantage {vantage}", self.url());
         self.spawn(name, &worker)
     }
 

@@ -70,9 +70,9 @@ const SERVICES: &[(&str, &str, u16, Verdict, Serve)] = &[
     ),
     (
         "greylister",
-        "450, come back later",
+        "450, come back in 2 seconds, and then delivers",
         2525,
-        Verdict::Inconclusive,
+        Verdict::Open,
         smtp::greylister,
     ),
     (

@@ -1,6 +1,11 @@
 //! Mail servers: relays that deliver, and those that do not.
 
-use std::{io, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use ajar_model::Canary;
 use futures::future::{BoxFuture, FutureExt};
@@ -66,8 +71,19 @@ pub(super) fn greylister(
     stream: TcpStream,
     canary: Arc<Canary>,
 ) -> BoxFuture<'static, io::Result<()>> {
-    serve(stream, canary, |_, _| {
-        Answer::No("450 4.2.0 greylisted, try again later")
+    /// When each recipient was first seen.
+    static SEEN: LazyLock<Mutex<HashMap<String, Instant>>> = LazyLock::new(Mutex::default);
+    const DELAY: Duration = Duration::from_secs(2);
+    serve(stream, canary, |path, canary| {
+        if !is_at(path, canary) {
+            return Answer::No("554 5.7.1 not a domain of this lab");
+        }
+        let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = *seen.entry(path.to_owned()).or_insert_with(Instant::now);
+        match first.elapsed() < DELAY {
+            true => Answer::No("450 4.2.0 greylisted, come back in 2 seconds"),
+            false => Answer::Deliver(path.to_owned()),
+        }
     })
 }
 

@@ -1,5 +1,7 @@
 //! HTTP/1 response heads and requests (RFC 9112).
 
+use std::time::Duration;
+
 use ajar_model::Untrusted;
 
 use crate::codec::{Injection, Parsed, Unreadable};
@@ -80,6 +82,14 @@ impl Head {
             let names_one = name == "server" && PROXIES.iter().any(|proxy| value.contains(proxy));
             is_a_proxys || names_one
         })
+    }
+
+    /// After how long to ask again (RFC 9110 section 10.2.3). The form with a date is not read: it may be by any clock.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let named = |name: &str| name.eq_ignore_ascii_case("retry-after");
+        let field = self.headers.iter().find(|(name, _)| named(name))?;
+        let seconds: u32 = field.1.raw().trim().parse().ok()?;
+        Some(Duration::from_secs(seconds.into()))
     }
 
     /// True for 1xx: another head follows (RFC 9110 section 15.2). 101 is final: the protocol changes.
@@ -211,6 +221,24 @@ mod tests {
         ] {
             assert_eq!(read(bytes), Err(Unreadable::Garbled), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn the_time_to_ask_again_is_read() {
+        let check = |field: &str, expect: Option<u64>| {
+            let text = format!("HTTP/1.1 503 Busy\r\n{field}\r\n\r\n");
+            let (head, _) = Head::parse(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(
+                head.retry_after(),
+                expect.map(Duration::from_secs),
+                "{field}"
+            );
+        };
+        check("Retry-After: 120", Some(120));
+        check("retry-after:  7 ", Some(7));
+        check("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT", None);
+        check("Retry-After: -1", None);
+        check("X: y", None);
     }
 
     #[test]

@@ -105,6 +105,9 @@ async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
             if head.shows_proxy() {
                 wire.note_proxy();
             }
+            if let Some(wait) = head.retry_after() {
+                wire.note_wait(wait);
+            }
             return Ok(head);
         }
     }

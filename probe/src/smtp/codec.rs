@@ -110,7 +110,7 @@ fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     }
 }
 
-fn enhanced(text: &str) -> Option<[u16; 3]> {
+pub(super) fn enhanced(text: &str) -> Option<[u16; 3]> {
     let mut numbers = text.split_ascii_whitespace().next()?.split('.');
     let mut next = || {
         let digits = numbers.next()?;

@@ -2,7 +2,7 @@
 
 use ajar_model::{Reply, evidence::Broken, proof::Answer};
 
-use super::{codec as smtp, parsed, plan::Offered};
+use super::{codec as smtp, parsed, plan::Offered, wait};
 use crate::{tls::Peer, wire::Wire};
 
 /// A connection on which the server has taken our greeting.
@@ -296,7 +296,13 @@ impl Line {
     async fn hear(&mut self, patience: u32) -> Result<smtp::Reply, Broken> {
         let limits = *self.wire.limits();
         let parse = |bytes: &[u8]| smtp::Reply::parse(bytes, limits.line);
-        self.wire.frame(limits.reply * patience, parse).await
+        let reply = self.wire.frame(limits.reply * patience, parse).await?;
+        if reply.code / 100 == 4
+            && let Some(wait) = wait::stated(&reply.lines.join(" "))
+        {
+            self.wire.note_wait(wait);
+        }
+        Ok(reply)
     }
 }
 
@@ -307,12 +313,20 @@ pub(super) fn refusal(reply: &smtp::Reply) -> Reply {
         // RFC 3207 section 4: it wants TLS first, not credentials.
         530 if reply.mentions("STARTTLS") => Reply::Broken { how: Broken::Tls },
         530 | 534 | 535 | 538 => Reply::AuthRequired { code },
+        400..=499 if is_about_names(reply) => Reply::Refused { code },
         400..=499 => Reply::Temporary { code },
         500..=599 => Reply::Refused { code },
         _ => Reply::Broken {
             how: Broken::Garbled,
         },
     }
+}
+
+/// True if the server cannot find the domain of the sender or of the recipient, or dislikes how the sender is written (RFC 3463
+/// section 3.2: X.1.2, X.1.7, X.1.8). Servers call that temporary, since it may be the DNS; the domain that does not exist today
+/// will not exist later either.
+fn is_about_names(reply: &smtp::Reply) -> bool {
+    matches!(reply.enhanced, Some([4, 1, 2 | 7 | 8]))
 }
 
 #[cfg(test)]
@@ -324,7 +338,7 @@ mod tests {
         let check = |code: u16, text: &str, expect: Reply| {
             let reply = smtp::Reply {
                 code,
-                enhanced: None,
+                enhanced: smtp::enhanced(text),
                 lines: vec![text.to_owned()],
             };
             assert_eq!(refusal(&reply), expect, "{code} {text}");
@@ -342,6 +356,16 @@ mod tests {
         );
         check(450, "greylisted", Reply::Temporary { code: 450 });
         check(421, "", Reply::Temporary { code: 421 });
+        check(
+            450,
+            "4.1.8 sender's domain not found",
+            Reply::Refused { code: 450 },
+        );
+        check(
+            450,
+            "4.1.1 verification in progress",
+            Reply::Temporary { code: 450 },
+        );
         check(550, "5.7.1 relaying denied", Reply::Refused { code: 550 });
         check(
             250,

@@ -6,6 +6,7 @@ mod line;
 mod plan;
 mod relay;
 mod variant;
+mod wait;
 
 use std::time::Duration;
 

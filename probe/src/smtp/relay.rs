@@ -126,10 +126,11 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 continue;
             };
             let offered = self.offer(variant.opening, &host, &mail).await;
-            let mut accepted = false;
+            let (mut accepted, mut put_off) = (false, false);
             if let Ok(outcome) = &offered {
                 outcome.sender_taken.then(|| plan.took_sender(variant));
                 accepted = outcome.is_accepted();
+                put_off = matches!(outcome.reply, Reply::Temporary { .. });
             }
             // Who is refused by one name may be welcome by another.
             let shut_out = offered.is_err() && variant.opening == Opening::Usual;
@@ -138,9 +139,11 @@ impl<'r, 'v> Relaying<'r, 'v> {
             if shut_out {
                 break;
             }
-            if accepted && let Some((domain, names)) = &other {
+            // A server that lets in who comes back wants to have seen the check on a plain mail too.
+            let checked = accepted || (put_off && variant.is_plain());
+            if checked && let Some((domain, names)) = &other {
                 let control = self.other_domain(domain, names, &host, variant).await;
-                accepted = matches!(control.reply, Reply::Accepted { .. });
+                accepted &= matches!(control.reply, Reply::Accepted { .. });
                 controls.push(control);
             }
             accepted.then(|| plan.accepted(variant));

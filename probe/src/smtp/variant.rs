@@ -166,6 +166,11 @@ impl Opening {
 }
 
 impl Variant {
+    /// True if only its sender is one of many: an ordinary recipient, and the usual opening.
+    pub(super) fn is_plain(self) -> bool {
+        self.recipient == Recipient::Direct && self.opening == Opening::Usual
+    }
+
     /// Its name in results, such as `percent-hack/null` or `as-localhost:direct/external`.
     pub(super) fn name(self) -> String {
         let recipient = match self.recipient {

@@ -85,7 +85,8 @@ impl BatchRows for Tx {
         .execute(&mut *self.0)
         .await?;
         let rows = sqlx::query(
-            "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM findings f \
+            "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
+             f.revisit_vantage, f.visits FROM findings f \
              JOIN unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
              ON f.ip = k.ip AND f.port = k.port AND f.probe = k.probe \
              WHERE f.campaign = $1 ORDER BY f.ip, f.port, f.probe FOR UPDATE OF f",
@@ -180,11 +181,15 @@ impl BatchRows for Tx {
             .iter()
             .map(|row| stored::to_json("a finding", &row.finding))
             .collect::<Result<Vec<_>, _>>()?;
+        let revisits = rows.iter().map(|row| row.awaits.revisit.as_ref());
         sqlx::query(
             "UPDATE findings f SET id = n.id, verdict = n.verdict, \
-             awaits_mail = n.awaits_mail, body = n.body::json \
-             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bool[], $5::text[]) \
-             AS n (row, id, verdict, awaits_mail, body) WHERE f.row = n.row",
+             awaits_mail = n.awaits_mail, body = n.body::json, revisit_at = n.revisit_at, \
+             revisit_vantage = n.revisit_vantage, visits = n.visits \
+             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bool[], $5::text[], \
+             $6::timestamptz[], $7::text[], $8::bigint[]) \
+             AS n (row, id, verdict, awaits_mail, body, revisit_at, revisit_vantage, visits) \
+             WHERE f.row = n.row",
         )
         .bind(rows.iter().map(|row| row.row).collect::<Vec<_>>())
         .bind(
@@ -197,8 +202,24 @@ impl BatchRows for Tx {
                 .map(|row| row.finding.verdict.as_str())
                 .collect::<Vec<_>>(),
         )
-        .bind(rows.iter().map(|row| row.awaits_mail).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.awaits.mail).collect::<Vec<_>>())
         .bind(bodies)
+        .bind(
+            revisits
+                .clone()
+                .map(|r| r.map(|r| At(r.at)))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            revisits
+                .map(|r| r.map(|r| r.vantage.as_str()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| i64::from(row.visits))
+                .collect::<Vec<_>>(),
+        )
         .execute(&mut *self.0)
         .await?;
         Ok(())

@@ -85,7 +85,8 @@ impl BatchRows for Tx {
         for keys in keys.chunks(CHUNK) {
             self.insert_keys(id, keys).await?;
             let mut query = QueryBuilder::new(
-                "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail FROM (",
+                "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
+                 f.revisit_vantage, f.visits FROM (",
             );
             query.push_values(keys, |mut row, key| {
                 row.push_bind(Address(key.ip));
@@ -172,14 +173,17 @@ impl BatchRows for Tx {
     async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error> {
         for row in rows {
             sqlx::query(
-                "UPDATE findings SET id = $2, verdict = $3, awaits_mail = $4, body = $5 \
-                 WHERE row = $1",
+                "UPDATE findings SET id = $2, verdict = $3, awaits_mail = $4, body = $5, \
+                 revisit_at = $6, revisit_vantage = $7, visits = $8 WHERE row = $1",
             )
             .bind(row.row)
             .bind(&row.finding.id)
             .bind(row.finding.verdict.as_str())
-            .bind(row.awaits_mail)
+            .bind(row.awaits.mail)
             .bind(stored::to_json("a finding", &row.finding)?)
+            .bind(row.awaits.revisit.as_ref().map(|revisit| At(revisit.at)))
+            .bind(row.awaits.revisit.as_ref().map(|revisit| &revisit.vantage))
+            .bind(row.visits)
             .execute(&mut *self.0)
             .await?;
         }

@@ -1,8 +1,10 @@
 //! Campaigns and shards.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use ajar_model::{Campaign, CampaignId, ShardId, Spec, Timestamp, campaign::State, lease::Work};
+use ajar_model::{
+    Campaign, CampaignId, Revisits, ShardId, Spec, Timestamp, campaign::State, lease::Work,
+};
 use async_trait::async_trait;
 use sqlx::Row;
 
@@ -10,7 +12,7 @@ use super::Tx;
 use crate::{
     Admission, Error, Progress, Quarantined, Trouble,
     columns::{At, Document},
-    rows::{CampaignRows, JudgingKey},
+    rows::{CampaignRows, FindingRows, JudgingKey},
     stored::{self, QuarantinedRow, signed, unsigned},
 };
 
@@ -21,10 +23,14 @@ const CAMPAIGNS: &str = "SELECT id, spec, nonce_key, state, local, created_at FR
 /// The columns of [`stored::progress`], then the last report.
 const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
     count(*) FILTER (WHERE quarantined), count(*) FILTER (WHERE lease_until > $2), \
-    CAST(coalesce(sum(answered), 0) AS bigint), CAST(coalesce(sum(refused), 0) AS bigint), \
-    CAST(coalesce(sum(silent), 0) AS bigint), CAST(coalesce(sum(unreachable), 0) AS bigint), \
-    CAST(coalesce(sum(denied), 0) AS bigint), CAST(coalesce(sum(failed), 0) AS bigint), \
-    CAST(coalesce(sum(ahead), 0) AS bigint), CAST(coalesce(sum(ahead_answered), 0) AS bigint), \
+    CAST(coalesce(sum(answered) FILTER (WHERE visit IS NULL), 0) AS bigint), \
+    CAST(coalesce(sum(refused) FILTER (WHERE visit IS NULL), 0) AS bigint), \
+    CAST(coalesce(sum(silent) FILTER (WHERE visit IS NULL), 0) AS bigint), \
+    CAST(coalesce(sum(unreachable) FILTER (WHERE visit IS NULL), 0) AS bigint), \
+    CAST(coalesce(sum(denied) FILTER (WHERE visit IS NULL), 0) AS bigint), \
+    CAST(coalesce(sum(failed) FILTER (WHERE visit IS NULL), 0) AS bigint), \
+    CAST(coalesce(sum(ahead) FILTER (WHERE visit IS NULL), 0) AS bigint), \
+    CAST(coalesce(sum(ahead_answered) FILTER (WHERE visit IS NULL), 0) AS bigint), \
     CAST(coalesce(sum(rate) FILTER (WHERE lease_until > $2), 0) AS bigint), \
     count(DISTINCT owner) FILTER (WHERE lease_until > $2), max(reported_at) \
     FROM shards WHERE campaign = $1";
@@ -47,8 +53,8 @@ impl CampaignRows for Tx {
         let spec = stored::to_json("a campaign's spec", &campaign.spec)?;
         let done = sqlx::query(
             "INSERT INTO campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
-             authorization_id, local) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+             authorization_id, local, revisits, revisit_after) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
         )
         .bind(campaign.id.to_string())
         .bind(Document(spec))
@@ -59,6 +65,8 @@ impl CampaignRows for Tx {
         .bind(State::Running.as_str())
         .bind(authorization)
         .bind(campaign.local)
+        .bind(i64::from(campaign.spec.revisits.most))
+        .bind(i64::from(campaign.spec.revisits.after_secs))
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -134,14 +142,21 @@ impl CampaignRows for Tx {
     }
 
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error> {
-        let row: Option<(String, String)> =
-            sqlx::query_as("SELECT tenant, canary_key FROM campaigns WHERE id = $1")
-                .bind(id.to_string())
-                .fetch_optional(&mut *self.0)
-                .await?;
-        row.map(|(tenant, key)| {
-            let key = stored::parsed("a canary's key", &key)?;
-            Ok(JudgingKey { tenant, key })
+        let row: Option<(String, String, i64, i64)> = sqlx::query_as(
+            "SELECT tenant, canary_key, revisits, revisit_after FROM campaigns WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.0)
+        .await?;
+        row.map(|(tenant, key, most, after)| {
+            Ok(JudgingKey {
+                tenant,
+                key: stored::parsed("a canary's key", &key)?,
+                revisits: Revisits {
+                    most: unsigned("a count", most)?,
+                    after_secs: unsigned("a time to wait", after)?,
+                },
+            })
         })
         .transpose()
     }
@@ -149,28 +164,33 @@ impl CampaignRows for Tx {
     async fn insert_revisit(
         &mut self,
         id: CampaignId,
-        endpoints: String,
+        endpoints: &[SocketAddr],
         visit: u32,
-    ) -> Result<u64, Error> {
+        vantage: Option<&str>,
+    ) -> Result<ShardId, Error> {
         let number: i64 = sqlx::query_scalar(
-            "INSERT INTO shards (campaign, number, endpoints, visit) \
-             SELECT $1, coalesce(max(number) + 1, 0), $2, $3 FROM shards WHERE campaign = $1 \
+            "INSERT INTO shards (campaign, number, endpoints, visit, vantage) \
+             SELECT $1, coalesce(max(number) + 1, 0), $2, $3, $4 FROM shards WHERE campaign = $1 \
              RETURNING number",
         )
         .bind(id.to_string())
-        .bind(Document(endpoints))
+        .bind(Document(stored::to_json("endpoints", endpoints)?))
         .bind(i64::from(visit))
+        .bind(vantage)
         .fetch_one(&mut *self.0)
         .await?;
-        unsigned("a shard's number", number)
+        Ok(ShardId {
+            campaign: id,
+            number: unsigned("a shard's number", number)?,
+        })
     }
 
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO shards (campaign, number, first, past, endpoints, visit, \
+            "INSERT INTO shards (campaign, number, first, past, endpoints, visit, vantage, \
              cursor, from_target, to_target, attempt) \
              SELECT campaign, (SELECT max(number) + 1 FROM shards WHERE campaign = $1), \
-             first, past, endpoints, visit, $3, $3, $4, 1 \
+             first, past, endpoints, visit, vantage, $3, $3, $4, 1 \
              FROM shards WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -195,8 +215,8 @@ impl CampaignRows for Tx {
 
     async fn quarantined(&mut self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
         let rows: Vec<QuarantinedRow> = sqlx::query_as(
-            "SELECT number, first, past, endpoints, visit, cursor, to_target, cause FROM shards \
-             WHERE campaign = $1 AND quarantined ORDER BY number LIMIT $2",
+            "SELECT number, first, past, endpoints, visit, vantage, cursor, to_target, cause \
+             FROM shards WHERE campaign = $1 AND quarantined ORDER BY number LIMIT $2",
         )
         .bind(id.to_string())
         .bind(i64::from(limit))
@@ -230,16 +250,23 @@ impl CampaignRows for Tx {
     }
 
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error> {
-        type WorkRow = (Option<i64>, Option<i64>, Option<Document>, Option<i64>);
+        type WorkRow = (
+            Option<i64>,
+            Option<i64>,
+            Option<Document>,
+            Option<i64>,
+            Option<String>,
+        );
         let row: Option<WorkRow> = sqlx::query_as(
-            "SELECT first, past, endpoints, visit FROM shards WHERE campaign = $1 AND number = $2",
+            "SELECT first, past, endpoints, visit, vantage FROM shards \
+             WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
         .fetch_optional(&mut *self.0)
         .await?;
-        row.map(|(first, past, endpoints, visit)| {
-            stored::work(first.zip(past), endpoints.zip(visit))
+        row.map(|(first, past, endpoints, visit, vantage)| {
+            stored::work(first.zip(past), endpoints.zip(visit), vantage)
         })
         .transpose()
     }
@@ -274,11 +301,17 @@ impl CampaignRows for Tx {
                 at: at.0,
             })
         });
+        let counted = stored::progress(&row, counts)?;
+        let next_revisit_at = match counted.awaiting_revisit {
+            0 => None,
+            _ => self.next_revisit(id).await?,
+        };
         Ok(Progress {
             last_report_at: last_report.map(|at| at.0),
+            next_revisit_at,
             cause: cause.flatten(),
             troubles: troubles.collect::<Result<_, Error>>()?,
-            ..stored::progress(&row, counts)?
+            ..counted
         })
     }
 

@@ -13,7 +13,7 @@ use super::{DatabaseRow, Tx};
 use crate::{
     Error, FindingQuery,
     columns::{Address, At, Document},
-    rows::{BatchRows, FindingRows, Held, Key},
+    rows::{Awaits, BatchRows, Due, FindingRows, Held, Key, Revisit},
     stored::{self, unsigned},
 };
 
@@ -111,6 +111,62 @@ impl FindingRows for Tx {
             .collect()
     }
 
+    async fn next_revisit(&mut self, id: CampaignId) -> Result<Option<Timestamp>, Error> {
+        let next: Option<At> = sqlx::query_scalar(
+            "SELECT min(revisit_at) FROM findings WHERE campaign = $1 AND revisit_at IS NOT NULL",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *self.0)
+        .await?;
+        Ok(next.map(|at| at.0))
+    }
+
+    async fn hold_due(
+        &mut self,
+        id: CampaignId,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Due>, Error> {
+        // In the order of keys, as everybody locks them.
+        let rows = sqlx::query(row_lock!(
+            "SELECT row, ip, port, visits, revisit_vantage, EXISTS (SELECT 1 FROM open_endpoints o \
+             WHERE o.campaign = f.campaign AND o.ip = f.ip AND o.port = f.port) \
+             FROM findings f WHERE campaign = $1 AND revisit_at <= $2 \
+             ORDER BY ip, port, probe LIMIT $3",
+            "FOR UPDATE OF f"
+        ))
+        .bind(id.to_string())
+        .bind(At(now))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let ip = row.try_get::<Address, _>(1)?.0;
+                let port = unsigned("a port", row.try_get::<i32, _>(2)?.into())?;
+                Ok(Due {
+                    row: row.try_get(0)?,
+                    endpoint: SocketAddr::new(ip, port),
+                    visits: unsigned("a number of visits", row.try_get(3)?)?,
+                    vantage: row.try_get(4)?,
+                    is_open: row.try_get(5)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn set_planned(&mut self, row: i64, visit: u32) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE findings SET revisit_at = NULL, revisit_vantage = NULL, visits = $2 \
+             WHERE row = $1",
+        )
+        .bind(row)
+        .bind(i64::from(visit))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
     async fn findings(&mut self, query: &FindingQuery) -> Result<Vec<Finding>, Error> {
         let mut sql = QueryBuilder::new("SELECT body FROM findings WHERE body IS NOT NULL");
         if let Some(campaign) = query.campaign {
@@ -142,8 +198,8 @@ impl FindingRows for Tx {
 
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error> {
         let row = sqlx::query(
-            "SELECT row, ip, port, probe, body, awaits_mail FROM findings \
-             WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
+            "SELECT row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits \
+             FROM findings WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
         )
         .bind(id)
         .fetch_optional(&mut *self.0)
@@ -162,16 +218,24 @@ impl FindingRows for Tx {
     }
 }
 
-/// Columns: row, ip, port, probe, body, awaits_mail.
+/// Columns: row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits.
 pub(super) fn held_row(row: &DatabaseRow) -> Result<Held, Error> {
     let body: Option<Document> = row.try_get(4)?;
+    let revisit = row
+        .try_get::<Option<At>, _>(6)?
+        .zip(row.try_get::<Option<String>, _>(7)?)
+        .map(|(at, vantage)| Revisit { at: at.0, vantage });
     Ok(Held {
         row: row.try_get(0)?,
         key: key(row, 1)?,
         finding: body
             .map(|body| stored::from_json("a finding", &body.0))
             .transpose()?,
-        awaits_mail: row.try_get(5)?,
+        awaits: Awaits {
+            mail: row.try_get(5)?,
+            revisit,
+        },
+        visits: unsigned("a number of visits", row.try_get(8)?)?,
         observations: BTreeMap::new(),
     })
 }

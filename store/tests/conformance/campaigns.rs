@@ -84,30 +84,6 @@ pub async fn a_campaign_moves_only_from_a_named_state(place: &Place) {
     assert_eq!(audit_log(&**store).await.len(), 3);
 }
 
-pub async fn revisits_follow_the_planned_shards(place: &Place) {
-    let store = &place.store;
-    let id = submit(&**store, 1, 2).await.campaign;
-    let endpoints = ["10.0.0.1:25", "[2001:db8::1]:3128"].map(|e| e.parse().unwrap());
-    assert_eq!(
-        store.add_revisit(id, &endpoints, 2).await.unwrap(),
-        shard(1, 2)
-    );
-    assert_eq!(
-        store.add_revisit(id, &endpoints[..1], 3).await.unwrap(),
-        shard(1, 3)
-    );
-    let expect = Work::Revisit {
-        endpoints: endpoints.to_vec(),
-        visit: 2,
-    };
-    assert_eq!(store.work(shard(1, 2)).await.unwrap(), Some(expect));
-    let unknown = store.add_revisit(campaign_id(9), &endpoints, 2).await;
-    assert!(matches!(unknown, Err(Error::Unknown { .. })));
-    submit(&**store, 2, 0).await;
-    let first = store.add_revisit(campaign_id(2), &endpoints, 2);
-    assert_eq!(first.await.unwrap(), shard(2, 0));
-}
-
 pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
     let store = &place.store;
     let id = submit(&**store, 1, 4).await.campaign;
@@ -246,11 +222,11 @@ pub async fn a_campaign_ends_only_when_no_shard_is_open(place: &Place) {
     let store = &place.store;
     let settle = Duration::from_secs(60);
     let id = settled(&**store).await;
-    let endpoint = "10.0.0.1:25".parse().unwrap();
-    let revisit = store.add_revisit(id, &[endpoint], 2).await.unwrap();
     let conclude = |seconds| store.conclude(id, settle, at(seconds));
-    assert_eq!(conclude(500).await.unwrap(), Some(State::Settling));
-    set_state(&**store, id, State::Running).await;
+    let audit = entry("resume");
+    store.resume(&resumption(id, &audit)).await.unwrap();
+    let revisit = shard(1, 1);
+    assert_eq!(conclude(500).await.unwrap(), Some(State::Running));
     let only = GrantRequest {
         targets: 1,
         ..request(revisit, at(500))
@@ -284,6 +260,7 @@ pub async fn resuming_repeats_unproven_endpoints_once(place: &Place) {
     let expect = Work::Revisit {
         endpoints: vec!["10.0.0.1:25".parse().unwrap()],
         visit: 1,
+        vantage: None,
     };
     assert_eq!(store.work(shard(1, 1)).await.unwrap(), Some(expect));
     assert_eq!(store.work(shard(1, 2)).await.unwrap(), None);

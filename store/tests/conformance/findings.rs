@@ -149,7 +149,8 @@ pub async fn unproven_endpoints_are_repeated_once_and_sorted(place: &Place) {
         repeated,
         Some(Work::Revisit {
             endpoints,
-            visit: 1
+            visit: 1,
+            vantage: None
         })
     );
 }

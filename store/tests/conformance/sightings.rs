@@ -1,4 +1,4 @@
-use ajar_model::{Reply, Verdict};
+use ajar_model::Verdict;
 
 use crate::support::*;
 
@@ -84,14 +84,13 @@ pub async fn only_an_accepted_mail_is_awaited(place: &Place) {
     let store = &place.store;
     let shard = submit(&**store, 1, 1).await;
     let token = token(&**store, shard, at(0)).await;
-    let later = Reply::Temporary { code: 451 };
     let mut tunnel = observation(1, "10.0.0.4:25", ACCEPTED);
     tunnel.evidence.attempts[0].kind = ajar_model::proof::Kind::Tunnel;
     let accepted = observation(1, "10.0.0.1:25", ACCEPTED);
     let seen = vec![
         accepted.clone(),
         observation(1, "10.0.0.2:25", REFUSED),
-        observation(1, "10.0.0.3:25", later),
+        observation(1, "10.0.0.3:25", LATER),
         tunnel.clone(),
     ];
     store.ingest(&batch(shard, token, seen)).await.unwrap();

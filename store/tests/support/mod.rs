@@ -7,7 +7,7 @@ use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use ajar_model::{
     Ahead, Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
-    ProbeId, Reply, Service, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
+    ProbeId, Reply, Revisits, Service, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
     campaign::{State, Sweep},
     nonce::Role,
     proof::{CanaryKey, Kind},
@@ -30,6 +30,11 @@ pub const CAPS: Caps = Caps {
     campaign: CAP,
     authorization: None,
     site: None,
+};
+/// How campaigns visit again.
+pub const REVISITS: Revisits = Revisits {
+    most: 2,
+    after_secs: 30,
 };
 /// How many targets a shard of [`request`] has.
 pub const TARGETS: u64 = 20_000;
@@ -97,6 +102,7 @@ pub fn campaign(number: u128) -> Campaign {
             tier: Tier::Deliver,
             sweep: Sweep::Auto,
             settle_secs: 60,
+            revisits: REVISITS,
             canary: canary("192.0.2.1"),
             authorization: None,
             traceparent: None,
@@ -244,6 +250,7 @@ pub fn advance(from: u64, to: u64, closes: bool) -> Advance {
 
 pub const ACCEPTED: Reply = Reply::Accepted { code: 250 };
 pub const REFUSED: Reply = Reply::Refused { code: 550 };
+pub const LATER: Reply = Reply::Temporary { code: 451 };
 
 /// What `smtp-relay` saw from vantage `local`: one mail, answered like this.
 pub fn observation(campaign: u128, endpoint: &str, reply: Reply) -> Observation {
