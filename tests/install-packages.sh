@@ -22,6 +22,7 @@ want sniproxy sniproxy
 want sslh-select sslh
 want postgrey postgrey
 want stunnel4 stunnel4
+want nghttpx nghttp2-proxy
 want apache2 apache2-bin
 want haproxy haproxy
 want dnsmasq dnsmasq-base

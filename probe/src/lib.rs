@@ -14,6 +14,7 @@ mod destination;
 mod examination;
 mod examine;
 pub mod http;
+pub mod http2;
 mod offers;
 mod protocol;
 mod recognise;

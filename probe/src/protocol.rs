@@ -31,6 +31,11 @@ pub trait Protocol: Send + Sync {
         false
     }
 
+    /// What a TLS handshake asks for if this is to be spoken inside (RFC 7301); none if nobody asks for that.
+    fn alpn(&self) -> Option<&'static [u8]> {
+        None
+    }
+
     /// True if its first words are a TLS handshake of its own. It is offered if an ordinary one came to nothing: otherwise
     /// what is inside decides.
     fn opens_with_tls(&self) -> bool {
@@ -164,7 +169,7 @@ impl Examination<'_> {
     /// was recognised by it.
     pub async fn open(&mut self, protocol: &dyn Protocol) -> Result<Wire, Broken> {
         let peer = Peer::from(self.brief().endpoint.ip()).with_certificate();
-        self.open_to(protocol, peer).await
+        self.open_to(protocol, peer.speaking(protocol.alpn())).await
     }
 
     /// The same with a handshake of one's own choice, if there is one.

@@ -185,7 +185,8 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         offer: &'static dyn Offer,
         patience: Duration,
     ) -> Option<Recognised> {
-        let mut wire = match self.idle.take() {
+        let agreed = |wire: &Wire| !wire.is_tls() || protocol.alpn().is_none();
+        let mut wire = match self.idle.take().filter(agreed) {
             Some(wire) => wire,
             None => match self.examination.open(protocol).await {
                 Ok(wire) => wire,
@@ -234,13 +235,11 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         if let Some(recognised) = self.listen(wire.patient(brief.limits.reply), wait).await {
             return Some(recognised);
         }
-        if self.idle.is_some() {
-            let inside: Vec<_> = offers::inside_tls(&self.asking).collect();
-            for (protocol, offer) in inside {
-                let recognised = self.offer(protocol, offer, brief.limits.reply).await;
-                if recognised.is_some() {
-                    return recognised;
-                }
+        let inside: Vec<_> = offers::inside_tls(&self.asking).collect();
+        for (protocol, offer) in inside {
+            let recognised = self.offer(protocol, offer, brief.limits.reply).await;
+            if recognised.is_some() {
+                return recognised;
             }
         }
         Some(STRANGE)

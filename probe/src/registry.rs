@@ -8,6 +8,7 @@ pub const PROTOCOLS: &[&dyn Protocol] = &[
     &crate::http::Http,
     &crate::socks::V5,
     &crate::socks::V4,
+    &crate::http2::Http2,
     &crate::telnet::Telnet,
     &crate::sni::Sni,
 ];

@@ -35,6 +35,8 @@ use crate::BoxStream;
 pub(crate) struct Peer {
     name: ServerName<'static>,
     certificate: bool,
+    /// What we want to speak inside, if that is asked for (RFC 7301). A server may have no opinion.
+    alpn: Option<&'static [u8]>,
 }
 
 impl From<IpAddr> for Peer {
@@ -49,6 +51,7 @@ impl From<ServerName<'static>> for Peer {
         Self {
             name,
             certificate: false,
+            alpn: None,
         }
     }
 }
@@ -66,6 +69,11 @@ impl Peer {
             ..self
         }
     }
+
+    /// Asks for what is to be spoken inside.
+    pub(crate) fn speaking(self, alpn: Option<&'static [u8]>) -> Self {
+        Self { alpn, ..self }
+    }
 }
 
 /// Speaks TLS over a connection; true if the server asked for a certificate of ours. The caller bounds its time and its bytes.
@@ -81,6 +89,7 @@ pub(crate) async fn handshake(
     });
     let mut config = CONFIG.clone();
     config.client_auth_cert_resolver = certificate.clone();
+    config.alpn_protocols = peer.alpn.map(<[u8]>::to_vec).into_iter().collect();
     let connector = TlsConnector::from(Arc::new(config));
     let stream = connector.connect(peer.name, stream).await?;
     Ok((stream, certificate.asked.load(Ordering::Relaxed)))

@@ -235,6 +235,12 @@ impl Wire {
         Ok(())
     }
 
+    /// Goes on inside another protocol: what is unread is handed to its stream.
+    pub(crate) fn wrap(&mut self, wrap: impl FnOnce(BoxStream, BytesMut) -> BoxStream) {
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        self.stream = wrap(stream, self.buffer.split());
+    }
+
     fn until(&self, wait: Duration) -> Instant {
         self.deadline.min(Instant::now() + wait)
     }

@@ -89,17 +89,20 @@ impl Front {
             )
         };
         Self::start(endpoint, configuration, |path| {
-            // It makes its certificate first.
-            let mut stunnel = Command::new("sh");
-            stunnel
-                .args([
-                    "-ec",
-                    "cd $(dirname $0); openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-                     -subj /CN=front.lab.test -days 2 -keyout key -out certificate; exec stunnel4 $0",
-                ])
-                .arg(path);
-            stunnel
+            certified(path, "exec stunnel4 $0")
         })
+    }
+
+    /// nghttpx, which speaks HTTP/2 alone, inside TLS, and has an HTTP/1 proxy connect.
+    pub fn nghttpx(endpoint: SocketAddr, proxy: SocketAddr) -> anyhow::Result<Self> {
+        let (front, port) = (endpoint.ip(), endpoint.port());
+        let (back, proxy) = (proxy.ip(), proxy.port());
+        let configuration = format!(
+            "frontend={front},{port}\nbackend={back},{proxy}\nhttp2-proxy=yes\nnpn-list=h2\nworkers=1\n\
+             single-process=yes\nerrorlog-file=/dev/stderr\n"
+        );
+        let nghttpx = "exec nghttpx --conf=$0 key certificate";
+        Self::start(endpoint, |_| configuration, |path| certified(path, nghttpx))
     }
 
     /// sslh, which tells HTTP from SOCKS by a client's first bytes.
@@ -134,4 +137,15 @@ impl Front {
             _directory: directory,
         })
     }
+}
+
+/// A program that runs where its configuration is, and a `key` and a `certificate` that are made first.
+fn certified(configuration: &Path, program: &str) -> Command {
+    let script = format!(
+        "cd $(dirname $0); openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+         -subj /CN=front.lab.test -days 2 -keyout key -out certificate; {program}"
+    );
+    let mut command = Command::new("sh");
+    command.arg("-ec").arg(script).arg(configuration);
+    command
 }

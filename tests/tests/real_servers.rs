@@ -111,3 +111,26 @@ fn a_proxy_inside_tls_or_on_a_port_that_others_share_is_proven() {
     let expected = [(Verdict::Open, true, true), (Verdict::Open, true, false)];
     assert_eq!(seen, expected, "{}", scan.stdout);
 }
+
+#[test]
+fn a_proxy_that_speaks_http_2_alone_is_proven() {
+    let site = Site::new()
+        .squid("127.0.32.1:3128", Access::Open)
+        .squid("127.0.32.2:3128", Access::Closed);
+    let nghttpx = |endpoint, proxy| Front::nghttpx(at(endpoint), at(proxy)).unwrap();
+    let _fronts = (
+        nghttpx("127.0.32.3:8443", "127.0.32.1:3128"),
+        nghttpx("127.0.32.4:8443", "127.0.32.2:3128"),
+    );
+    let scan = site.scan("127.0.32.3-127.0.32.4 -p 8443 --settle 1s");
+    let findings = scan.findings().unwrap();
+    let seen: Vec<_> = findings
+        .iter()
+        .map(|f| (f.verdict, f.probe.as_str(), f.tls))
+        .collect();
+    let expected = [
+        (Verdict::Open, "http2-connect", true),
+        (Verdict::Closed, "http2-connect", true),
+    ];
+    assert_eq!(seen, expected, "{}", scan.stdout);
+}

@@ -66,10 +66,10 @@ impl Head {
         Ok(Some((head, length)))
     }
 
-    /// True if it is a proxy's answer, and not a plain web server's: it asks for a proxy's credentials, could not reach what
-    /// it was asked for (RFC 9110 sections 15.6.3 and 15.6.5), has a field that only proxies write, or names a product.
+    /// True if it is a proxy's answer, and not a plain web server's: its status is one, it has a field that only proxies
+    /// write, or it names a product.
     pub fn shows_proxy(&self) -> bool {
-        if matches!(self.status, 407 | 502 | 504) {
+        if is_a_proxys(self.status) {
             return true;
         }
         self.headers.iter().any(|(name, value)| {
@@ -96,6 +96,12 @@ impl Head {
     pub fn is_interim(&self) -> bool {
         self.status / 100 == 1 && self.status != 101
     }
+}
+
+/// True for a status that only a gateway has: it asks for a proxy's credentials, or could not reach what it was asked for (RFC
+/// 9110 sections 15.6.3 and 15.6.5).
+pub(crate) fn is_a_proxys(code: u16) -> bool {
+    matches!(code, 407 | 502 | 504)
 }
 
 fn lenient() -> httparse::ParserConfig {

@@ -116,7 +116,7 @@ async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
 
 /// What a status other than success means. Gateway errors are temporary, since the canary is up; but if it was
 /// asked for by name they only say that the proxy could not resolve the name, which will not pass.
-fn refusal(code: u16, form: Form) -> Reply {
+pub(crate) fn refusal(code: u16, form: Form) -> Reply {
     match code {
         407 => Reply::AuthRequired { code },
         429 => Reply::Temporary { code },

@@ -50,6 +50,9 @@ fn words() -> impl Strategy<Value = Vec<u8>> {
         b"ajar-proof-2 00112233445566778899aabbccddeeff 192.0.2.9 80 1 AAAA\r\n",
         b"ajar-canary canary.test\r\n",
         b"\x16\x03\x03\x00\x7a",
+        b"\0\0\0\x04\0\0\0\0\0",
+        b"\0\0\x01\x01\x04\0\0\0\x01\x88",
+        b"\0\0\x04\0\0\0\0\0\x01220 ",
     ];
     prop_oneof![
         8 => prop::sample::select(plausible).prop_map(<[u8]>::to_vec),
@@ -203,6 +206,8 @@ proptest! {
             prop_assert!(names_only_the_canary(line), "{}", line);
         }
         if tier < Tier::Deliver {
+            let tunnel = exam.sent.iter().any(|sent| sent.windows(7).any(|word| word == b"CONNECT"));
+            prop_assert!(!tunnel);
             let tunnels = ["DATA", "CONNECT ", "GET ", "POST "].map(|word| exam.count(word));
             prop_assert_eq!(tunnels, [0, 0, 0, 0]);
             let socks = exam.sent.iter().all(|sent| !sent.starts_with(&[4, 1]) && !sent.starts_with(&[5, 1, 0, 5]));

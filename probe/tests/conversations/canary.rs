@@ -117,7 +117,12 @@ fn sign(nonce: &str, port: u16, key: &SigningKey) -> Option<String> {
 
 /// Accepts TLS with a certificate that nobody has reason to believe; none if the handshake fails.
 pub async fn secure(conn: Conn) -> Option<Conn> {
-    accept(conn, Arc::new(NoClientAuth)).await
+    secure_for(conn, &[]).await
+}
+
+/// The same for these protocols inside it (RFC 7301).
+pub async fn secure_for(conn: Conn, protocols: &[&[u8]]) -> Option<Conn> {
+    accept(conn, Arc::new(NoClientAuth), protocols).await
 }
 
 /// The same, and asks for a certificate of the client's, any at all; none if it is `mandatory` and there is none.
@@ -129,30 +134,38 @@ pub async fn secure_and_ask(conn: Conn, mandatory: bool) -> Option<Conn> {
             provider,
             mandatory,
         }),
+        &[],
     )
     .await
 }
 
-async fn accept(conn: Conn, clients: Arc<dyn ClientCertVerifier>) -> Option<Conn> {
+async fn accept(
+    conn: Conn,
+    clients: Arc<dyn ClientCertVerifier>,
+    protocols: &[&[u8]],
+) -> Option<Conn> {
     let certified = rcgen::generate_simple_self_signed(["wrong.example".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_client_cert_verifier(clients)
         .with_single_cert(vec![certified.cert.der().clone()], key)
         .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let nth = conn.nth;
     let stream = TlsAcceptor::from(Arc::new(config))
         .accept(conn.into_stream())
         .await
         .ok()?;
     let showed = stream.get_ref().1.peer_certificates().is_some();
+    let agreed = stream.get_ref().1.alpn_protocol().is_some();
     let server_name = stream.get_ref().1.server_name().map(str::to_owned);
     let mut conn = Conn::over(Box::new(stream));
     conn.nth = nth;
     conn.server_name = server_name;
     conn.showed_certificate = showed;
+    conn.agreed = agreed;
     Some(conn)
 }
 

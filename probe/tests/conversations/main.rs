@@ -4,6 +4,7 @@ mod arbitrary;
 mod canary;
 mod exam;
 mod http;
+mod http2;
 mod peer;
 mod recognise;
 mod smtp;

@@ -21,6 +21,8 @@ pub struct Conn {
     pub server_name: Option<String>,
     /// Whether the client showed a certificate in the handshake.
     pub showed_certificate: bool,
+    /// Whether the handshake agreed on what is spoken inside.
+    pub agreed: bool,
 }
 
 impl Conn {
@@ -36,6 +38,7 @@ impl Conn {
             nth: 0,
             server_name: None,
             showed_certificate: false,
+            agreed: false,
         }
     }
 
@@ -149,6 +152,7 @@ impl Peers {
             nth,
             server_name: None,
             showed_certificate: false,
+            agreed: false,
         }));
         Ok(Box::new(Recorded {
             inner: ours,
