@@ -13,7 +13,7 @@ use super::{
     letter::{self, Letter},
     line::{self, Connection, Failure, Introduction, Line, Mail, Outcome},
     plan::Plan,
-    variant::{FIRST, Names, Opening, Variant},
+    variant::{FIRST, Names, Opening, Sender, Variant},
 };
 use crate::{
     examination::Examination,
@@ -121,7 +121,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 break;
             };
             let nameless = variant.opening == Opening::AsHost && names.host().is_none();
-            let mail = self.mail(&brief.canary.domain, &names, variant);
+            let mail = self.mail(&brief.canary.domain, [&names, &names], variant);
             let Some(mail) = mail.filter(|_| !nameless) else {
                 continue;
             };
@@ -141,8 +141,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
             }
             // A server that lets in who comes back wants to have seen the check on a plain mail too.
             let checked = accepted || (put_off && variant.is_plain());
-            if checked && let Some((domain, names)) = &other {
-                let control = self.other_domain(domain, names, &host, variant).await;
+            if checked && let Some((domain, other)) = &other {
+                let control = self.other_domain(domain, [&names, other], &host, variant);
+                let control = control.await;
                 accepted &= matches!(control.reply, Reply::Accepted { .. });
                 controls.push(control);
             }
@@ -156,11 +157,12 @@ impl<'r, 'v> Relaying<'r, 'v> {
         (attempts, controls)
     }
 
-    /// Offers the same mail to the canary's other domain: a server in charge of one has no business with the other.
+    /// Offers the same mail, from the same sender, to the canary's other domain: a server in charge of one has no business with
+    /// the other.
     async fn other_domain(
         &mut self,
         domain: &str,
-        names: &Names,
+        names: [&Names; 2],
         host: &str,
         variant: Variant,
     ) -> Control {
@@ -282,9 +284,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
         Err(Failure::Broke(Broken::Connect))
     }
 
-    /// The commands of a variant; none if one of its paths cannot be sent. Below `deliver` there is no message, so
-    /// none can be sent.
-    fn mail(&self, domain: &str, names: &Names, variant: Variant) -> Option<Mail> {
+    /// The commands of a variant, whose sender and recipient are of these names; none if one of its paths cannot be sent. Below
+    /// `deliver` there is no message, so none can be sent.
+    fn mail(&self, domain: &str, [from, to]: [&Names; 2], variant: Variant) -> Option<Mail> {
         let brief = self.examination.brief();
         let name = match domain == brief.canary.domain {
             true => variant.name(),
@@ -303,9 +305,13 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 date: Timestamp::now(),
             })
         };
+        let from = match variant.sender {
+            Sender::Recipient => to,
+            _ => from,
+        };
         Some(Mail {
-            sender: names.mail_from(variant.sender, author, nonce)?.ok()?,
-            recipient: names.rcpt_to(variant.recipient, nonce)?.ok()?,
+            sender: from.mail_from(variant.sender, author, nonce)?.ok()?,
+            recipient: to.rcpt_to(variant.recipient, nonce)?.ok()?,
             message: (brief.tier >= Tier::Deliver).then(|| smtp::dot_stuffed(&message())),
         })
     }
