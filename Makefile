@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint bench fuzz deny new-protocol
+.PHONY: demo test packages lint bench accuracy fuzz deny new-protocol
 
 demo:
 	cargo run --release -- demo
@@ -21,6 +21,12 @@ bench: packages
 	cargo build --release --locked -p ajar-cli -p ajar-benches
 	"$${CARGO_TARGET_DIR:-target}/release/scan-benchmark"
 	cargo bench --locked -p ajar-store --bench findings
+
+# Writes docs/accuracy.md: what ajar, nmap and proxycheck say of the servers that the tests know. Needs root, nmap and proxycheck; runs
+# where there is nothing but loopback, since those tools ask for more than they are told to.
+accuracy: packages
+	cargo test --locked -p ajar-cli -p ajar-tests --no-run
+	unshare --net sh -c 'ip link set lo up && cargo test --offline --locked -p ajar-cli -p ajar-tests --test accuracy -- --ignored'
 
 # Each fuzz target for FUZZ_SECONDS (60); needs `cargo install cargo-fuzz` and a nightly toolchain.
 FUZZ_SECONDS ?= 60

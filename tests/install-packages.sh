@@ -15,6 +15,7 @@ want squid squid
 want danted dante-server
 want tinyproxy tinyproxy
 want microsocks microsocks
+want privoxy privoxy
 want swaks swaks
 want curl curl
 want ncat ncat
@@ -29,6 +30,7 @@ want dnsmasq dnsmasq-base
 want rbldnsd rbldnsd
 want dig bind9-dnsutils
 ls /usr/lib/nginx/modules/ngx_stream_module.so >/dev/null 2>&1 || need="$need nginx libnginx-mod-stream"
+ls /usr/lib/*/libgnutls-dane.so.0 >/dev/null 2>&1 || need="$need libgnutls-dane0 libidn12 libdb5.3"
 want ip iproute2
 want tcpdump tcpdump
 want sqlite3 sqlite3
@@ -51,7 +53,22 @@ if ! python_is_there; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || need="$need python3-venv"
 fi
 
-if [ -z "$need" ]; then
+# Debian lets no second mail server be installed beside Postfix: this one is unpacked.
+exim=${CARGO_TARGET_DIR:-target}/exim
+exim_is_there() {
+    [ -x "$exim/usr/sbin/exim4" ] && id Debian-exim >/dev/null 2>&1
+}
+unpack_exim() {
+    rm -rf "$exim"
+    mkdir -p "$exim"
+    (cd "$exim" && apt-get -qq -o APT::Sandbox::User=root download exim4-daemon-light && dpkg -x exim4-daemon-light_*.deb .)
+    id Debian-exim >/dev/null 2>&1 ||
+        $as_root useradd --system --no-create-home --shell /usr/sbin/nologin --user-group Debian-exim
+}
+
+as_root=
+[ "$(id -u)" = 0 ] || as_root=sudo
+if [ -z "$need" ] && exim_is_there; then
     python_is_there || install_pythons
     exit 0
 fi
@@ -59,9 +76,6 @@ if ! command -v apt-get >/dev/null 2>&1; then
     echo "the tests need these programs, by their Debian names:$need" >&2
     exit 1
 fi
-as_root=
-[ "$(id -u)" = 0 ] || as_root=sudo
-
 # Debian asks this script before a package starts its service.
 policy=/usr/sbin/policy-rc.d
 made_policy=
@@ -75,5 +89,6 @@ trap '[ -z "$made_policy" ] || $as_root rm -f "$policy"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -qq
 # shellcheck disable=SC2086
-$as_root apt-get install -y -qq --no-install-recommends $need >/dev/null
+[ -z "$need" ] || $as_root apt-get install -y -qq --no-install-recommends $need >/dev/null
+exim_is_there || unpack_exim
 python_is_there || install_pythons

@@ -111,14 +111,21 @@ impl Finished {
     }
 }
 
+/// Where cargo builds, and what `make test` unpacks is.
+pub(crate) fn target() -> PathBuf {
+    let built = built();
+    built.parent().expect("target/* has a parent").to_owned()
+}
+
+fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let deps = test.parent().and_then(Path::parent);
+    deps.expect("tests are in target/*/deps").to_owned()
+}
+
 /// Cargo builds the program beside the tests, since a test of its own crate needs it.
 fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let directory = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests are in target/*/deps");
-    let program = directory.join("ajar");
+    let program = built().join("ajar");
     assert!(
         program.exists(),
         "{} is missing: run `cargo build` or the whole workspace's tests",

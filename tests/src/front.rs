@@ -105,6 +105,54 @@ impl Front {
         Self::start(endpoint, |_| configuration, |path| certified(path, nghttpx))
     }
 
+    /// tinyproxy with these directives.
+    pub fn tinyproxy(endpoint: SocketAddr, directives: &str) -> anyhow::Result<Self> {
+        let configuration = format!(
+            "Listen {}\nPort {}\nMaxClients 20\n{directives}\n",
+            endpoint.ip(),
+            endpoint.port()
+        );
+        Self::start(
+            endpoint,
+            |_| configuration,
+            |path| {
+                let mut tinyproxy = Command::new("tinyproxy");
+                tinyproxy.arg("-d").arg("-c").arg(path);
+                tinyproxy
+            },
+        )
+    }
+
+    /// Privoxy with these directives.
+    pub fn privoxy(endpoint: SocketAddr, directives: &str) -> anyhow::Result<Self> {
+        let configuration = format!("listen-address {endpoint}\n{directives}\n");
+        Self::start(
+            endpoint,
+            |_| configuration,
+            |path| {
+                let mut privoxy = Command::new("/usr/sbin/privoxy");
+                privoxy.arg("--no-daemon").arg(path);
+                privoxy
+            },
+        )
+    }
+
+    /// microsocks with these arguments.
+    pub fn microsocks(endpoint: SocketAddr, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start(
+            endpoint,
+            |_| String::new(),
+            |_| {
+                let mut microsocks = Command::new("microsocks");
+                microsocks
+                    .args(["-i", &endpoint.ip().to_string()])
+                    .args(["-p", &endpoint.port().to_string()])
+                    .args(arguments);
+                microsocks
+            },
+        )
+    }
+
     /// sslh, which tells HTTP from SOCKS by a client's first bytes.
     pub fn sslh(endpoint: SocketAddr, http: SocketAddr, socks: SocketAddr) -> anyhow::Result<Self> {
         Self::start(

@@ -15,17 +15,22 @@ pub struct Squid {
 impl Squid {
     /// Starts one that listens on `endpoint`.
     pub fn start(access: Access, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        match access {
+            Access::Open => Self::ruled(endpoint, "http_access allow all"),
+            Access::Closed => Self::ruled(endpoint, ""),
+        }
+    }
+
+    /// The same with rules of its own; what they do not allow is denied.
+    pub fn ruled(endpoint: SocketAddr, rules: &str) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-        let rule = match access {
-            Access::Open => "allow",
-            Access::Closed => "deny",
-        };
         let shown = path.display();
         let configuration = format!(
             "http_port {endpoint}\n\
-             http_access {rule} all\n\
+             {rules}\n\
+             http_access deny all\n\
              cache deny all\n\
              cache_mem 8 MB\n\
              pid_filename none\n\

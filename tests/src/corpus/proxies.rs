@@ -1,0 +1,186 @@
+//! Proxies, and web servers that are none.
+
+use std::net::SocketAddr;
+
+use ajar_model::Verdict;
+
+use super::{Corpus, Truth};
+use crate::{Access, Dante, Front, Site, Squid, TelnetGateway};
+
+pub(super) fn add(corpus: &mut Corpus) {
+    use Verdict::{Closed, NotAService, Open, Protected};
+    corpus.squid("Squid, open", Open, "http_access allow all");
+    corpus.squid("Squid, closed", Closed, "");
+    corpus.squid(
+        "Squid, wants a login",
+        Protected,
+        "auth_param basic program /usr/lib/squid/basic_ncsa_auth /dev/null\n\
+         acl known proxy_auth REQUIRED\n\
+         http_access allow known",
+    );
+    let other = Truth::Curl("-x http://PROXY --proxytunnel http://OTHER/");
+    corpus.add(
+        "Squid, CONNECT to one port only",
+        3128,
+        Open,
+        other,
+        |site, endpoint| {
+            let port = site.canary_page_tls().port();
+            let rules = format!(
+                "acl tunnel method CONNECT\nacl there port {port}\nhttp_access allow tunnel there"
+            );
+            Squid::ruled(endpoint, &rules)
+        },
+    );
+    let tls = Truth::Curl("-x https://PROXY --proxy-insecure http://PAGE/");
+    corpus.add("Squid, inside TLS", 8443, Open, tls, |_, endpoint| {
+        let behind = SocketAddr::new(endpoint.ip(), 3129);
+        let squid = Squid::start(Access::Open, behind)?;
+        Ok((Front::stunnel(endpoint, behind)?, squid))
+    });
+    corpus.add(
+        "nghttpx, HTTP/2 alone",
+        8443,
+        Open,
+        Truth::Made,
+        |_, endpoint| {
+            let behind = SocketAddr::new(endpoint.ip(), 3129);
+            let squid = Squid::start(Access::Open, behind)?;
+            Ok((Front::nghttpx(endpoint, behind)?, squid))
+        },
+    );
+    let forwards = || Truth::Curl("-x http://PROXY http://PAGE/");
+    corpus.add("tinyproxy, open", 8888, Open, forwards(), |_, endpoint| {
+        Front::tinyproxy(endpoint, "")
+    });
+    corpus.add(
+        "tinyproxy, closed",
+        8888,
+        Closed,
+        forwards(),
+        |_, endpoint| Front::tinyproxy(endpoint, "Allow 192.0.2.1"),
+    );
+    corpus.add("Privoxy, open", 8118, Open, forwards(), |_, endpoint| {
+        Front::privoxy(endpoint, "")
+    });
+    corpus.apache(
+        "Apache, forward proxy",
+        Open,
+        "ProxyRequests On\nAllowCONNECT 1-65535\n<Proxy *>\nRequire all granted\n</Proxy>",
+    );
+    corpus.apache("Apache, web server", NotAService, "ProxyRequests Off");
+    corpus.nginx(
+        "nginx, web server",
+        NotAService,
+        "-x http://PROXY http://PAGE/",
+        "location / { return 200 own; }",
+    );
+    corpus.nginx(
+        "nginx, follows the Host field",
+        Open,
+        "-H Host:PAGE http://PROXY/",
+        "location / { proxy_pass http://$http_host; }",
+    );
+    corpus.nginx(
+        "nginx, fetches what the path names",
+        Open,
+        "http://PROXY/http://PAGE/",
+        "location ~ ^/(https?):/+(.*)$ { proxy_pass $1://$2; }",
+    );
+    let redirect = |site: &Site, endpoint| Front::haproxy(endpoint, site.canary_page());
+    corpus.add(
+        "HAProxy, redirects to the canary's page",
+        8080,
+        NotAService,
+        Truth::Made,
+        redirect,
+    );
+    let socks = || Truth::Curl("-x socks5://PROXY http://PAGE/");
+    corpus.add("Dante, open", 1080, Open, socks(), |_, endpoint| {
+        Dante::start(Access::Open, endpoint)
+    });
+    corpus.add("Dante, closed", 1080, Closed, socks(), |_, endpoint| {
+        Dante::start(Access::Closed, endpoint)
+    });
+    corpus.add("microsocks, open", 1080, Open, socks(), |_, endpoint| {
+        Front::microsocks(endpoint, &[])
+    });
+    corpus.add(
+        "microsocks, wants a login",
+        1080,
+        Protected,
+        socks(),
+        |_, endpoint| Front::microsocks(endpoint, &["-u", "user", "-P", "secret"]),
+    );
+    corpus.add(
+        "Dante, inside TLS",
+        8443,
+        Open,
+        Truth::Made,
+        |_, endpoint| {
+            let behind = SocketAddr::new(endpoint.ip(), 1081);
+            let dante = Dante::start(Access::Open, behind)?;
+            Ok((Front::stunnel(endpoint, behind)?, dante))
+        },
+    );
+    corpus.add(
+        "sslh, closed Squid and open Dante",
+        8080,
+        Open,
+        socks(),
+        |_, endpoint| {
+            let (http, socks) = (
+                SocketAddr::new(endpoint.ip(), 3129),
+                SocketAddr::new(endpoint.ip(), 1081),
+            );
+            let servers = (
+                Squid::start(Access::Closed, http)?,
+                Dante::start(Access::Open, socks)?,
+            );
+            Ok((Front::sslh(endpoint, http, socks)?, servers))
+        },
+    );
+    let prompt = || Truth::Ncat("PAGE\\r\\nGET / HTTP/1.0\\r\\n\\r\\n");
+    corpus.add(
+        "telnet gateway, open",
+        2323,
+        Open,
+        prompt(),
+        |_, endpoint| TelnetGateway::start(Access::Open, endpoint),
+    );
+    corpus.add(
+        "telnet gateway, closed",
+        2323,
+        Closed,
+        prompt(),
+        |_, endpoint| TelnetGateway::start(Access::Closed, endpoint),
+    );
+}
+
+impl Corpus {
+    fn squid(&mut self, name: &'static str, expect: Verdict, rules: &'static str) {
+        let truth = Truth::Curl("-x http://PROXY http://PAGE/");
+        self.add(name, 3128, expect, truth, move |_, endpoint| {
+            Squid::ruled(endpoint, rules)
+        });
+    }
+
+    fn nginx(
+        &mut self,
+        name: &'static str,
+        expect: Verdict,
+        curl: &'static str,
+        locations: &'static str,
+    ) {
+        self.add(name, 8080, expect, Truth::Curl(curl), move |_, endpoint| {
+            Front::nginx(endpoint, locations)
+        });
+    }
+
+    fn apache(&mut self, name: &'static str, expect: Verdict, directives: &'static str) {
+        let truth = Truth::Curl("-x http://PROXY http://PAGE/");
+        self.add(name, 8080, expect, truth, move |_, endpoint| {
+            Front::apache(endpoint, directives)
+        });
+    }
+}

@@ -1,0 +1,186 @@
+//! Mail servers.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ajar_model::Verdict;
+
+use super::{Corpus, Patience, Truth};
+use crate::{Access, DOMAINS, Exim, Front, Postfix, Postgrey, Site};
+
+const OPEN: &str = "mynetworks=0.0.0.0/0";
+
+pub(super) fn add(corpus: &mut Corpus) {
+    use Verdict::{Closed, Open, Protected, Unproven};
+    corpus.postfix("Postfix, open", Open, "", &[OPEN]);
+    corpus.postfix("Postfix, closed", Closed, "", &[]);
+    corpus.postfix(
+        "Postfix, open to who calls itself localhost",
+        Open,
+        "--helo localhost",
+        &["smtpd_relay_restrictions=check_helo_access inline:{localhost=OK}, reject_unauth_destination"],
+    );
+    corpus.postfix(
+        "Postfix, open to who calls itself as it does",
+        Open,
+        "--helo mx.lab.test",
+        &["smtpd_relay_restrictions=check_helo_access inline:{mx.lab.test=OK}, reject_unauth_destination"],
+    );
+    corpus.postfix(
+        "Postfix, open to senders of its own domain",
+        Open,
+        "--from who@lab.test",
+        &["smtpd_relay_restrictions=check_sender_access regexp:{{/@lab.test$$/ OK}}, reject_unauth_destination"],
+    );
+    corpus.postfix(
+        "Postfix, open to senders of its own name",
+        Open,
+        "--from who@mx.lab.test",
+        &["smtpd_relay_restrictions=check_sender_access inline:{mx.lab.test=OK}, reject_unauth_destination"],
+    );
+    corpus.postfix(
+        "Postfix, open to the null sender",
+        Open,
+        "--from <>",
+        &["smtpd_relay_restrictions=check_sender_access inline:{<>=OK}, reject_unauth_destination"],
+    );
+    corpus.postfix(
+        "Postfix, open to senders at localhost",
+        Open,
+        "--from who@localhost",
+        &["smtpd_relay_restrictions=check_sender_access inline:{localhost=OK}, reject_unauth_destination"],
+    );
+    corpus.postfix(
+        "Postfix, believes XCLIENT",
+        Open,
+        "--xclient-addr 127.0.0.1 --xclient-name localhost",
+        &[
+            "smtpd_relay_restrictions=check_client_access inline:{localhost=OK}, reject_unauth_destination",
+            "smtpd_peername_lookup=no",
+            "smtpd_authorized_xclient_hosts=127.0.0.0/8",
+        ],
+    );
+    corpus.postfix(
+        "Postfix, wants a login",
+        Protected,
+        "",
+        &["smtpd_relay_restrictions=check_client_access static:{530 5.7.0 Authentication required}, reject_unauth_destination"],
+    );
+    corpus.postfix(
+        "Postfix, refuses the message",
+        Closed,
+        "",
+        &[OPEN, "smtpd_end_of_data_restrictions=reject"],
+    );
+    corpus.postfix(
+        "Postfix, discards",
+        Unproven,
+        "",
+        &[OPEN, "transport_maps=static:discard"],
+    );
+    corpus.postfix(
+        "Postfix, unknown senders get a 450",
+        Closed,
+        "",
+        &["smtpd_relay_restrictions=reject_unknown_sender_domain, reject_unauth_destination"],
+    );
+    let alone = Truth::Mail("", Patience::None);
+    corpus.add(
+        "Postfix, backup MX of one domain",
+        2525,
+        Unproven,
+        alone,
+        |site, endpoint| {
+            let postfix = postfix(site, Access::Closed, endpoint)?;
+            postfix.take_charge_of(DOMAINS[0])?;
+            Ok(postfix)
+        },
+    );
+    let patient = || Truth::Mail("", Patience::Patient);
+    corpus.add(
+        "Postfix, postgrey, open",
+        2525,
+        Open,
+        patient(),
+        |site, endpoint| {
+            let postgrey = Postgrey::start(Duration::from_secs(4), "Greylisted for %s seconds")?;
+            let postfix = postfix(site, Access::Open, endpoint)?;
+            postfix.configure(&[postgrey.restriction()])?;
+            Ok((postfix, postgrey))
+        },
+    );
+    corpus.add(
+        "Postfix, postscreen, open",
+        2525,
+        Open,
+        patient(),
+        |site, endpoint| {
+            let postfix = postfix(site, Access::Open, endpoint)?;
+            postfix.screen()?;
+            Ok(postfix)
+        },
+    );
+    corpus.exim("Exim, open", Open, "", "  accept");
+    corpus.exim(
+        "Exim, closed",
+        Closed,
+        "",
+        "  require message = relay not permitted\n          domains = +local_domains\n  require verify = recipient\n  accept",
+    );
+    corpus.exim(
+        "Exim, open to senders of its own domain",
+        Open,
+        "--from who@lab.test",
+        "  accept senders = *@lab.test\n  require message = relay not permitted\n          domains = +local_domains\n  accept",
+    );
+    corpus.exim(
+        "Exim, wants a login",
+        Protected,
+        "",
+        "  deny message = 530 5.7.0 authentication required",
+    );
+    let redirect = |site: &Site, endpoint| Front::haproxy(endpoint, site.canary_mail());
+    corpus.add(
+        "HAProxy, redirects to the canary's mail",
+        2525,
+        Closed,
+        Truth::Made,
+        redirect,
+    );
+}
+
+impl Corpus {
+    /// Postfix that relays for nobody, but for these settings.
+    fn postfix(
+        &mut self,
+        name: &'static str,
+        expect: Verdict,
+        swaks: &'static str,
+        settings: &'static [&'static str],
+    ) {
+        let truth = Truth::Mail(swaks, Patience::None);
+        self.add(name, 2525, expect, truth, move |site, endpoint| {
+            let postfix = postfix(site, Access::Closed, endpoint)?;
+            if !settings.is_empty() {
+                postfix.configure(settings)?;
+            }
+            Ok(postfix)
+        });
+    }
+
+    fn exim(
+        &mut self,
+        name: &'static str,
+        expect: Verdict,
+        swaks: &'static str,
+        acl: &'static str,
+    ) {
+        let truth = Truth::Mail(swaks, Patience::None);
+        self.add(name, 2525, expect, truth, move |site, endpoint| {
+            Exim::start(endpoint, acl, DOMAINS, site.canary_mail())
+        });
+    }
+}
+
+fn postfix(site: &Site, access: Access, endpoint: SocketAddr) -> anyhow::Result<Postfix> {
+    Postfix::start(access, endpoint, DOMAINS, site.canary_mail())
+}
