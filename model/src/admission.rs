@@ -257,7 +257,7 @@ mod tests {
             tier: Tier::Deliver,
             sweep: Sweep::Connect,
             settle_secs: 60,
-            revisits: crate::Revisits::NONE,
+            revisits: crate::Revisits::default(),
             canary: Canary {
                 other_domain: None,
                 domain: "canary.example.net".to_owned(),

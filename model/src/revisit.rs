@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The longest that anybody is waited for, whatever they ask: a stranger's words must not hold a campaign up for days.
-pub const LONGEST: Duration = Duration::from_secs(30 * 60);
+const LONGEST: Duration = Duration::from_secs(30 * 60);
 
 /// Added to what a server asks for, since it may count by whole seconds, and by another clock.
 const GRACE: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const GROWTH: u32 = 10;
 /// Visits after the first one that a broken conversation is worth.
 const AFTER_A_BREAK: u32 = 1;
 
-/// How often, and how soon, endpoints are visited again.
+/// How often, and how soon, endpoints are visited again; by default, never.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revisits {
     /// Visits after the first one, at most; 0 for none.
@@ -35,12 +35,6 @@ pub struct Revisits {
 }
 
 impl Revisits {
-    /// No endpoint is visited again.
-    pub const NONE: Self = Self {
-        most: 0,
-        after_secs: 0,
-    };
-
     /// How long to wait after a visit, of this number from 1, before the next one; none if that would show nothing new or was
     /// done often enough. Until its endpoint is open, a mail server that puts us off is worth every visit, and so is whoever
     /// names a time; a conversation that broke, and so left us with nothing, is worth one.
@@ -153,7 +147,7 @@ mod tests {
         assert_eq!(waits(&Evidence::default()), NEVER);
         let later = evidence(Kind::Mail, Reply::Temporary { code: 450 }, None);
         let verdict = Verdict::Inconclusive;
-        assert_eq!(Revisits::NONE.wait(&later, verdict, 1), None);
+        assert_eq!(Revisits::default().wait(&later, verdict, 1), None);
         assert_eq!(TWICE.wait(&later, Verdict::Open, 1), None);
     }
 

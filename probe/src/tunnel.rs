@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Attempt, Canary, Evidence, Nonce, Reply, Timestamp,
+    Attempt, Canary, Evidence, Nonce, Reply, Tier, Timestamp,
     evidence::{Broken, Control},
     nonce::Role,
     proof::{Answer, Check, Kind},
@@ -56,6 +56,11 @@ pub(crate) trait Gateway: Probe {
 /// The first destination that [`run`] asks for; recognition asks for the same, and its answer is used.
 pub(crate) fn first_destination(gateway: &dyn Gateway, canary: &Canary) -> Option<Destination> {
     Plan::new(canary, CANARY_PORTS, gateway.forms(canary)).take_next()
+}
+
+/// True if recognition may make the request that [`run`] begins with: a tunnel may be opened, and is asked for.
+pub(crate) fn may_offer(gateway: &dyn Gateway, asking: &Asking<'_>) -> bool {
+    asking.brief.tier >= Tier::Deliver && asking.wants_probe(&gateway.id())
 }
 
 /// Offers an endpoint the request that [`run`] begins with.

@@ -111,8 +111,8 @@ impl Finished {
     }
 }
 
-/// Where cargo builds, and what `make test` unpacks is.
-pub(crate) fn target() -> PathBuf {
+/// Where cargo builds, and where `make test` puts what the tests need beside.
+pub fn target() -> PathBuf {
     let built = built();
     built.parent().expect("target/* has a parent").to_owned()
 }

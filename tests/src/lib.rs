@@ -19,7 +19,7 @@ mod site;
 mod stores;
 mod truth;
 
-pub use ajar::{Ajar, Finished, finished};
+pub use ajar::{Ajar, Finished, finished, target};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use exim::Exim;
 pub use front::Front;

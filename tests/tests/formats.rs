@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_tests::{Access, Ajar, Finished, Site, finished};
+use ajar_tests::{Access, Ajar, Finished, Site, finished, target};
 
 /// An open HTTP proxy, an open SOCKS server, a closed proxy and an open relay at 127.0.NET.1 to 4, audited.
 fn audited(net: u8) -> Ajar {
@@ -26,12 +26,10 @@ fn audited(net: u8) -> Ajar {
 
 /// Runs one of the scripts in `python` with the packages that `make test` installs beside the build.
 fn python(ajar: &Ajar, script: &str, argument: &str) -> Vec<String> {
-    let test = std::env::current_exe().unwrap();
-    let target = test.ancestors().nth(3).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("python")
         .join(script);
-    let ran = Command::new(target.join("python/bin/python"))
+    let ran = Command::new(target().join("python/bin/python"))
         .arg(script)
         .arg(argument)
         .current_dir(ajar.path())

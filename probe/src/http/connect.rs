@@ -12,14 +12,12 @@ use crate::{
     wire::Wire,
 };
 
-pub(super) const ID: ProbeId = ProbeId::from_static("http-connect");
-
 /// Does it tunnel strangers' traffic?
 pub(crate) struct Connect;
 
 impl Probe for Connect {
     fn id(&self) -> ProbeId {
-        ID
+        ProbeId::from_static("http-connect")
     }
 
     fn protocol(&self) -> &'static dyn Protocol {

@@ -79,9 +79,8 @@ impl Offer for Http {
         wire: &'a mut Wire,
         asking: &'a Asking<'_>,
     ) -> BoxFuture<'a, Result<Answered, Broken>> {
-        let connect = asking.brief.tier >= Tier::Deliver && asking.wants_probe(&connect::ID);
         async move {
-            match connect {
+            match tunnel::may_offer(&Connect, asking) {
                 true => tunnel::offer(&Connect, wire, asking).await,
                 false => options(wire, asking).await.map(|()| Answered::Other),
             }

@@ -18,8 +18,6 @@ use crate::{
     wire::Wire,
 };
 
-pub(super) const ID: ProbeId = ProbeId::from_static("http2-connect");
-
 /// Frames before the answer that are passed over at most.
 const MAX_FRAMES: usize = 32;
 
@@ -31,7 +29,7 @@ pub(crate) struct Connect;
 
 impl Probe for Connect {
     fn id(&self) -> ProbeId {
-        ID
+        ProbeId::from_static("http2-connect")
     }
 
     fn protocol(&self) -> &'static dyn Protocol {

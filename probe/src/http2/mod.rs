@@ -36,7 +36,7 @@ impl Protocol for Http2 {
     }
 
     fn tls_ports(&self) -> &'static [u16] {
-        &[443, 3129, 8443]
+        self.ports()
     }
 
     fn runs_inside_tls(&self) -> bool {
@@ -72,9 +72,8 @@ impl Offer for Http2 {
         wire: &'a mut Wire,
         asking: &'a Asking<'_>,
     ) -> BoxFuture<'a, Result<Answered, Broken>> {
-        let connect = asking.brief.tier >= Tier::Deliver && asking.wants_probe(&connect::ID);
         async move {
-            match connect {
+            match tunnel::may_offer(&Connect, asking) {
                 true => tunnel::offer(&Connect, wire, asking).await,
                 false => greet(wire, &[]).await.map(|()| Answered::Other),
             }

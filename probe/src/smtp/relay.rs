@@ -111,7 +111,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         let names_for = |domain: &str| Names::new(domain, brief.endpoint.ip(), &host);
         let names = names_for(&brief.canary.domain);
         let other = brief.canary.other_domain.as_deref();
-        let other = other.map(|domain| (domain, names_for(domain)));
+        let other = other.map(names_for);
         let offered = line.offered();
         self.line = Some((Opening::Usual, line));
         let (mut attempts, mut controls) = (Vec::new(), Vec::new());
@@ -121,7 +121,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 break;
             };
             let nameless = variant.opening == Opening::AsHost && names.host().is_none();
-            let mail = self.mail(&brief.canary.domain, [&names, &names], variant);
+            let mail = self.mail([&names, &names], variant);
             let Some(mail) = mail.filter(|_| !nameless) else {
                 continue;
             };
@@ -141,8 +141,8 @@ impl<'r, 'v> Relaying<'r, 'v> {
             }
             // A server that lets in who comes back wants to have seen the check on a plain mail too.
             let checked = accepted || (put_off && variant.is_plain());
-            if checked && let Some((domain, other)) = &other {
-                let control = self.other_domain(domain, [&names, other], &host, variant);
+            if checked && let Some(other) = &other {
+                let control = self.other_domain([&names, other], &host, variant);
                 let control = control.await;
                 accepted &= matches!(control.reply, Reply::Accepted { .. });
                 controls.push(control);
@@ -159,14 +159,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     /// Offers the same mail, from the same sender, to the canary's other domain: a server in charge of one has no business with
     /// the other.
-    async fn other_domain(
-        &mut self,
-        domain: &str,
-        names: [&Names; 2],
-        host: &str,
-        variant: Variant,
-    ) -> Control {
-        let reply = match self.mail(domain, names, variant) {
+    async fn other_domain(&mut self, names: [&Names; 2], host: &str, variant: Variant) -> Control {
+        let [_, to] = names;
+        let reply = match self.mail(names, variant) {
             Some(mail) => match self.offer(variant.opening, host, &mail).await {
                 Ok(outcome) => outcome.reply,
                 Err(reply) => reply,
@@ -178,7 +173,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         Control {
             of: variant.name(),
             check: Check::OtherDomain,
-            nonce: self.nonce(&other(domain, variant), Role::Destination),
+            nonce: self.nonce(&other(to.domain(), variant), Role::Destination),
             reply,
             answer: None,
         }
@@ -286,8 +281,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     /// The commands of a variant, whose sender and recipient are of these names; none if one of its paths cannot be sent. Below
     /// `deliver` there is no message, so none can be sent.
-    fn mail(&self, domain: &str, [from, to]: [&Names; 2], variant: Variant) -> Option<Mail> {
+    fn mail(&self, [from, to]: [&Names; 2], variant: Variant) -> Option<Mail> {
         let brief = self.examination.brief();
+        let domain = to.domain();
         let name = match domain == brief.canary.domain {
             true => variant.name(),
             false => other(domain, variant),

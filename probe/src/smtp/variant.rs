@@ -233,6 +233,11 @@ impl Names {
         }
     }
 
+    /// The canary's domain.
+    pub(super) fn domain(&self) -> &str {
+        &self.domain
+    }
+
     /// What the target calls itself.
     pub(super) fn host(&self) -> Option<&str> {
         self.host.as_deref()

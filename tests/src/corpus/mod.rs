@@ -28,20 +28,16 @@ struct Shape {
 
 /// How it is shown, without ajar, whether a server is open.
 enum Truth {
-    /// Mail by swaks, with these options; patiently where the server puts strangers off.
-    Mail(&'static str, Patience),
+    /// Mail by swaks, with these options.
+    Mail(&'static str),
+    /// The same, again and again: the server puts strangers off.
+    MailInTime(&'static str),
     /// The far end's page by curl; PROXY stands for the server, PAGE for the page, OTHER for it on the other port.
     Curl(&'static str),
     /// The far end's page by ncat, which says this.
     Ncat(&'static str),
     /// No tool knows it: it follows from how the server is made.
     Made,
-}
-
-#[derive(PartialEq)]
-enum Patience {
-    None,
-    Patient,
 }
 
 /// The corpus under construction. Each server has an address of its own.
@@ -146,9 +142,8 @@ fn is_open(far_end: &FarEnd, server: SocketAddr, truth: &Truth) -> Option<bool> 
             .replace("OTHER", &far_end.other_page())
     };
     match truth {
-        Truth::Mail(options, patience) => {
-            Some(far_end.gets_mail(server, options, *patience == Patience::Patient))
-        }
+        Truth::Mail(options) => Some(far_end.gets_mail(server, options, false)),
+        Truth::MailInTime(options) => Some(far_end.gets_mail(server, options, true)),
         Truth::Curl(options) => Some(far_end.is_fetched(&filled(options))),
         Truth::Ncat(words) => Some(far_end.is_told(server, &filled(words))),
         Truth::Made => None,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use ajar_model::Verdict;
 
-use super::{Corpus, Patience, Truth};
+use super::{Corpus, Truth};
 use crate::{Access, DOMAINS, Exim, Front, Postfix, Postgrey, Site};
 
 const OPEN: &str = "mynetworks=0.0.0.0/0";
@@ -83,7 +83,7 @@ pub(super) fn add(corpus: &mut Corpus) {
         "",
         &["smtpd_relay_restrictions=reject_unknown_sender_domain, reject_unauth_destination"],
     );
-    let alone = Truth::Mail("", Patience::None);
+    let alone = Truth::Mail("");
     corpus.add(
         "Postfix, backup MX of one domain",
         2525,
@@ -95,7 +95,7 @@ pub(super) fn add(corpus: &mut Corpus) {
             Ok(postfix)
         },
     );
-    let patient = || Truth::Mail("", Patience::Patient);
+    let patient = || Truth::MailInTime("");
     corpus.add(
         "Postfix, postgrey, open",
         2525,
@@ -157,7 +157,7 @@ impl Corpus {
         swaks: &'static str,
         settings: &'static [&'static str],
     ) {
-        let truth = Truth::Mail(swaks, Patience::None);
+        let truth = Truth::Mail(swaks);
         self.add(name, 2525, expect, truth, move |site, endpoint| {
             let postfix = postfix(site, Access::Closed, endpoint)?;
             if !settings.is_empty() {
@@ -174,7 +174,7 @@ impl Corpus {
         swaks: &'static str,
         acl: &'static str,
     ) {
-        let truth = Truth::Mail(swaks, Patience::None);
+        let truth = Truth::Mail(swaks);
         self.add(name, 2525, expect, truth, move |site, endpoint| {
             Exim::start(endpoint, acl, DOMAINS, site.canary_mail())
         });
