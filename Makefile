@@ -5,9 +5,10 @@
 demo:
 	cargo run --release -- demo
 
-# Everything that a change must pass. Installs what is missing (Debian), starts real servers on free ports, stops them.
+# Everything that a change must pass. Installs what is missing (Debian), starts real servers on free ports, stops them. Most
+# of the tests wait for others, so more of them run than there are cores.
 test: packages lint
-	cargo test --workspace --locked
+	RUST_TEST_THREADS=4 cargo test --workspace --locked
 
 packages:
 	./tests/install-packages.sh
@@ -26,7 +27,7 @@ bench: packages
 # where there is nothing but loopback, since those tools ask for more than they are told to.
 accuracy: packages
 	cargo test --locked -p ajar-cli -p ajar-tests --no-run
-	unshare --net sh -c 'ip link set lo up && cargo test --offline --locked -p ajar-cli -p ajar-tests --test accuracy -- --ignored'
+	unshare --net sh -c 'ip link set lo up && cargo test --offline --locked -p ajar-cli -p ajar-tests --test end_to_end -- --ignored accuracy::'
 
 # Each fuzz target for FUZZ_SECONDS (60); needs `cargo install cargo-fuzz` and a nightly toolchain.
 FUZZ_SECONDS ?= 60

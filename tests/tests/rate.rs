@@ -1,6 +1,6 @@
 //! No more packets than were announced, and no fewer: read from a capture on the targets' side.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::SocketAddrV4};
 
 use ajar_tests::{Ajar, Captured, captured, cluster};
 
@@ -107,4 +107,42 @@ fn the_announced_rate_is_reached_although_every_network_is_slow() {
         span < 1.5 * 6144.0 / 200.0,
         "{span} seconds for 30.7 seconds of work"
     );
+}
+
+#[test]
+fn no_second_has_more_connections_than_its_rate() {
+    let ajar = Ajar::new().unwrap();
+    ajar.make_signer().unwrap();
+    ajar.authorize("a.toml", "10.99.8.0/21 --canary 127.0.0.1 --ports 25")
+        .unwrap();
+    let targets: Vec<String> = (8..16).map(|net| format!("10.99.{net}.0/26")).collect();
+    let seen = captured(
+        &ajar,
+        &format!(
+            "$AJAR scan --authorization a.toml --allowed-signers signers {} --rate 60 --prefix-rate 10 \
+             --format jsonl",
+            targets.join(" ")
+        ),
+    )
+    .unwrap();
+    assert_eq!(seen.status, 0, "{}", seen.stderr);
+    let seen = seen.syns;
+    assert_eq!(seen.len(), 8 * 64);
+    // A connection may be a few milliseconds late, and then stands in a second with one more.
+    let check = |seen: &[(f64, SocketAddrV4)], rate: usize| {
+        for (at, (from, _)) in seen.iter().enumerate() {
+            let within = seen[at..]
+                .iter()
+                .take_while(|(time, _)| *time < from + 1.0)
+                .count();
+            assert!(within <= rate + 2, "{within} in the second from {from}");
+        }
+    };
+    check(&seen, 60);
+    for net in 8..16 {
+        let prefix = seen
+            .iter()
+            .filter(|(_, endpoint)| endpoint.ip().octets()[2] == net);
+        check(&prefix.copied().collect::<Vec<_>>(), 10);
+    }
 }

@@ -1,0 +1,19 @@
+//! Whole runs, of the real program among real servers. One binary, so that tests which wait do it side by side.
+
+mod accuracy;
+mod audit;
+mod authorization;
+mod cluster;
+mod demo;
+mod formats;
+mod liveness;
+mod outage;
+mod ownership;
+mod real_servers;
+mod receipts;
+mod resume;
+mod revisits;
+mod sni;
+mod stop;
+mod trace;
+mod unvisited;
