@@ -86,6 +86,8 @@ pub enum Doubt {
     Unchecked,
     /// Mail to one of the canary's domains arrived, and none to the other: the server may be in charge of the one.
     OneDomain,
+    /// It took a recipient that may as well be a mailbox of its own, and it takes any.
+    TakesAnyMailbox,
 }
 
 impl Doubt {
@@ -95,6 +97,7 @@ impl Doubt {
             Doubt::LeadsToCanary => "leads_to_canary",
             Doubt::Unchecked => "unchecked",
             Doubt::OneDomain => "one_domain",
+            Doubt::TakesAnyMailbox => "takes_any_mailbox",
         }
     }
 
@@ -107,6 +110,9 @@ impl Doubt {
             Doubt::Unchecked => "the canary was reached, and the check on that could not be made",
             Doubt::OneDomain => {
                 "mail to one of the canary's domains arrived, and none to the other: it may be in charge of that domain"
+            }
+            Doubt::TakesAnyMailbox => {
+                "it takes mail for any mailbox of its own, and took ours for one; nothing was relayed"
             }
         }
     }
@@ -198,6 +204,9 @@ impl Bench<'_> {
             return Weighed::doubted(Verdict::Closed, Doubt::LeadsToCanary);
         }
         let Some(proof) = receipt else {
+            if accepted && self.takes_any_mailbox(attempt) {
+                return Weighed::doubted(Verdict::Closed, Doubt::TakesAnyMailbox);
+            }
             return Weighed {
                 verdict: unproven_verdict(attempt.reply),
                 proof: None,
@@ -263,10 +272,19 @@ impl Bench<'_> {
                 Check::OtherPort | Check::OtherName if control.was_not_made() => {
                     return Err(Doubt::Unchecked);
                 }
+                Check::AnyMailbox => false,
                 _ => passed.insert(control.check),
             };
         }
         Ok(passed.into_iter().collect())
+    }
+
+    fn takes_any_mailbox(&self, attempt: &Attempt) -> bool {
+        self.evidence.controls.iter().any(|control| {
+            control.check == Check::AnyMailbox
+                && control.of == attempt.variant
+                && matches!(control.reply, Reply::Accepted { .. })
+        })
     }
 
     /// True if a mail server has passed the message on, and not just its bytes (RFC 5321 section 4.4).

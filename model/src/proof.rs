@@ -266,6 +266,9 @@ pub enum Check {
     Greeting,
     /// The same mail to the canary's other domain. Whoever delivers one alone may be in charge of that domain.
     OtherDomain,
+    /// A mailbox that cannot exist, where the server would have ours if it took the recipient for a local mailbox. A test of a yes
+    /// without a receipt: whoever takes any mailbox has said nothing about relaying.
+    AnyMailbox,
 }
 
 impl Check {
@@ -277,6 +280,7 @@ impl Check {
             Check::OtherName => "other_name",
             Check::Greeting => "greeting",
             Check::OtherDomain => "other_domain",
+            Check::AnyMailbox => "any_mailbox",
         }
     }
 }

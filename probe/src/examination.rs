@@ -29,6 +29,8 @@ pub struct Examination<'a> {
     tls: bool,
     /// True if it leads to the canary, and nowhere else.
     forward: bool,
+    /// How long the canary's answer is awaited after a yes.
+    answer_wait: Duration,
     banner: Option<Untrusted>,
     kept: Option<Kept>,
 }
@@ -51,6 +53,7 @@ impl<'a> Examination<'a> {
             dials_left: MAX_DIALS,
             tls: false,
             forward: false,
+            answer_wait: brief.limits.reply / 2,
             banner: None,
             kept: None,
         }
@@ -64,6 +67,17 @@ impl<'a> Examination<'a> {
     /// True once the examination's time is up.
     pub fn is_over(&self) -> bool {
         Instant::now() >= self.deadline
+    }
+
+    /// How long to wait for the canary's answer after a yes.
+    pub(crate) fn answer_wait(&self) -> Duration {
+        self.answer_wait
+    }
+
+    /// Notes that a yes led nowhere: whoever says it again gets less time, but enough for a way around the world.
+    pub(crate) fn note_hollow(&mut self) {
+        const LEAST: Duration = Duration::from_secs(2);
+        self.answer_wait = (self.answer_wait / 2).max(LEAST.min(self.answer_wait));
     }
 
     /// The nonce of a variant of a probe of this endpoint.

@@ -81,13 +81,13 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
     let mut plan = Plan::new(canary, CANARY_PORTS, gateway.forms(canary));
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut reached: Vec<(String, Destination)> = Vec::new();
-    let mut patience = Patience::new(examination);
     while let Some(destination) = plan.take_next() {
         let variant = variant(gateway, &destination);
         let nonce = examination.nonce(&id, &variant, Role::Destination);
-        let asked = attempt(gateway, examination, &destination, nonce, patience);
-        let (reply, answer) = asked.await;
-        patience = patience.after(reply, answer.as_ref());
+        let (reply, answer) = attempt(gateway, examination, &destination, nonce).await;
+        if let (Reply::Accepted { .. }, None) = (reply, &answer) {
+            examination.note_hollow();
+        }
         let proven = answer
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
@@ -154,33 +154,13 @@ async fn control(
     let unused = Destination::unused(canary, reached.canary_port(), reached.form());
     let variant = variant(gateway, &unused);
     let nonce = examination.nonce(&gateway.id(), &variant, Role::Destination);
-    let patience = Patience::new(examination);
-    let (reply, answer) = attempt(gateway, examination, &unused, nonce, patience).await;
+    let (reply, answer) = attempt(gateway, examination, &unused, nonce).await;
     Control {
         of: of.to_owned(),
         check: Check::OtherPort,
         nonce,
         reply,
         answer,
-    }
-}
-
-/// How long to wait for what should come through a tunnel. Whoever opened one that led nowhere gets less for the next.
-#[derive(Debug, Clone, Copy)]
-struct Patience(Duration);
-
-impl Patience {
-    fn new(examination: &Examination<'_>) -> Self {
-        Self(examination.brief().limits.reply / 2)
-    }
-
-    fn after(self, reply: Reply, answer: Option<&Answer>) -> Self {
-        /// Enough for a round trip by way of anywhere.
-        const LEAST: Duration = Duration::from_secs(2);
-        match (reply, answer) {
-            (Reply::Accepted { .. }, None) => Self((self.0 / 2).max(LEAST.min(self.0))),
-            _ => self,
-        }
     }
 }
 
@@ -198,7 +178,6 @@ async fn attempt(
     examination: &mut Examination<'_>,
     destination: &Destination,
     nonce: Nonce,
-    patience: Patience,
 ) -> (Reply, Option<Answer>) {
     let asked = match examination.take_asked(&gateway.id()) {
         Some(asked) => Ok(asked),
@@ -207,7 +186,8 @@ async fn attempt(
     match asked {
         Ok((wire, reply @ Reply::Accepted { .. })) => {
             let agent = examination.agent();
-            let answer = prove(wire, destination, nonce, &agent, patience);
+            let wait = examination.answer_wait();
+            let answer = prove(wire, destination, nonce, &agent, wait);
             (reply, answer.await)
         }
         Ok((_, reply)) => (reply, None),
@@ -233,13 +213,13 @@ async fn prove(
     destination: &Destination,
     nonce: Nonce,
     agent: &str,
-    Patience(wait): Patience,
+    wait: Duration,
 ) -> Option<Answer> {
     match destination.canary_port() {
         CanaryPort::Http => fetch(&mut wire, destination, nonce, agent).await?,
         CanaryPort::Https => {
             let peer = Peer::named(destination.domain(), destination.address().ip());
-            wire = wire.tls(peer).await.ok()?;
+            wire = wire.patient(wait * 2).tls(peer).await.ok()?;
             fetch(&mut wire, destination, nonce, agent).await?;
         }
         CanaryPort::Smtp => {

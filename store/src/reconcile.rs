@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, btree_map::Entry};
 use ajar_model::{
     Finding, Nonce, Observation, Reply, Sighting, Timestamp, Verdict,
     evidence::{Attempt, Control, Evidence},
-    judge::judge,
+    judge::{Doubt, judge},
     proof::{Check, Kind},
 };
 
@@ -62,6 +62,7 @@ pub(crate) fn conclude(
     sightings: &HashMap<Nonce, Sighting>,
     visits: u32,
 ) -> Option<Conclusion> {
+    let mut may_be_relayed = false;
     let finding = observations
         .values()
         .map(|observation| {
@@ -69,16 +70,16 @@ pub(crate) fn conclude(
                 .filter_map(|nonce| sightings.get(&nonce).cloned())
                 .collect();
             let judgement = judge(&observation.evidence, &seen, &judging_key.key);
+            may_be_relayed |=
+                judgement.doubt != Some(Doubt::LeadsToCanary) && was_mail_accepted(observation);
             Finding::new(&judging_key.tenant, observation, judgement)
         })
         .reduce(Finding::merge)?;
-    let awaits_mail =
-        finding.verdict == Verdict::Unproven && observations.values().any(was_mail_accepted);
     let newest = observations.values().filter(|o| o.visit >= visits);
     let revisits = newest.filter_map(|o| revisit(judging_key, o, finding.verdict));
     Some(Conclusion {
         awaits: Awaits {
-            mail: awaits_mail,
+            mail: may_be_relayed && finding.verdict != Verdict::Open,
             revisit: revisits.min(),
         },
         visits: visits.max(finding.attempts),

@@ -7,6 +7,8 @@ use ajar_model::{
     proof::{Answer, Check, Kind},
 };
 
+use tokio::time::Instant;
+
 use super::{Http, head, refusal};
 use crate::{
     codec::Injection,
@@ -141,11 +143,15 @@ impl Fetching<'_, '_> {
         if code / 100 != 2 {
             return Ok((refusal(code, destination.form()), None));
         }
-        let answer = wire.answer(wire.limits().reply / 2).await;
+        let (asked, wait) = (Instant::now(), self.examination.answer_wait());
+        let answer = wire.answer(wait).await;
         let reply = match answer {
             Some(_) => Reply::Accepted { code },
             None => Reply::Refused { code },
         };
+        if answer.is_none() && asked.elapsed() >= wait {
+            self.examination.note_hollow();
+        }
         Ok((reply, answer))
     }
 }

@@ -147,6 +147,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 accepted &= matches!(control.reply, Reply::Accepted { .. });
                 controls.push(control);
             }
+            if accepted && let Some(control) = self.any_mailbox(&names, &host, variant).await {
+                controls.push(control);
+            }
             accepted.then(|| plan.accepted(variant));
         }
         let mut accepted = attempts.iter();
@@ -177,6 +180,30 @@ impl<'r, 'v> Relaying<'r, 'v> {
             reply,
             answer: None,
         }
+    }
+
+    /// Asks for another mailbox where the server may have taken ours for a local one. No message is sent.
+    async fn any_mailbox(
+        &mut self,
+        names: &Names,
+        host: &str,
+        variant: Variant,
+    ) -> Option<Control> {
+        let name = format!("any mailbox of {}", variant.name());
+        let [nonce, author] = [Role::Destination, Role::Sender].map(|role| self.nonce(&name, role));
+        let mail = Mail {
+            sender: names.mail_from(variant.sender, author, nonce)?.ok()?,
+            recipient: names.any_mailbox(variant.recipient, nonce)?.ok()?,
+            message: None,
+        };
+        let offered = self.offer(variant.opening, host, &mail).await;
+        Some(Control {
+            of: variant.name(),
+            check: Check::AnyMailbox,
+            nonce,
+            reply: offered.map_or_else(|reply| reply, |outcome| outcome.reply),
+            answer: None,
+        })
     }
 
     /// Asks a server that took our mail whether it is the canary itself.

@@ -280,6 +280,34 @@ impl Names {
         Some(smtp::rcpt_to(&path))
     }
 
+    /// The command that names, for a recipient that may be taken for a mailbox of the server's own, another such mailbox, which
+    /// cannot exist; none for the others. It holds nothing of the canary's.
+    pub(super) fn any_mailbox(
+        &self,
+        form: Recipient,
+        nonce: Nonce,
+    ) -> Option<Result<Vec<u8>, Injection>> {
+        let path = match form {
+            Recipient::PercentLiteral
+            | Recipient::TwiceLiteral
+            | Recipient::QuotedLiteral
+            | Recipient::BangLiteral => format!("{nonce}@{}", self.literal),
+            Recipient::PercentHost
+            | Recipient::TwiceHost
+            | Recipient::QuotedHost
+            | Recipient::BangHost
+            | Recipient::Srs => format!("{nonce}@{}", self.host()?),
+            Recipient::Quoted | Recipient::QuotedPercent | Recipient::Bang => nonce.to_string(),
+            Recipient::Direct
+            | Recipient::RouteLiteral
+            | Recipient::RouteHost
+            | Recipient::TrailingAt
+            | Recipient::Bare
+            | Recipient::Spaced => return None,
+        };
+        Some(smtp::rcpt_to(&path))
+    }
+
     /// The command that names the sender; none if it needs a name that the target has not. `own` is the sender's nonce,
     /// `recipient` that of the recipient.
     pub(super) fn mail_from(

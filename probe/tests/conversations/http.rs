@@ -132,7 +132,9 @@ async fn a_tunnel_to_nowhere_is_unproven_and_costs_no_more_than_the_session() {
     let exam = Exam::of(3128).run(mute).await;
     assert_eq!(exam.verdict("http-connect"), Verdict::Unproven);
     assert_eq!(exam.verdict("http-get"), Verdict::Closed);
-    assert!(exam.took <= Exam::of(3128).limits.examination);
+    // Every yes that led nowhere leaves less time for the next.
+    let all = exam.took;
+    assert!(all <= Exam::of(3128).limits.examination * 2 / 3, "{all:?}");
 }
 
 #[tokio::test(start_paused = true)]

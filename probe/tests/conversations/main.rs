@@ -8,6 +8,7 @@ mod http2;
 mod peer;
 mod recognise;
 mod smtp;
+mod smtp_checks;
 mod smtp_lines;
 mod sni;
 mod socks;

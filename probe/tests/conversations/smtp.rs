@@ -6,14 +6,11 @@ use std::sync::{
 };
 
 use ajar_model::{
-    Nonce, Tier, Verdict,
+    Tier, Verdict,
     evidence::{Broken, Reply},
-    judge::Doubt,
-    proof::Check,
 };
 
 use crate::{
-    canary,
     exam::{Exam, Examined},
     peer::Conn,
 };
@@ -55,12 +52,12 @@ pub fn obliging(line: &str) -> &'static str {
     }
 }
 
-const BANNER: &str = "220 mail.example ESMTP\r\n";
+pub const BANNER: &str = "220 mail.example ESMTP\r\n";
 
 /// Senders, recipients with two of them, openings with two of them: what a server of this name is offered.
-const ALL: usize = 11 + 17 * 2 + 3 * 2;
+pub const ALL: usize = 11 + 17 * 2 + 3 * 2;
 
-async fn examine(
+pub async fn examine(
     exam: Exam,
     rule: impl Fn(&str) -> &'static str + Send + Sync + 'static,
 ) -> Examined {
@@ -110,82 +107,6 @@ async fn an_open_relay_is_given_one_message_and_is_open_once_that_arrives() {
         0,
         "a bounce must not look like a relayed mail"
     );
-}
-
-/// A redirected port, or a load balancer: what takes the mail is the canary itself.
-#[tokio::test(start_paused = true)]
-async fn a_fixed_forward_to_the_canary_is_no_relay() {
-    let exam = Exam::of(25)
-        .run(|mut conn| async move {
-            conn.say(BANNER).await;
-            canary::sink(conn, canary::key(), obliging).await;
-        })
-        .await;
-    let nonce = exam.attempt("smtp-relay", "direct/external").nonce;
-    let judgement = exam.judgement_with_mails("smtp-relay", &[nonce], "");
-    assert_eq!(judgement.verdict, Verdict::Closed);
-    assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_that_will_not_be_greeted_again_is_known_by_what_it_added_to_the_mail() {
-    let exam = Exam::of(25)
-        .run(|conn| async move {
-            if conn.nth == 0 {
-                let dies = |line: &str| match line {
-                    hello if hello.starts_with("EHLO") && !hello.ends_with("audit.example") => {
-                        "421 bye"
-                    }
-                    line => obliging(line),
-                };
-                serve(conn, BANNER, dies).await;
-            }
-        })
-        .await;
-    let nonces = [exam.attempt("smtp-relay", "direct/external").nonce];
-    let passed = "Received: from audit.example by mail.example; now\r\nSubject: x\r\n";
-    let judgement = exam.judgement_with_mails("smtp-relay", &nonces, passed);
-    assert_eq!(judgement.verdict, Verdict::Open);
-    assert_eq!(judgement.proof.unwrap().checks, [Check::Greeting]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_server_in_charge_of_one_domain_of_the_canary_is_no_relay() {
-    let mut exam = Exam::of(25);
-    exam.canary.other_domain = Some("canary.example".to_owned());
-    let exam = examine(exam, |line| match line {
-        rcpt if rcpt.starts_with("RCPT") && !rcpt.ends_with("@canary.test>") => "550 no",
-        line => obliging(line),
-    })
-    .await;
-    // What was accepted for one domain only ends no plan.
-    assert_eq!(exam.replies("smtp-relay").len(), ALL);
-    let nonce = exam.attempt("smtp-relay", "direct/external").nonce;
-    let judgement = exam.judgement_with_mails("smtp-relay", &[nonce], "");
-    assert_eq!(judgement.verdict, Verdict::Unproven);
-    assert_eq!(judgement.doubt, Some(Doubt::OneDomain));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_relay_is_open_once_mail_to_both_domains_has_arrived() {
-    let mut exam = Exam::of(25);
-    exam.canary.other_domain = Some("canary.example".to_owned());
-    let exam = examine(exam, obliging).await;
-    let evidence = exam.evidence("smtp-relay");
-    let mut controls = evidence.controls.iter();
-    let other = controls.find(|control| control.check == Check::OtherDomain);
-    let nonces = [evidence.attempts[0].nonce, other.unwrap().nonce];
-    assert_eq!((evidence.attempts.len(), exam.count("DATA")), (1, 2));
-    let check = |arrived: &[Nonce], verdict: Verdict, doubt: Option<Doubt>| {
-        let judgement = exam.judgement_with_mails("smtp-relay", arrived, "");
-        assert_eq!((judgement.verdict, judgement.doubt), (verdict, doubt));
-    };
-    check(&[], Verdict::Unproven, None);
-    check(&nonces[..1], Verdict::Unproven, Some(Doubt::OneDomain));
-    check(&nonces, Verdict::Open, None);
-    for (nonce, domain) in nonces.iter().zip(["canary.test", "canary.example"]) {
-        assert_eq!(exam.count(&format!("RCPT TO:<{nonce}@{domain}>")), 1);
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,6 +83,16 @@ pub(super) fn add(corpus: &mut Corpus) {
         "",
         &["smtpd_relay_restrictions=reject_unknown_sender_domain, reject_unauth_destination"],
     );
+    corpus.postfix(
+        "Postfix, takes any mailbox of its own",
+        Closed,
+        "",
+        &[
+            "mydestination=lab.test, mx.lab.test, localhost",
+            "luser_relay=nobody",
+            "mailbox_command=/bin/true",
+        ],
+    );
     let alone = Truth::Mail("");
     corpus.add(
         "Postfix, backup MX of one domain",

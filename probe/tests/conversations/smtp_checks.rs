@@ -1,0 +1,118 @@
+//! Mail servers: what their yes is worth, by the checks on receipts and on silence.
+
+use ajar_model::{Nonce, Verdict, judge::Doubt, proof::Check};
+
+use crate::{
+    canary,
+    exam::Exam,
+    smtp::{ALL, BANNER, examine, obliging, serve},
+};
+
+/// A redirected port, or a load balancer: what takes the mail is the canary itself.
+#[tokio::test(start_paused = true)]
+async fn a_fixed_forward_to_the_canary_is_no_relay() {
+    let exam = Exam::of(25)
+        .run(|mut conn| async move {
+            conn.say(BANNER).await;
+            canary::sink(conn, canary::key(), obliging).await;
+        })
+        .await;
+    let nonce = exam.attempt("smtp-relay", "direct/external").nonce;
+    let judgement = exam.judgement_with_mails("smtp-relay", &[nonce], "");
+    assert_eq!(judgement.verdict, Verdict::Closed);
+    assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_will_not_be_greeted_again_is_known_by_what_it_added_to_the_mail() {
+    let exam = Exam::of(25)
+        .run(|conn| async move {
+            if conn.nth == 0 {
+                let dies = |line: &str| match line {
+                    hello if hello.starts_with("EHLO") && !hello.ends_with("audit.example") => {
+                        "421 bye"
+                    }
+                    line => obliging(line),
+                };
+                serve(conn, BANNER, dies).await;
+            }
+        })
+        .await;
+    let nonces = [exam.attempt("smtp-relay", "direct/external").nonce];
+    let passed = "Received: from audit.example by mail.example; now\r\nSubject: x\r\n";
+    let judgement = exam.judgement_with_mails("smtp-relay", &nonces, passed);
+    assert_eq!(judgement.verdict, Verdict::Open);
+    assert_eq!(judgement.proof.unwrap().checks, [Check::Greeting]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_in_charge_of_one_domain_of_the_canary_is_no_relay() {
+    let mut exam = Exam::of(25);
+    exam.canary.other_domain = Some("canary.example".to_owned());
+    let exam = examine(exam, |line| match line {
+        rcpt if rcpt.starts_with("RCPT") && !rcpt.ends_with("@canary.test>") => "550 no",
+        line => obliging(line),
+    })
+    .await;
+    // What was accepted for one domain only ends no plan.
+    assert_eq!(exam.replies("smtp-relay").len(), ALL);
+    let nonce = exam.attempt("smtp-relay", "direct/external").nonce;
+    let judgement = exam.judgement_with_mails("smtp-relay", &[nonce], "");
+    assert_eq!(judgement.verdict, Verdict::Unproven);
+    assert_eq!(judgement.doubt, Some(Doubt::OneDomain));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_is_open_once_mail_to_both_domains_has_arrived() {
+    let mut exam = Exam::of(25);
+    exam.canary.other_domain = Some("canary.example".to_owned());
+    let exam = examine(exam, obliging).await;
+    let evidence = exam.evidence("smtp-relay");
+    let mut controls = evidence.controls.iter();
+    let other = controls.find(|control| control.check == Check::OtherDomain);
+    let nonces = [evidence.attempts[0].nonce, other.unwrap().nonce];
+    assert_eq!((evidence.attempts.len(), exam.count("DATA")), (1, 2));
+    let check = |arrived: &[Nonce], verdict: Verdict, doubt: Option<Doubt>| {
+        let judgement = exam.judgement_with_mails("smtp-relay", arrived, "");
+        assert_eq!((judgement.verdict, judgement.doubt), (verdict, doubt));
+    };
+    check(&[], Verdict::Unproven, None);
+    check(&nonces[..1], Verdict::Unproven, Some(Doubt::OneDomain));
+    check(&nonces, Verdict::Open, None);
+    for (nonce, domain) in nonces.iter().zip(["canary.test", "canary.example"]) {
+        assert_eq!(exam.count(&format!("RCPT TO:<{nonce}@{domain}>")), 1);
+    }
+}
+
+/// A catch-all domain takes `u%D@H` as it takes everything at H.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_any_mailbox_of_its_own_is_closed() {
+    let exam = examine(Exam::of(25), |line| match line {
+        rcpt if rcpt.starts_with("RCPT") && !rcpt.ends_with("@mail.example>") => "550 no",
+        line => obliging(line),
+    })
+    .await;
+    let judgement = exam.judgement("smtp-relay");
+    assert_eq!(judgement.verdict, Verdict::Closed);
+    assert_eq!(judgement.doubt, Some(Doubt::TakesAnyMailbox));
+    // One for each recipient at its name; the mailbox that cannot exist is sent none.
+    assert_eq!(exam.count("DATA"), 5);
+    let open = exam.verdict_with_mail("smtp-relay", "percent-hack-host/external");
+    assert_eq!(open, Verdict::Open, "it relayed all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_took_ours_and_no_other_mailbox_is_unproven() {
+    let exam = examine(Exam::of(25), |line| match line {
+        rcpt if rcpt.starts_with("RCPT") && !rcpt.contains("%canary.test@mail.example>") => {
+            "550 no"
+        }
+        line => obliging(line),
+    })
+    .await;
+    let judgement = exam.judgement("smtp-relay");
+    assert_eq!(
+        (judgement.verdict, judgement.doubt),
+        (Verdict::Unproven, None)
+    );
+}
