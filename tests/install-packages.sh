@@ -30,7 +30,8 @@ want dnsmasq dnsmasq-base
 want rbldnsd rbldnsd
 want dig bind9-dnsutils
 ls /usr/lib/nginx/modules/ngx_stream_module.so >/dev/null 2>&1 || need="$need nginx libnginx-mod-stream"
-ls /usr/lib/*/libgnutls-dane.so.0 >/dev/null 2>&1 || need="$need libgnutls-dane0 libidn12 libdb5.3"
+ls /usr/lib/*/libgnutls-dane.so.0 >/dev/null 2>&1 || need="$need libgnutls-dane0 libidn12 libdb5.3 libevent-2.1-7 libldap-2.5-0 libnsl2 libsasl2-2 libwrap0"
+want m4 m4
 want ip iproute2
 want tcpdump tcpdump
 want sqlite3 sqlite3
@@ -53,22 +54,40 @@ if ! python_is_there; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || need="$need python3-venv"
 fi
 
-# Debian lets no second mail server be installed beside Postfix: this one is unpacked.
-exim=${CARGO_TARGET_DIR:-target}/exim
-exim_is_there() {
-    [ -x "$exim/usr/sbin/exim4" ] && id Debian-exim >/dev/null 2>&1
+# Debian lets no second mail server be installed beside Postfix: these are unpacked.
+unpacked=${CARGO_TARGET_DIR:-target}
+users="Debian-exim opensmtpd opensmtpq"
+mail_servers_are_there() {
+    [ -x "$unpacked/exim/usr/sbin/exim4" ] && [ -x "$unpacked/opensmtpd/usr/sbin/smtpd" ] &&
+        [ -x "$unpacked/sendmail/usr/libexec/sendmail/sendmail" ] && [ -d "$unpacked/sendmail/usr/share/sendmail/cf" ] &&
+        id $users >/dev/null 2>&1
 }
-unpack_exim() {
-    rm -rf "$exim"
-    mkdir -p "$exim"
-    (cd "$exim" && apt-get -qq -o APT::Sandbox::User=root download exim4-daemon-light && dpkg -x exim4-daemon-light_*.deb .)
-    id Debian-exim >/dev/null 2>&1 ||
-        $as_root useradd --system --no-create-home --shell /usr/sbin/nologin --user-group Debian-exim
+unpack() {
+    directory=$unpacked/$1
+    shift
+    rm -rf "$directory"
+    mkdir -p "$directory"
+    (
+        cd "$directory"
+        apt-get -qq -o APT::Sandbox::User=root download "$@"
+        for package in *.deb; do dpkg -x "$package" .; done
+        # A program with a user of its own outlives whoever started it.
+        chmod -R ug-s .
+    )
+}
+unpack_mail_servers() {
+    unpack exim exim4-daemon-light
+    unpack opensmtpd opensmtpd
+    unpack sendmail sendmail-bin sendmail-cf
+    for user in $users; do
+        id "$user" >/dev/null 2>&1 ||
+            $as_root useradd --system --no-create-home --shell /usr/sbin/nologin --user-group "$user"
+    done
 }
 
 as_root=
 [ "$(id -u)" = 0 ] || as_root=sudo
-if [ -z "$need" ] && exim_is_there; then
+if [ -z "$need" ] && mail_servers_are_there; then
     python_is_there || install_pythons
     exit 0
 fi
@@ -90,5 +109,5 @@ export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -qq
 # shellcheck disable=SC2086
 [ -z "$need" ] || $as_root apt-get install -y -qq --no-install-recommends $need >/dev/null
-exim_is_there || unpack_exim
+mail_servers_are_there || unpack_mail_servers
 python_is_there || install_pythons

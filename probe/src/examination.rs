@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     BoxStream, Brief,
+    preface::Preface,
     tls::Peer,
     transcript::{Transcript, legible},
     wire::Wire,
@@ -27,6 +28,9 @@ pub struct Examination<'a> {
     transcript: Transcript,
     dials_left: usize,
     tls: bool,
+    /// What each connection begins with.
+    preface: Option<Preface>,
+    greeted_late: bool,
     /// True if it leads to the canary, and nowhere else.
     forward: bool,
     /// How long the canary's answer is awaited after a yes.
@@ -52,6 +56,8 @@ impl<'a> Examination<'a> {
             transcript: Transcript::new(brief.limits.transcript),
             dials_left: MAX_DIALS,
             tls: false,
+            preface: None,
+            greeted_late: false,
             forward: false,
             answer_wait: brief.limits.reply / 2,
             banner: None,
@@ -113,7 +119,14 @@ impl<'a> Examination<'a> {
                     .event(&format!("not connected: {}", error.kind()));
                 Err(Broken::Connect)
             }
-            Ok(Ok(stream)) => Ok(self.wire(stream)),
+            Ok(Ok(stream)) => {
+                let mut wire = self.wire(stream);
+                if let Some(preface) = self.preface {
+                    let header = preface.claiming_loopback(self.brief.endpoint);
+                    wire.send(&header).await?;
+                }
+                Ok(wire)
+            }
         }
     }
 
@@ -122,6 +135,29 @@ impl<'a> Examination<'a> {
         self.transcript.event("connected");
         let limits = self.brief.limits;
         Wire::new(stream, self.deadline, limits, self.transcript.clone())
+    }
+
+    /// Begins every further connection by a PROXY header, or does so no longer.
+    pub(crate) fn preface(&mut self, preface: Option<Preface>) {
+        self.preface = preface;
+    }
+
+    /// Notes that it greeted so late that it may have waited for a PROXY header.
+    pub(crate) fn note_late_greeting(&mut self) {
+        self.greeted_late = true;
+    }
+
+    /// True if it may be a PROXY header that it missed.
+    pub(crate) fn may_want_a_preface(&self) -> bool {
+        self.greeted_late && self.preface.is_none()
+    }
+
+    /// A variant's name in results, which tells how its connection began.
+    pub(crate) fn named(&self, variant: &str) -> String {
+        match self.preface {
+            Some(_) => format!("proxied:{variant}"),
+            None => variant.to_owned(),
+        }
     }
 
     /// True if the endpoint speaks TLS from the start.

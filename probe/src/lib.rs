@@ -16,6 +16,7 @@ mod examine;
 pub mod http;
 pub mod http2;
 mod offers;
+mod preface;
 mod protocol;
 mod recognise;
 mod registry;

@@ -6,6 +6,7 @@ use ajar_model::Tier;
 
 use crate::{
     Limits,
+    preface::Preface,
     protocol::{Asking, First, Greet, Offer, Protocol},
     registry::PROTOCOLS,
 };
@@ -39,6 +40,17 @@ pub(crate) fn plan(asking: &Asking<'_>) -> VecDeque<Step> {
         true => tls.chain(plain).collect(),
         false => plain.chain(tls).collect(),
     }
+}
+
+/// The PROXY headers that an endpoint gets which said nothing without: it may wait for one.
+pub(crate) fn prefaces(asking: &Asking<'_>) -> impl Iterator<Item = Preface> + use<> {
+    let may = asking.brief.tier >= Tier::Envelope;
+    let port = asking.brief.endpoint.port();
+    // OpenSMTPD alone knows the second and not the first.
+    let greets = greeters().any(|(protocol, _)| protocol.ports().contains(&port));
+    let all = [(Preface::Text, may), (Preface::Binary, may && greets)];
+    all.into_iter()
+        .filter_map(|(preface, may)| may.then_some(preface))
 }
 
 /// What is offered inside TLS.

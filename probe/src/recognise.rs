@@ -9,12 +9,14 @@
 use std::time::Duration;
 
 use ajar_model::{Service, evidence::Broken};
+use tokio::time::Instant;
 
 use crate::{
     BoxStream, Limits,
     codec::{Parsed, Unreadable},
     examination::{Examination, Kept},
     offers::{self, Step},
+    preface::Preface,
     protocol::{Answered, Asking, First, Greet, Offer, Probe, Protocol},
     registry::PROTOCOLS,
     wire::Wire,
@@ -52,6 +54,9 @@ impl From<Broken> for Recognised {
     }
 }
 
+/// Servers wait for a PROXY header for 3 seconds (Exim) or 5 (Postfix) before they greet in some way.
+const LATE: Duration = Duration::from_millis(2500);
+
 /// It answers, but in none of our protocols.
 const STRANGE: Recognised = Recognised {
     protocol: None,
@@ -88,8 +93,16 @@ pub(crate) async fn recognise(
             return recognised;
         }
         patience = brief.limits.reply / 3;
-        if recogniser.broken == Some(Broken::Connect) || recogniser.examination.is_over() {
+        if recogniser.is_done() {
             break;
+        }
+    }
+    for preface in offers::prefaces(&recogniser.asking) {
+        if recogniser.heard || recogniser.is_done() {
+            break;
+        }
+        if let Some(recognised) = recogniser.prefaced(preface).await {
+            return recognised;
         }
     }
     recogniser.unrecognised()
@@ -135,6 +148,11 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         }
     }
 
+    /// True if nothing more can come of it.
+    fn is_done(&self) -> bool {
+        self.broken == Some(Broken::Connect) || self.examination.is_over()
+    }
+
     fn unrecognised(self) -> Recognised {
         let broken = self.broken.unwrap_or(Broken::TimedOut);
         Recognised {
@@ -147,7 +165,11 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
     async fn listen(&mut self, mut wire: Wire, wait: Duration) -> Option<Recognised> {
         let limits = *wire.limits();
         let parse = |bytes: &[u8], quiet| first_greeting(bytes, &limits, quiet);
+        let asked = Instant::now();
         let greeting = wire.frame_or_quiet(wait, parse).await;
+        if asked.elapsed() >= LATE {
+            self.examination.note_late_greeting();
+        }
         self.heard |= self.examination.listen(&wire);
         match greeting {
             Ok(greeting) => Some(self.greeted(wire, greeting).await),
@@ -243,6 +265,33 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             }
         }
         Some(STRANGE)
+    }
+
+    /// Begins by a PROXY header, listens, and makes the likeliest offer. What is recognised by it is met so by every probe.
+    async fn prefaced(&mut self, preface: Preface) -> Option<Recognised> {
+        let limits = self.asking.brief.limits;
+        let before = self.broken;
+        self.idle = None;
+        self.examination.preface(Some(preface));
+        let mut recognised = match self.examination.open_plain().await {
+            Ok(wire) => self.listen(wire, limits.banner).await,
+            Err(how) => {
+                self.broken = Some(how);
+                None
+            }
+        };
+        let likeliest = offers::plan(&self.asking).pop_front();
+        if let (None, false, Some(Step::Offer(protocol, offer))) =
+            (recognised, self.is_done(), likeliest)
+        {
+            recognised = self.offer(protocol, offer, limits.reply / 3).await;
+        }
+        let recognised = recognised.filter(|recognised| recognised.protocol.is_some());
+        if recognised.is_none() {
+            self.examination.preface(None);
+            self.broken = before.or(self.broken);
+        }
+        recognised
     }
 
     /// An offer was not taken; what was said instead may still be of another protocol.

@@ -82,7 +82,7 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut reached: Vec<(String, Destination)> = Vec::new();
     while let Some(destination) = plan.take_next() {
-        let variant = variant(gateway, &destination);
+        let variant = examination.named(&variant(gateway, &destination));
         let nonce = examination.nonce(&id, &variant, Role::Destination);
         let (reply, answer) = attempt(gateway, examination, &destination, nonce).await;
         if let (Reply::Accepted { .. }, None) = (reply, &answer) {
@@ -152,7 +152,7 @@ async fn control(
 ) -> Control {
     let canary = examination.brief().canary;
     let unused = Destination::unused(canary, reached.canary_port(), reached.form());
-    let variant = variant(gateway, &unused);
+    let variant = examination.named(&variant(gateway, &unused));
     let nonce = examination.nonce(&gateway.id(), &variant, Role::Destination);
     let (reply, answer) = attempt(gateway, examination, &unused, nonce).await;
     Control {

@@ -131,8 +131,8 @@ fn syn(line: &str) -> anyhow::Result<(f64, SocketAddrV4)> {
     parsed().with_context(|| format!("not a packet: {line}"))
 }
 
-/// A network namespace and a capture need root; whoever runs the tests could install their packages by sudo as well.
-fn as_root(program: &str) -> Command {
+/// A namespace and a capture need root; whoever runs the tests could install their packages by sudo as well.
+pub(crate) fn as_root(program: &str) -> Command {
     let uid = rustix::process::getuid();
     if uid.is_root() {
         return Command::new(program);

@@ -124,10 +124,11 @@ impl FarEnd {
 
     fn arrives(&self, recipient: &str) -> bool {
         let until = Instant::now() + ARRIVAL / 5;
-        let named = format!("RCPT TO:<{recipient}>");
+        let named = format!("rcpt to:<{recipient}>");
         while Instant::now() < until {
             let mail = fs::read(&self.mail).unwrap_or_default();
-            if String::from_utf8_lossy(&mail).contains(&named) {
+            let mail = String::from_utf8_lossy(&mail).to_ascii_lowercase();
+            if mail.contains(&named) {
                 return true;
             }
             thread::sleep(Duration::from_millis(100));

@@ -71,7 +71,7 @@ impl Fetching<'_, '_> {
         let canary = self.examination.brief().canary;
         let mut plan = Plan::new(canary, &[CanaryPort::Http], way.forms);
         while let Some(destination) = plan.take_next() {
-            let variant = variant(way, &destination);
+            let variant = self.examination.named(&variant(way, &destination));
             let (nonce, reply, answer) = self.fetch(way, &destination, &variant).await;
             let proven = answer
                 .as_ref()
@@ -106,7 +106,8 @@ impl Fetching<'_, '_> {
             Check::OtherName => Destination::missing(canary),
             _ => Destination::unused(canary, CanaryPort::Http, form),
         };
-        let variant = format!("{} {}", variant(way, &elsewhere), check.as_str());
+        let asked = self.examination.named(&variant(way, &elsewhere));
+        let variant = format!("{asked} {}", check.as_str());
         let (nonce, reply, answer) = self.fetch(way, &elsewhere, &variant).await;
         self.controls.push(Control {
             of,

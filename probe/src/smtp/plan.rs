@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn all_senders_go_first_then_recipients_then_openings_with_senders_that_were_taken() {
         let walked = walk(NOTHING, |variant| variant.sender != Sender::External);
-        assert_eq!(walked.len(), 12 + 17 * 2 + 3 * 2);
+        assert_eq!(walked.len(), 12 + 20 * 2 + 3 * 2);
         assert_eq!(walked[0], FIRST.name());
         assert!(walked[..12].iter().all(|name| name.starts_with("direct/")));
         assert_eq!(
@@ -170,7 +170,7 @@ mod tests {
             ["percent-hack/null", "percent-hack/recipient"]
         );
         assert_eq!(
-            walked[46..48],
+            walked[52..54],
             ["as-host:direct/null", "as-host:direct/recipient"]
         );
     }
@@ -226,7 +226,7 @@ mod tests {
             }
             walked.push(variant.name());
         }
-        assert_eq!(walked.len(), 12 + 17 * 2 - 1 + 3 * 2);
+        assert_eq!(walked.len(), 12 + 20 * 2 - 1 + 3 * 2);
         let quoted = walked.iter().filter(|name| name.starts_with("quoted/"));
         assert_eq!(quoted.count(), 1);
     }

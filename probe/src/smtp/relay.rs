@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     examination::Examination,
+    preface::Preface,
     protocol::{Probe, Protocol},
     tls::Peer,
 };
@@ -90,7 +91,10 @@ impl<'r, 'v> Relaying<'r, 'v> {
         let mut broken = None;
         match self.connect(Opening::Usual, "").await {
             Ok(line) => (attempts, controls) = self.converse(line).await,
-            Err(Failure::Said(reply)) => attempts.push(self.attempt(FIRST, line::refusal(&reply))),
+            Err(Failure::Said(reply)) => match self.connect_through_proxy().await {
+                Some(line) => (attempts, controls) = self.converse(line).await,
+                None => attempts.push(self.attempt(FIRST, line::refusal(&reply))),
+            },
             Err(failure) => broken = Some(how(&failure)),
         }
         self.leave().await;
@@ -174,9 +178,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
             },
         };
         Control {
-            of: variant.name(),
+            of: self.name(variant),
             check: Check::OtherDomain,
-            nonce: self.nonce(&other(to.domain(), variant), Role::Destination),
+            nonce: self.nonce(&self.other(to.domain(), variant), Role::Destination),
             reply,
             answer: None,
         }
@@ -189,7 +193,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         host: &str,
         variant: Variant,
     ) -> Option<Control> {
-        let name = format!("any mailbox of {}", variant.name());
+        let name = format!("any mailbox of {}", self.name(variant));
         let [nonce, author] = [Role::Destination, Role::Sender].map(|role| self.nonce(&name, role));
         let mail = Mail {
             sender: names.mail_from(variant.sender, author, nonce)?.ok()?,
@@ -198,7 +202,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         };
         let offered = self.offer(variant.opening, host, &mail).await;
         Some(Control {
-            of: variant.name(),
+            of: self.name(variant),
             check: Check::AnyMailbox,
             nonce,
             reply: offered.map_or_else(|reply| reply, |outcome| outcome.reply),
@@ -306,14 +310,28 @@ impl<'r, 'v> Relaying<'r, 'v> {
         Err(Failure::Broke(Broken::Connect))
     }
 
+    /// A connection to a server that hears nobody who does not first say for whom he calls.
+    async fn connect_through_proxy(&mut self) -> Option<Line> {
+        let may = self.examination.brief().tier >= Tier::Envelope;
+        if !may || !self.examination.may_want_a_preface() {
+            return None;
+        }
+        self.examination.preface(Some(Preface::Text));
+        let connected = self.connect(Opening::Usual, "").await;
+        if connected.is_err() {
+            self.examination.preface(None);
+        }
+        connected.ok()
+    }
+
     /// The commands of a variant, whose sender and recipient are of these names; none if one of its paths cannot be sent. Below
     /// `deliver` there is no message, so none can be sent.
     fn mail(&self, [from, to]: [&Names; 2], variant: Variant) -> Option<Mail> {
         let brief = self.examination.brief();
         let domain = to.domain();
         let name = match domain == brief.canary.domain {
-            true => variant.name(),
-            false => other(domain, variant),
+            true => self.name(variant),
+            false => self.other(domain, variant),
         };
         let nonce = self.nonce(&name, Role::Destination);
         let author = self.nonce(&name, Role::Sender);
@@ -341,9 +359,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     fn attempt(&self, variant: Variant, reply: Reply) -> Attempt {
         Attempt {
-            variant: variant.name(),
+            variant: self.name(variant),
             kind: Kind::Mail,
-            nonce: self.nonce(&variant.name(), Role::Destination),
+            nonce: self.nonce(&self.name(variant), Role::Destination),
             port: None,
             reply,
             answer: None,
@@ -354,11 +372,15 @@ impl<'r, 'v> Relaying<'r, 'v> {
     fn nonce(&self, variant: &str, role: Role) -> Nonce {
         self.examination.nonce(&self.id, variant, role)
     }
-}
 
-/// Names a variant of the mail to the canary's other domain.
-fn other(domain: &str, variant: Variant) -> String {
-    format!("{} to {domain}", variant.name())
+    fn name(&self, variant: Variant) -> String {
+        self.examination.named(&variant.name())
+    }
+
+    /// Names a variant of the mail to the canary's other domain.
+    fn other(&self, domain: &str, variant: Variant) -> String {
+        format!("{} to {domain}", self.name(variant))
+    }
 }
 
 fn how(failure: &Failure) -> Broken {

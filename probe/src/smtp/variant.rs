@@ -37,6 +37,8 @@ pub(super) enum Recipient {
     PercentLiteral,
     /// `u%D@H`
     PercentHost,
+    /// `u%D@T`, where T is the domain of the target's host name.
+    PercentDomain,
     /// `"u@D"`
     Quoted,
     /// `"u%D"`
@@ -49,6 +51,8 @@ pub(super) enum Recipient {
     QuotedLiteral,
     /// `"u@D"@H`
     QuotedHost,
+    /// `"u@D"@T`
+    QuotedDomain,
     /// `@[IP]:u@D` (RFC 5321 appendix C)
     RouteLiteral,
     /// `@H:u@D`
@@ -59,6 +63,8 @@ pub(super) enum Recipient {
     BangLiteral,
     /// `D!u@H`
     BangHost,
+    /// `D!u@T`
+    BangDomain,
     /// `u@D@`
     TrailingAt,
     /// `u@D` without angle brackets.
@@ -116,13 +122,15 @@ pub(super) const SENDERS: [Sender; 13] = [
     Sender::Utf8,
 ];
 
-pub(super) const INDIRECT: [Recipient; 17] = [
+pub(super) const INDIRECT: [Recipient; 20] = [
     Recipient::PercentLiteral,
     Recipient::PercentHost,
+    Recipient::PercentDomain,
     Recipient::Quoted,
     Recipient::QuotedPercent,
     Recipient::QuotedLiteral,
     Recipient::QuotedHost,
+    Recipient::QuotedDomain,
     Recipient::TwiceLiteral,
     Recipient::TwiceHost,
     Recipient::RouteLiteral,
@@ -130,6 +138,7 @@ pub(super) const INDIRECT: [Recipient; 17] = [
     Recipient::Bang,
     Recipient::BangLiteral,
     Recipient::BangHost,
+    Recipient::BangDomain,
     Recipient::TrailingAt,
     Recipient::Bare,
     Recipient::Spaced,
@@ -177,17 +186,20 @@ impl Variant {
             Recipient::Direct => "direct",
             Recipient::PercentLiteral => "percent-hack",
             Recipient::PercentHost => "percent-hack-host",
+            Recipient::PercentDomain => "percent-hack-domain",
             Recipient::Quoted => "quoted",
             Recipient::QuotedPercent => "quoted-percent",
             Recipient::TwiceLiteral => "twice-literal",
             Recipient::TwiceHost => "twice-host",
             Recipient::QuotedLiteral => "quoted-literal",
             Recipient::QuotedHost => "quoted-host",
+            Recipient::QuotedDomain => "quoted-domain",
             Recipient::RouteLiteral => "source-route",
             Recipient::RouteHost => "source-route-host",
             Recipient::Bang => "bang-path",
             Recipient::BangLiteral => "bang-path-literal",
             Recipient::BangHost => "bang-path-host",
+            Recipient::BangDomain => "bang-path-domain",
             Recipient::TrailingAt => "trailing-at",
             Recipient::Bare => "bare",
             Recipient::Spaced => "spaced",
@@ -261,17 +273,20 @@ impl Names {
             Recipient::Direct => format!("{nonce}@{domain}"),
             Recipient::PercentLiteral => format!("{nonce}%{domain}@{literal}"),
             Recipient::PercentHost => format!("{nonce}%{domain}@{}", self.host()?),
+            Recipient::PercentDomain => format!("{nonce}%{domain}@{}", self.mail_domain()?),
             Recipient::Quoted => format!("\"{nonce}@{domain}\""),
             Recipient::QuotedPercent => format!("\"{nonce}%{domain}\""),
             Recipient::TwiceLiteral => format!("{nonce}@{domain}@{literal}"),
             Recipient::TwiceHost => format!("{nonce}@{domain}@{}", self.host()?),
             Recipient::QuotedLiteral => format!("\"{nonce}@{domain}\"@{literal}"),
             Recipient::QuotedHost => format!("\"{nonce}@{domain}\"@{}", self.host()?),
+            Recipient::QuotedDomain => format!("\"{nonce}@{domain}\"@{}", self.mail_domain()?),
             Recipient::RouteLiteral => format!("@{literal}:{nonce}@{domain}"),
             Recipient::RouteHost => format!("@{}:{nonce}@{domain}", self.host()?),
             Recipient::Bang => format!("{domain}!{nonce}"),
             Recipient::BangLiteral => format!("{domain}!{nonce}@{literal}"),
             Recipient::BangHost => format!("{domain}!{nonce}@{}", self.host()?),
+            Recipient::BangDomain => format!("{domain}!{nonce}@{}", self.mail_domain()?),
             Recipient::TrailingAt => format!("{nonce}@{domain}@"),
             Recipient::Bare => return Some(smtp::rcpt_to_bare(&format!("{nonce}@{domain}"))),
             Recipient::Spaced => return Some(smtp::rcpt_to_spaced(&format!("{nonce}@{domain}"))),
@@ -297,6 +312,9 @@ impl Names {
             | Recipient::QuotedHost
             | Recipient::BangHost
             | Recipient::Srs => format!("{nonce}@{}", self.host()?),
+            Recipient::PercentDomain | Recipient::QuotedDomain | Recipient::BangDomain => {
+                format!("{nonce}@{}", self.mail_domain()?)
+            }
             Recipient::Quoted | Recipient::QuotedPercent | Recipient::Bang => nonce.to_string(),
             Recipient::Direct
             | Recipient::RouteLiteral
@@ -373,8 +391,11 @@ mod tests {
         check(Recipient::Direct, "<U@canary.test>");
         check(Recipient::PercentLiteral, "<U%canary.test@[192.0.2.1]>");
         check(Recipient::PercentHost, "<U%canary.test@mx.mail.example>");
+        check(Recipient::PercentDomain, "<U%canary.test@mail.example>");
         check(Recipient::Quoted, "<\"U@canary.test\">");
         check(Recipient::QuotedPercent, "<\"U%canary.test\">");
+        check(Recipient::QuotedDomain, "<\"U@canary.test\"@mail.example>");
+        check(Recipient::BangDomain, "<canary.test!U@mail.example>");
         check(Recipient::TwiceLiteral, "<U@canary.test@[192.0.2.1]>");
         check(Recipient::TwiceHost, "<U@canary.test@mx.mail.example>");
         check(Recipient::QuotedLiteral, "<\"U@canary.test\"@[192.0.2.1]>");

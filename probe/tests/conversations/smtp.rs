@@ -1,8 +1,11 @@
 //! Mail servers: what they say to variants.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use ajar_model::{
@@ -374,6 +377,49 @@ async fn a_relay_open_only_to_some_greeting_is_found() {
     check("mail.example", "as-host:direct/external").await;
     check("localhost", "as-localhost:direct/external").await;
     check("[127.0.0.1]", "as-loopback:direct/external").await;
+}
+
+/// It says nothing before it is told who is calling, and trusts loopback.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_believes_a_proxy_header_is_found() {
+    for header in [
+        &b"PROXY TCP4 127.0.0.1 192.0.2.1 40000 25\r\n"[..],
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\xc0\0\x02\x01\x9c\x40\0\x19",
+    ] {
+        let exam = Exam::of(25)
+            .run(move |mut conn| async move {
+                if conn
+                    .take(header.len())
+                    .await
+                    .is_some_and(|got| got == header)
+                {
+                    serve(conn, BANNER, obliging).await;
+                }
+            })
+            .await;
+        let open = exam.verdict_with_mail("smtp-relay", "proxied:direct/external");
+        assert_eq!(open, Verdict::Open, "{header:?}");
+    }
+}
+
+/// Postfix gives up after a while, and says 421; Exim refuses every command.
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_has_waited_for_a_proxy_header_gets_one() {
+    for missed in ["421 4.3.0 server local error\r\n", "220 mx ESMTP\r\n"] {
+        let exam = Exam::of(25)
+            .run(move |mut conn| async move {
+                let line = tokio::time::timeout(Duration::from_secs(3), conn.line()).await;
+                match line {
+                    Ok(Some(line)) if line.starts_with("PROXY TCP4 127.0.0.1 ") => {
+                        serve(conn, BANNER, obliging).await;
+                    }
+                    _ => serve(conn, missed, |_| "503 PROXY negotiation failed").await,
+                }
+            })
+            .await;
+        let open = exam.verdict_with_mail("smtp-relay", "proxied:direct/external");
+        assert_eq!(open, Verdict::Open, "{missed}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

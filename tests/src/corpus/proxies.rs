@@ -32,6 +32,20 @@ pub(super) fn add(corpus: &mut Corpus) {
             Squid::ruled(endpoint, &rules)
         },
     );
+    let told = Truth::Curl("--haproxy-protocol -x http://PROXY http://PAGE/");
+    corpus.add(
+        "Squid, believes a PROXY header",
+        3128,
+        Open,
+        told,
+        |_, endpoint| {
+            let rules = format!(
+                "http_port {endpoint} require-proxy-header\n\
+                 proxy_protocol_access allow all\nhttp_access allow localhost"
+            );
+            Squid::ruled(SocketAddr::new(endpoint.ip(), 3129), &rules)
+        },
+    );
     let tls = Truth::Curl("-x https://PROXY --proxy-insecure http://PAGE/");
     corpus.add("Squid, inside TLS", 8443, Open, tls, |_, endpoint| {
         let behind = SocketAddr::new(endpoint.ip(), 3129);

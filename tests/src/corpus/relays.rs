@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use ajar_model::Verdict;
 
 use super::{Corpus, Truth};
-use crate::{Access, DOMAINS, Exim, Front, Postfix, Postgrey, Site};
+use crate::{Access, DOMAINS, Exim, Front, OpenSmtpd, Postfix, Postgrey, Sendmail, Site};
 
 const OPEN: &str = "mynetworks=0.0.0.0/0";
 
@@ -148,6 +148,58 @@ pub(super) fn add(corpus: &mut Corpus) {
         "",
         "  deny message = 530 5.7.0 authentication required",
     );
+    let told = "--proxy-version 1 --proxy-family TCP4 --proxy-source 127.0.0.1 --proxy-source-port 40000 \
+                --proxy-dest 127.0.0.1 --proxy-dest-port 25";
+    corpus.postfix(
+        "Postfix, believes a PROXY header",
+        Open,
+        told,
+        &[
+            "mynetworks=127.0.0.0/8",
+            "smtpd_upstream_proxy_protocol=haproxy",
+        ],
+    );
+    corpus.opensmtpd(
+        "OpenSMTPD, open",
+        Open,
+        "",
+        "",
+        "match from any for any action \"out\"",
+    );
+    let closed =
+        "action \"local\" maildir\nmatch from any for domain \"lab.test\" action \"local\"";
+    corpus.opensmtpd("OpenSMTPD, closed", Closed, "", "", closed);
+    corpus.opensmtpd(
+        "OpenSMTPD, takes any mailbox of its own",
+        Closed,
+        "",
+        "",
+        "table all { \"@\" = \"root\" }\naction \"local\" maildir virtual <all>\n\
+         match from any for domain { \"lab.test\", \"mx.lab.test\" } action \"local\"",
+    );
+    corpus.opensmtpd(
+        "OpenSMTPD, open to senders of its own domain",
+        Open,
+        "--from who@lab.test",
+        "",
+        "match from any mail-from \"@lab.test\" for any action \"out\"",
+    );
+    corpus.opensmtpd(
+        "OpenSMTPD, believes a PROXY header",
+        Open,
+        "--proxy-version 2 --proxy-family AF_INET --proxy-protocol STREAM --proxy-command PROXY --proxy-source 127.0.0.1 --proxy-source-port 40000 \
+         --proxy-dest 127.0.0.1 --proxy-dest-port 25",
+        "proxy-v2",
+        "match from local for any action \"out\"",
+    );
+    corpus.sendmail("Sendmail, open", Open, "", "FEATURE(`promiscuous_relay')");
+    corpus.sendmail("Sendmail, closed", Closed, "", "");
+    corpus.sendmail(
+        "Sendmail, open to senders of its own domain",
+        Open,
+        "--from who@lab.test",
+        "FEATURE(`relay_local_from')",
+    );
     let redirect = |site: &Site, endpoint| Front::haproxy(endpoint, site.canary_mail());
     corpus.add(
         "HAProxy, redirects to the canary's mail",
@@ -174,6 +226,33 @@ impl Corpus {
                 postfix.configure(settings)?;
             }
             Ok(postfix)
+        });
+    }
+
+    fn opensmtpd(
+        &mut self,
+        name: &'static str,
+        expect: Verdict,
+        swaks: &'static str,
+        listener: &'static str,
+        rules: &'static str,
+    ) {
+        let truth = Truth::Mail(swaks);
+        self.add(name, 2525, expect, truth, move |site, endpoint| {
+            OpenSmtpd::start(endpoint, listener, rules, site.canary_mail())
+        });
+    }
+
+    fn sendmail(
+        &mut self,
+        name: &'static str,
+        expect: Verdict,
+        swaks: &'static str,
+        features: &'static str,
+    ) {
+        let truth = Truth::Mail(swaks);
+        self.add(name, 2525, expect, truth, move |site, endpoint| {
+            Sendmail::start(endpoint, features, site.canary_mail())
         });
     }
 
