@@ -25,6 +25,7 @@ want postgrey postgrey
 want stunnel4 stunnel4
 want nghttpx nghttp2-proxy
 want apache2 apache2-bin
+want turnserver coturn
 want haproxy haproxy
 want dnsmasq dnsmasq-base
 want rbldnsd rbldnsd

@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub mod codec;
+mod datagrams;
 mod echo_page;
 pub mod key;
 mod peer_limit;
@@ -178,6 +179,9 @@ pub async fn serve(
         Box::pin(echo_page::serve_tls(s, p, c))
     });
     spawn(bound.raw, RAW, |s, p, c| Box::pin(raw::serve(s, p, c)));
+    if let Some(socket) = bound.datagrams {
+        services.spawn(datagrams::serve(socket, shared, shutdown));
+    }
     Ok(Handle {
         canary,
         notes,

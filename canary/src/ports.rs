@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::Error;
 
@@ -27,7 +27,7 @@ pub struct Ports {
     pub http: PortChoice,
     /// The echo page over TLS.
     pub https: PortChoice,
-    /// The raw greeting.
+    /// The raw greeting, and the same port over UDP.
     pub raw: PortChoice,
 }
 
@@ -62,6 +62,7 @@ pub(crate) struct Bound {
     pub http: TcpListener,
     pub https: TcpListener,
     pub raw: TcpListener,
+    pub datagrams: Option<UdpSocket>,
 }
 
 /// Binds them; `notes` says what will be missed if a wish was not met.
@@ -70,6 +71,14 @@ pub(crate) async fn bind(
     ports: &Ports,
     notes: &mut Vec<String>,
 ) -> Result<Bound, Error> {
+    let raw = one(
+        address,
+        ports.raw,
+        "another high port is tried instead",
+        notes,
+    )
+    .await?;
+    let datagrams = datagrams(&raw, notes).await;
     Ok(Bound {
         smtp: one(
             address,
@@ -92,14 +101,22 @@ pub(crate) async fn bind(
             notes,
         )
         .await?,
-        raw: one(
-            address,
-            ports.raw,
-            "another high port is tried instead",
-            notes,
-        )
-        .await?,
+        raw,
+        datagrams,
     })
+}
+
+async fn datagrams(raw: &TcpListener, notes: &mut Vec<String>) -> Option<UdpSocket> {
+    let bound = match raw.local_addr() {
+        Ok(address) => UdpSocket::bind(address).await,
+        Err(cause) => Err(cause),
+    };
+    let note = |cause| {
+        notes.push(format!(
+            "the canary cannot have its raw port over UDP ({cause}): relays of datagrams will be missed"
+        ));
+    };
+    bound.map_err(note).ok()
 }
 
 async fn one(

@@ -93,7 +93,7 @@ async fn speaks(
         return true;
     }
     let by_client = recognised.protocol.map(Protocol::first);
-    let shares = matches!(by_client, Some(First::Client(_))) && !protocol.opens_with_tls();
+    let shares = matches!(by_client, Some(First::Client(_))) && protocol.shares_ports();
     let may = protocol.accompanies(service.as_ref(), examination.is_tls());
     (may || (shares && !is_open)) && speaks_too(examination, protocol).await
 }

@@ -27,6 +27,7 @@ pub mod telnet;
 mod tls;
 mod transcript;
 mod tunnel;
+pub mod turn;
 mod wire;
 
 use std::{io, net::SocketAddr, time::Duration};

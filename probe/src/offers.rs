@@ -67,10 +67,19 @@ fn offers(
         First::Client(offer) => Some((protocol, offer)),
         First::Server(_) => None,
     };
+    let port = asking.brief.endpoint.port();
+    let mut protocols = PROTOCOLS.iter();
+    let is_usual = protocols.any(|protocol| protocol.ports().contains(&port));
+    // What shares no port is not looked for where others are at home.
+    let may_be_here = move |protocol: &dyn Protocol| {
+        let shares = protocol.shares_ports() || protocol.opens_with_tls();
+        shares || !is_usual || protocol.ports().contains(&port)
+    };
     PROTOCOLS
         .iter()
         .copied()
         .filter_map(client_first)
+        .filter(move |(protocol, _)| may_be_here(*protocol))
         .filter(|(protocol, offer)| asking.wants(*protocol) && asking.brief.tier >= offer.tier())
 }
 

@@ -55,6 +55,11 @@ pub trait Protocol: Send + Sync {
         false
     }
 
+    /// True if its servers are found behind a port that several services share, told apart by a client's first bytes.
+    fn shares_ports(&self) -> bool {
+        !self.opens_with_tls()
+    }
+
     /// True if an endpoint that was recognised as something else, or that speaks TLS, may speak this too.
     fn accompanies(&self, _service: Option<&Service>, _tls: bool) -> bool {
         false

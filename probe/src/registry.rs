@@ -10,6 +10,7 @@ pub const PROTOCOLS: &[&dyn Protocol] = &[
     &crate::socks::V4,
     &crate::http2::Http2,
     &crate::telnet::Telnet,
+    &crate::turn::Turn,
     &crate::sni::Sni,
 ];
 

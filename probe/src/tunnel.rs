@@ -6,7 +6,7 @@ use ajar_model::{
     Attempt, Canary, Evidence, Nonce, Reply, Tier, Timestamp,
     evidence::{Broken, Control},
     nonce::Role,
-    proof::{Answer, Check, Kind},
+    proof::{Answer, Check, Kind, MAX_ANSWER},
 };
 use futures::future::BoxFuture;
 
@@ -43,6 +43,12 @@ pub(crate) trait Gateway: Probe {
 
     /// The first half of a variant's name, such as `connect` in `connect:80`.
     fn label(&self, form: Form) -> &'static str;
+
+    /// What it means that an endpoint which speaks the protocol hangs up on the request.
+    fn hung_up(&self) -> Reply {
+        let how = Broken::Closed;
+        Reply::Broken { how }
+    }
 
     /// Asks for a tunnel. [`Reply::Accepted`] means that one is open, and that what is unread came through it.
     fn ask<'a>(
@@ -191,6 +197,7 @@ async fn attempt(
             (reply, answer.await)
         }
         Ok((_, reply)) => (reply, None),
+        Err(Broken::Closed) => (gateway.hung_up(), None),
         Err(how) => (Reply::Broken { how }, None),
     }
 }
@@ -207,8 +214,15 @@ async fn ask(
     Ok((wire, reply))
 }
 
+/// A datagram that the canary answers. It is as long as the answer, so that nobody has the canary send more than they sent.
+pub(crate) fn datagram(nonce: Nonce) -> Vec<u8> {
+    let mut datagram = format!("{nonce}\r\n").into_bytes();
+    datagram.resize(MAX_ANSWER, b' ');
+    datagram
+}
+
 /// Sends the nonce through an open tunnel in the far end's protocol, and waits for the canary's answer.
-async fn prove(
+pub(crate) async fn prove(
     mut wire: Wire,
     destination: &Destination,
     nonce: Nonce,

@@ -169,6 +169,34 @@ impl Front {
         )
     }
 
+    /// coturn with these arguments.
+    pub fn coturn(endpoint: SocketAddr, arguments: &[&str]) -> anyhow::Result<Self> {
+        let (ip, port) = (endpoint.ip().to_string(), endpoint.port().to_string());
+        Self::start(
+            endpoint,
+            |_| String::new(),
+            |path| {
+                let beside = |name: &str| path.with_file_name(name);
+                let mut coturn = Command::new("turnserver");
+                coturn
+                    .args([
+                        "-n",
+                        "--no-tls",
+                        "--no-dtls",
+                        "--no-cli",
+                        "--log-file",
+                        "stdout",
+                    ])
+                    .args(["-L", &ip, "-E", &ip, "-p", &port, "--pidfile"])
+                    .arg(beside("pid"))
+                    .arg("--db")
+                    .arg(beside("db"))
+                    .args(arguments);
+                coturn
+            },
+        )
+    }
+
     fn start(
         endpoint: SocketAddr,
         configuration: impl FnOnce(&Path) -> String,

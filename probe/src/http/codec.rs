@@ -130,6 +130,17 @@ pub fn get(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> 
     )
 }
 
+/// Asks for `target` as a page's script does: some web proxies serve nobody else.
+pub fn get_by_script(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
+    request(
+        "GET",
+        target,
+        host,
+        agent,
+        "Accept: */*\r\nX-Requested-With: XMLHttpRequest\r\nConnection: close\r\n",
+    )
+}
+
 /// Sends nothing to `target`, as [`get`] fetches it.
 pub fn post(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
     request(

@@ -45,6 +45,11 @@ impl Gateway for Connect {
         }
     }
 
+    /// Web servers that know no CONNECT do so, Node's among them.
+    fn hung_up(&self) -> Reply {
+        Reply::Refused { code: 0 }
+    }
+
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,

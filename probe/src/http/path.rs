@@ -45,8 +45,8 @@ macro_rules! by_path {
             label: $label,
             forms: &[Form::Literal],
             request: |destination, nonce, agent| {
-                let authority = destination.authority();
-                codec::get(&format!($path, authority, nonce), "localhost", agent)
+                let page = format!("{}/{nonce}", destination.authority());
+                codec::get_by_script(&$path.replace("PAGE", &page), "localhost", agent)
             },
         }
     };
@@ -55,10 +55,14 @@ macro_rules! by_path {
 impl Fetcher for Path {
     fn ways(&self) -> &'static [Way] {
         &[
-            by_path!("path-url", "/http://{}/{}"),
-            by_path!("path-url-merged", "/http:/{}/{}"),
-            by_path!("path", "/{}/{}"),
-            by_path!("query-url", "/?url=http://{}/{}"),
+            by_path!("path-url", "/http://PAGE"),
+            by_path!("path-url-merged", "/http:/PAGE"),
+            by_path!("path", "/PAGE"),
+            by_path!("path-proxy", "/proxy/http://PAGE"),
+            by_path!(
+                "query-url",
+                "/?url=http://PAGE&u=http://PAGE&uri=http://PAGE&q=http://PAGE&target=http://PAGE&link=http://PAGE&src=http://PAGE"
+            ),
         ]
     }
 }

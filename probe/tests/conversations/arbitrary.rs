@@ -140,7 +140,14 @@ fn names_only_the_canary(line: &str) -> bool {
     }
     let fetched = line.strip_prefix("GET ").or(line.strip_prefix("POST "));
     if let Some(target) = fetched {
-        let before = ["http:/", "/http:/", "/http:", "", "/?url=http:/"];
+        let before = [
+            "http:/",
+            "/http:/",
+            "/http:",
+            "",
+            "/proxy/http:/",
+            "/?url=http:/",
+        ];
         let named = before.iter().any(|before| {
             let host = target
                 .strip_prefix(before)
@@ -150,7 +157,9 @@ fn names_only_the_canary(line: &str) -> bool {
                     .any(|ours| host.starts_with(&format!("{ours}/")))
             })
         });
-        return named || target.len() == 1 + 32 + " HTTP/1.1".len();
+        let mut urls = target.split("http://").skip(1);
+        let all = urls.all(|url| OURS.iter().any(|ours| url.starts_with(&format!("{ours}/"))));
+        return (named && all) || target.len() == 1 + 32 + " HTTP/1.1".len();
     }
     if let Some(host) = line.strip_prefix("Host: ") {
         let of_target = host.starts_with("192.0.2.1:") || host == "localhost";
@@ -161,7 +170,14 @@ fn names_only_the_canary(line: &str) -> bool {
         return of_target || of_canary || host == "canary.test";
     }
     if let Some(path) = line.strip_prefix("RCPT TO:") {
-        return path.contains("canary.test");
+        // A mailbox that cannot exist, where the server would have ours if it were one of its own.
+        let own = ["@mail.example", "@victim.example", "@[192.0.2.1]", ""];
+        let path = path.trim_matches(['<', '>']);
+        let is_made_up = own.iter().any(|domain| {
+            let local = path.strip_suffix(domain);
+            local.is_some_and(|local| local.len() == 32 && !local.contains('@'))
+        });
+        return is_made_up || path.contains("canary.test");
     }
     if let Some(path) = line.strip_prefix("MAIL FROM:<") {
         let domains = [

@@ -75,7 +75,7 @@ async fn an_open_proxy_is_proven_at_every_port_of_the_canary() {
         assert_eq!(exam.verdict("http-get"), Verdict::Closed);
         assert_eq!(
             exam.sent.len(),
-            4 + 3 + 2 + 4,
+            4 + 3 + 2 + 5,
             "the sweep's connection carries the first tunnel"
         );
     };
@@ -135,6 +135,27 @@ async fn a_tunnel_to_nowhere_is_unproven_and_costs_no_more_than_the_session() {
     // Every yes that led nowhere leaves less time for the next.
     let all = exam.took;
     assert!(all <= Exam::of(3128).limits.examination * 2 / 3, "{all:?}");
+}
+
+/// Node's web server has no answer to CONNECT, and a page for everything else.
+#[tokio::test(start_paused = true)]
+async fn a_web_server_that_hangs_up_on_connect_is_no_proxy() {
+    let node = |mut conn: Conn| async move {
+        let Some(head) = conn.head().await else {
+            return;
+        };
+        match head.split(' ').next() {
+            Some("CONNECT") => {}
+            Some("GET" | "POST") => {
+                conn.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                    .await
+            }
+            _ => conn.say("HTTP/1.1 400 Bad Request\r\n\r\n").await,
+        }
+    };
+    let exam = Exam::of(8080).run(node).await;
+    assert_eq!(exam.verdict("http-connect"), Verdict::NotAService);
+    assert_eq!(exam.verdict("http-get"), Verdict::NotAService);
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,6 +154,25 @@ pub(super) fn add(corpus: &mut Corpus) {
             Ok((Front::sslh(endpoint, http, socks)?, servers))
         },
     );
+    const RELAYS_TO_LOOPBACK: &str = "--allow-loopback-peers";
+    corpus.coturn("coturn, open", Open, &["--no-auth", RELAYS_TO_LOOPBACK]);
+    corpus.coturn(
+        "coturn, relays datagrams alone",
+        Open,
+        &["--no-auth", RELAYS_TO_LOOPBACK, "--no-tcp-relay"],
+    );
+    corpus.coturn("coturn, closed", Closed, &["--no-auth"]);
+    corpus.coturn(
+        "coturn, wants a login",
+        Protected,
+        &[
+            "--lt-cred-mech",
+            "--user=a:b",
+            "--realm=lab.test",
+            RELAYS_TO_LOOPBACK,
+        ],
+    );
+    corpus.coturn("coturn, STUN alone", NotAService, &["--stun-only"]);
     let prompt = || Truth::Ncat("PAGE\\r\\nGET / HTTP/1.0\\r\\n\\r\\n");
     corpus.add(
         "telnet gateway, open",
@@ -172,6 +191,12 @@ pub(super) fn add(corpus: &mut Corpus) {
 }
 
 impl Corpus {
+    fn coturn(&mut self, name: &'static str, expect: Verdict, arguments: &'static [&'static str]) {
+        self.add(name, 3478, expect, Truth::Made, |_, endpoint| {
+            Front::coturn(endpoint, arguments)
+        });
+    }
+
     fn squid(&mut self, name: &'static str, expect: Verdict, rules: &'static str) {
         let truth = Truth::Curl("-x http://PROXY http://PAGE/");
         self.add(name, 3128, expect, truth, move |_, endpoint| {

@@ -22,7 +22,7 @@ fn audited(site: &Site) -> (Vec<Known>, Vec<Server>, Vec<Option<Finding>>) {
         "the tools say otherwise of {disputed:?}"
     );
     let scan = site.scan(
-        "127.0.34.0/25 -p 1080,2222,2323,2525,3128,8080,8118,8443,8888 --rate 500 --prefix-rate 500 \
+        "127.0.34.0/25 -p 1080,2222,2323,2525,3128,3478,8080,8118,8443,8888 --rate 500 --prefix-rate 500 \
          --settle 20s --revisits 1 --revisit-after 2s",
     );
     let findings = scan.findings().unwrap();
