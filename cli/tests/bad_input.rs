@@ -308,3 +308,16 @@ fn plain_text_is_refused_off_loopback() {
         "is not a coordinator",
     );
 }
+
+#[test]
+fn a_list_of_outdated_versions_that_cannot_be_read_is_refused_by_line() {
+    let list = [("eol.csv", "squid-cache,squid,6.0\nexim 4.98\n")];
+    let scan = |list| ["scan", "127.0.0.1", "--eol", list];
+    refused(
+        &scan("eol.csv"),
+        &list,
+        "",
+        "eol.csv:2: expected vendor,product,first maintained version",
+    );
+    refused(&scan("none.csv"), &[], "", "none.csv: No such file");
+}

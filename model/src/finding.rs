@@ -10,20 +10,10 @@ use crate::{
     id::{CampaignId, Exposure, ProbeId, Service},
     judge::{Doubt, Judgement, Verdict},
     observation::Observation,
+    product::Product,
     proof::Proof,
     text::Untrusted,
 };
-
-/// The product behind an endpoint, from its banner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Product {
-    /// The vendor, in CPE spelling.
-    pub vendor: String,
-    /// The version, if the banner shows one.
-    pub version: Option<String>,
-    /// The CPE 2.3 name.
-    pub cpe: String,
-}
 
 /// A result: what ajar says of one endpoint and probe. Serialized, it is one line of JSONL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +38,7 @@ pub struct Finding {
     /// Why it is not called open although something reached the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
-    /// The product, if the banner tells it.
+    /// The product, if the endpoint names it.
     pub product: Option<Product>,
     /// The greeting or first reply.
     pub banner: Option<Untrusted>,
@@ -88,7 +78,7 @@ impl Finding {
             variants: judgement.variants,
             proof: judgement.proof,
             doubt: judgement.doubt,
-            product: None,
+            product: Product::of(evidence),
             banner: evidence.banner.clone(),
             tls: evidence.tls,
             vantage: observation.vantage.clone(),
@@ -120,6 +110,7 @@ impl Finding {
             winner.doubt = [winner.doubt, loser.doubt].into_iter().flatten().min();
         }
         winner.banner = winner.banner.or(loser.banner);
+        winner.product = winner.product.or(loser.product);
         Self {
             first_seen,
             last_seen,

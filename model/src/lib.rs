@@ -19,6 +19,7 @@ pub mod observation;
 pub mod permutation;
 pub mod plan;
 pub mod ports;
+pub mod product;
 pub mod proof;
 pub mod revisit;
 pub mod scope;

@@ -45,7 +45,7 @@ impl Writer for Csv {
     }
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 21] = [
     "id",
     "campaign",
     "ip",
@@ -65,10 +65,12 @@ const COLUMNS: [&str; 19] = [
     "first_seen",
     "last_seen",
     "doubt",
+    "cpe",
+    "outdated",
 ];
 
-fn record(finding: &Finding) -> [String; 19] {
-    let proof = finding.proof.as_ref();
+fn record(finding: &Finding) -> [String; 21] {
+    let (proof, product) = (finding.proof.as_ref(), finding.product.as_ref());
     [
         finding.id.clone(),
         finding.campaign.to_string(),
@@ -97,5 +99,12 @@ fn record(finding: &Finding) -> [String; 19] {
         finding.first_seen.to_string(),
         finding.last_seen.to_string(),
         name(&finding.doubt),
+        product
+            .map(|product| product.cpe.clone())
+            .unwrap_or_default(),
+        product
+            .and_then(|product| product.outdated)
+            .map(|outdated| outdated.to_string())
+            .unwrap_or_default(),
     ]
 }

@@ -1,6 +1,7 @@
 //! Results, in the format that was chosen.
 
 mod csv;
+mod eol;
 pub mod jsonl;
 mod rbldnsd;
 mod reporter;
@@ -43,6 +44,9 @@ pub struct Options {
     /// Who reports, in formats that are sent to owners, as Example Net <abuse@example.net>.
     #[arg(long, value_name = "NAME <ADDR>")]
     pub reporter: Option<Reporter>,
+    /// A list of products and their first maintained versions, as squid-cache,squid,6.0: what is older is marked as outdated.
+    #[arg(long, value_name = "FILE")]
+    pub eol: Option<eol::List>,
 }
 
 /// A way to write results.
@@ -94,7 +98,10 @@ impl std::fmt::Debug for Format {
 }
 
 /// Where results go. It is opened before anything is sent, and emptied only when results are written.
-pub struct Sink(Prepared);
+pub struct Sink {
+    prepared: Prepared,
+    eol: Option<eol::List>,
+}
 
 impl Sink {
     /// Opens it, or says why it cannot be written.
@@ -104,12 +111,19 @@ impl Sink {
             true => table::FORMAT,
             false => jsonl::FORMAT,
         });
-        (format.prepare)(options).map(Self)
+        Ok(Self {
+            prepared: (format.prepare)(options)?,
+            eol: options.eol.clone(),
+        })
     }
 
     /// Starts writing.
     pub fn begin(self) -> io::Result<Box<dyn Writer>> {
-        (self.0)()
+        let writer = (self.prepared)()?;
+        Ok(match self.eol {
+            Some(list) => Box::new(eol::Marking { list, writer }),
+            None => writer,
+        })
     }
 }
 

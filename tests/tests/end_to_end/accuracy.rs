@@ -83,6 +83,20 @@ fn precision_and_recall_are_whole_and_classes_exact() {
         let (mark, name, expect) = (if is_exact { ' ' } else { '!' }, known.name, known.expect);
         let _ = writeln!(report, "{mark} {name:45} {:14} {said}", expect.as_str());
     }
+    for (known, finding) in known.iter().zip(&findings) {
+        let cpe = finding
+            .as_ref()
+            .and_then(|f| Some(&f.product.as_ref()?.cpe));
+        let name = known.name.split(',').next().unwrap_or_default();
+        let product = match name {
+            "Postfix" | "Exim" | "OpenSMTPD" | "Sendmail" | "Squid" | "tinyproxy" => {
+                format!(":{}:", name.to_ascii_lowercase())
+            }
+            _ => continue,
+        };
+        let is_known = cpe.is_some_and(|cpe| cpe.contains(&product));
+        assert!(is_known, "{} is taken for {cpe:?}", known.name);
+    }
     let (precision, recall) = (score.precision(), score.recall());
     let (all, exact) = (known.len(), exact as f64 / known.len() as f64);
     let _ = writeln!(
