@@ -10,7 +10,7 @@ use crate::{
     cluster::Cluster,
     exit::{self, Ended, from_status},
     output::{Format, Sink, jsonl, table},
-    results,
+    replay, results,
 };
 
 pub async fn run(command: args::Findings) -> anyhow::Result<Ended> {
@@ -54,6 +54,8 @@ async fn show(options: args::FindingShow) -> anyhow::Result<Ended> {
         .map_err(from_status)?
         .into_inner();
     let finding = shown.finding.map(Finding::try_from).transpose()?;
+    let observations = shown.observations.into_iter().map(Observation::try_from);
+    let observations = observations.collect::<Result<Vec<_>, _>>()?;
     let mut out = std::io::stdout().lock();
     if let Some(finding) = finding {
         serde_json::to_writer_pretty(&mut out, &finding)?;
@@ -62,9 +64,12 @@ async fn show(options: args::FindingShow) -> anyhow::Result<Ended> {
             let verdict = finding.verdict.as_str();
             writeln!(out, "\n{verdict}: {}", doubt.explained())?;
         }
+        if let Some(command) = replay::command(&finding, &observations) {
+            writeln!(out, "\nto see it without ajar:\n  {command}")?;
+        }
     }
-    for observation in shown.observations {
-        print(&mut out, &Observation::try_from(observation)?)?;
+    for observation in &observations {
+        print(&mut out, observation)?;
     }
     cluster.stop().await?;
     Ok(Ended::Finished)

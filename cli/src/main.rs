@@ -27,6 +27,7 @@ mod output;
 mod owner;
 mod probes;
 mod progress;
+mod replay;
 mod request;
 mod results;
 mod resume;

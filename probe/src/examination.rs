@@ -3,7 +3,9 @@
 use std::{net::IpAddr, time::Duration};
 
 use ajar_model::{
-    Evidence, Nonce, ProbeId, Reply, Service, Untrusted, evidence::Broken, nonce::Role,
+    Evidence, Nonce, ProbeId, Reply, Service, Untrusted,
+    evidence::{Broken, Direction},
+    nonce::Role,
 };
 use tokio::time::{Instant, timeout};
 
@@ -163,6 +165,11 @@ impl<'a> Examination<'a> {
     /// True if the endpoint speaks TLS from the start.
     pub(crate) fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Notes bytes that passed outside a connection.
+    pub(crate) fn note(&self, direction: Direction, bytes: &[u8]) {
+        self.transcript.note(direction, bytes);
     }
 
     /// Speaks TLS on a connection, and on every further one if that succeeds.

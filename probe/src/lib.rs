@@ -33,7 +33,7 @@ mod wire;
 use std::{io, net::SocketAddr, time::Duration};
 
 use ajar_model::{CampaignId, Canary, NonceKey, Tier};
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use examination::{Examination, MAX_DIALS};
@@ -53,6 +53,20 @@ pub type BoxStream = Box<dyn Stream>;
 pub trait Dial: Send + Sync {
     /// One more connection, or why not. Scope, pace and time-out are the implementor's.
     fn dial(&self) -> BoxFuture<'_, io::Result<BoxStream>>;
+
+    /// A way to send datagrams to another port of the same target, or why there is none.
+    fn datagrams(&self, _port: u16) -> BoxFuture<'_, io::Result<Box<dyn Datagrams + '_>>> {
+        async { Err(io::ErrorKind::Unsupported.into()) }.boxed()
+    }
+}
+
+/// Datagrams to one port of the target, and from there.
+pub trait Datagrams: Send + Sync {
+    /// Sends one. Scope and pace are the implementor's.
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>>;
+
+    /// The length of the next one, which is cut if the buffer is too short.
+    fn receive<'a>(&'a self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>>;
 }
 
 /// What probes of one endpoint may know.

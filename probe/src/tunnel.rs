@@ -82,6 +82,19 @@ pub(crate) async fn offer(
 
 /// Asks for every destination, and sends a nonce through each tunnel that opens.
 pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>) -> Evidence {
+    let (attempts, controls) = tried(gateway, examination).await;
+    Evidence {
+        attempts,
+        controls,
+        ..examination.evidence_of(gateway.protocol())
+    }
+}
+
+/// What came of that.
+pub(crate) async fn tried(
+    gateway: &dyn Gateway,
+    examination: &mut Examination<'_>,
+) -> (Vec<Attempt>, Vec<Control>) {
     let canary = examination.brief().canary;
     let id = gateway.id();
     let mut plan = Plan::new(canary, CANARY_PORTS, gateway.forms(canary));
@@ -124,11 +137,7 @@ pub(crate) async fn run(gateway: &dyn Gateway, examination: &mut Examination<'_>
         // Whatever it said before: it is no proxy.
         examination.note_forward();
     }
-    Evidence {
-        attempts,
-        controls,
-        ..examination.evidence_of(gateway.protocol())
-    }
+    (attempts, controls)
 }
 
 fn variant(gateway: &dyn Gateway, destination: &Destination) -> String {

@@ -79,13 +79,20 @@ pub struct Dante {
 impl Dante {
     /// Starts one that listens on `endpoint`.
     pub fn start(access: Access, endpoint: SocketAddr) -> anyhow::Result<Self> {
+        Self::ruled(
+            endpoint,
+            match access {
+                Access::Open => "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }",
+                Access::Closed => "socks block { from: 0.0.0.0/0 to: 0.0.0.0/0 }",
+            },
+        )
+    }
+
+    /// Starts one with these rules for requests.
+    pub fn ruled(endpoint: SocketAddr, rules: &str) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-        let rule = match access {
-            Access::Open => "pass",
-            Access::Closed => "block",
-        };
         let configuration = format!(
             "logoutput: {}/danted.log\n\
              internal: {} port = {}\n\
@@ -95,7 +102,7 @@ impl Dante {
              user.privileged: root\n\
              user.unprivileged: nobody\n\
              client pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n\
-             socks {rule} {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n",
+             {rules}\n",
             path.display(),
             endpoint.ip(),
             endpoint.port(),

@@ -122,7 +122,8 @@ impl FarEnd {
         swaks.output().is_ok_and(|output| output.status.success())
     }
 
-    fn arrives(&self, recipient: &str) -> bool {
+    /// True if mail to this address has come, or does within moments.
+    pub fn arrives(&self, recipient: &str) -> bool {
         let until = Instant::now() + ARRIVAL / 5;
         let named = format!("rcpt to:<{recipient}>");
         while Instant::now() < until {

@@ -89,3 +89,28 @@ fn the_worker_opens_sockets_in_its_egress_only() {
         }
     }
 }
+
+#[test]
+fn every_test_that_the_documentation_names_is_there() {
+    let page = fs::read_to_string(root().join("docs/what-fools-scanners.md")).unwrap();
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let cases = rows.filter(|row| !row.starts_with("| case") && !row.starts_with("| ---"));
+    let code: String = sources()
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let mut seen = 0;
+    for case in cases {
+        let tests = case.rsplit('|').nth(1).unwrap_or_default();
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test in {case}");
+        for name in names {
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "{name} is no test: {case}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "only {seen} tests were found");
+}

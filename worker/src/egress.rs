@@ -5,16 +5,16 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
 use ajar_model::{Outcome, Scope, Timestamp, scope::Denied, space};
-use ajar_probe::{BoxStream, Dial};
+use ajar_probe::{BoxStream, Datagrams, Dial};
 use ajar_sweep::connect::{self, Patience};
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     time::{Instant, timeout},
 };
 
@@ -102,15 +102,36 @@ impl Egress {
         }
     }
 
-    async fn attempt(&self, endpoint: SocketAddr) -> Result<TcpStream, Refusal> {
+    /// Whether lease and scope let anything go to this address now.
+    fn check(&self, endpoint: SocketAddr) -> Result<(), Refusal> {
         if !self.fence.is_open(Now::read()) {
             return Err(Unvisited::Ended.into());
         }
         match self.scope.permits(endpoint, Timestamp::now()) {
-            Ok(()) => {}
-            Err(Denied::Window) => return Err(Unvisited::Ended.into()),
-            Err(denied) => return Err(Refusal::Denied(denied)),
+            Ok(()) => Ok(()),
+            Err(Denied::Window) => Err(Unvisited::Ended.into()),
+            Err(denied) => Err(Refusal::Denied(denied)),
         }
+    }
+
+    /// A socket for datagrams to an address. Nothing is sent yet.
+    async fn socket(&self, address: SocketAddr) -> Result<UdpSocket, Refusal> {
+        self.check(address)?;
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let opened = async {
+            let socket = UdpSocket::bind((any, 0)).await?;
+            #[expect(clippy::disallowed_methods, reason = "this is the egress")]
+            socket.connect(address).await?;
+            Ok(socket)
+        };
+        opened.await.map_err(Refusal::Failed)
+    }
+
+    async fn attempt(&self, endpoint: SocketAddr) -> Result<TcpStream, Refusal> {
+        self.check(endpoint)?;
         let wait = self.patience.lock().expect("no holder panics").timeout();
         let started = Instant::now();
         #[expect(clippy::disallowed_methods, reason = "this is the egress")]
@@ -150,6 +171,20 @@ impl<'a> EndpointDial<'a> {
         }
     }
 
+    /// Keeps the reason if it is not the target's.
+    fn noted(&self, refusal: Refusal) -> io::Error {
+        match refusal {
+            Refusal::Failed(error) => error,
+            refusal => {
+                let text = refusal.to_string();
+                if let Refusal::Unvisited(unvisited) = refusal {
+                    *self.unvisited.lock().expect("no holder panics") = Some(unvisited);
+                }
+                io::Error::new(io::ErrorKind::PermissionDenied, text)
+            }
+        }
+    }
+
     /// Why the visit does not count, if one of its connections could not be made for a reason that is not the target's.
     pub fn unvisited(self) -> Option<Unvisited> {
         self.unvisited.into_inner().expect("no holder panics")
@@ -159,19 +194,49 @@ impl<'a> EndpointDial<'a> {
 impl Dial for EndpointDial<'_> {
     fn dial(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
         async {
-            match self.egress.connect(self.endpoint).await {
-                Ok(stream) => Ok(Box::new(stream) as BoxStream),
-                Err(Refusal::Failed(error)) => Err(error),
-                Err(refusal) => {
-                    let text = refusal.to_string();
-                    if let Refusal::Unvisited(unvisited) = refusal {
-                        *self.unvisited.lock().expect("no holder panics") = Some(unvisited);
-                    }
-                    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
-                }
-            }
+            let opened = self.egress.connect(self.endpoint).await;
+            let stream = opened.map_err(|refusal| self.noted(refusal))?;
+            Ok(Box::new(stream) as BoxStream)
         }
         .boxed()
+    }
+
+    fn datagrams(&self, port: u16) -> BoxFuture<'_, io::Result<Box<dyn Datagrams + '_>>> {
+        async move {
+            let address = SocketAddr::new(self.endpoint.ip(), port);
+            let opened = self.egress.socket(address).await;
+            let paced = PacedDatagrams {
+                dial: self,
+                address,
+                socket: opened.map_err(|refusal| self.noted(refusal))?,
+            };
+            Ok(Box::new(paced) as Box<dyn Datagrams>)
+        }
+        .boxed()
+    }
+}
+
+/// Datagrams to a target, each of which waits for the pace and is checked like a connection.
+struct PacedDatagrams<'a> {
+    dial: &'a EndpointDial<'a>,
+    address: SocketAddr,
+    socket: UdpSocket,
+}
+
+impl Datagrams for PacedDatagrams<'_> {
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        async {
+            let egress = self.dial.egress;
+            egress.admit(self.address).await;
+            let checked = egress.check(self.address);
+            checked.map_err(|refusal| self.dial.noted(refusal))?;
+            self.socket.send(datagram).await.map(drop)
+        }
+        .boxed()
+    }
+
+    fn receive<'a>(&'a self, buffer: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        self.socket.recv(buffer).boxed()
     }
 }
 
@@ -194,6 +259,7 @@ mod tests {
         let egress = Egress::new(scope, Arc::clone(&fence), pacer, budget);
         let elsewhere = EndpointDial::new(&egress, "127.0.0.2:25".parse().unwrap());
         assert!(elsewhere.dial().await.is_err());
+        assert!(elsewhere.datagrams(53).await.is_err());
         assert_eq!(
             elsewhere.unvisited(),
             None,
@@ -204,6 +270,9 @@ mod tests {
         let renewed = pacer_of(&egress);
         let dial = EndpointDial::new(&egress, "127.0.0.1:25".parse().unwrap());
         assert!(dial.dial().await.is_err());
+        assert_eq!(dial.unvisited(), Some(Unvisited::Ended));
+        let dial = EndpointDial::new(&egress, "127.0.0.1:25".parse().unwrap());
+        assert!(dial.datagrams(53).await.is_err());
         assert_eq!(dial.unvisited(), Some(Unvisited::Ended));
         drop(renewed);
     }

@@ -101,19 +101,33 @@ fn name(bytes: &[u8]) -> Option<(Bound, usize)> {
 
 /// Asks for a tunnel to an address.
 pub fn connect(to: SocketAddr) -> Vec<u8> {
-    let mut request = vec![5, 1, 0];
-    match to.ip() {
-        IpAddr::V4(ip) => {
-            request.push(1);
-            request.extend(ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            request.push(4);
-            request.extend(ip.octets());
-        }
-    }
-    request.extend(to.port().to_be_bytes());
-    request
+    [&[5, 1, 0], &address(to)[..]].concat()
+}
+
+/// Asks for a relay of datagrams, from whatever port of ours (RFC 1928 section 4).
+pub const ASSOCIATE: &[u8] = &[5, 3, 0, 1, 0, 0, 0, 0, 0, 0];
+
+/// A datagram for the relay to send on, whole (RFC 1928 section 7).
+pub fn datagram(to: SocketAddr, data: &[u8]) -> Vec<u8> {
+    [&[0, 0, 0], &address(to)[..], data].concat()
+}
+
+/// What is in a datagram that the relay passed back; none if it is cut, or a fragment.
+pub fn payload(datagram: &[u8]) -> Option<&[u8]> {
+    let ([0, 0, 0, kind], rest) = datagram.split_first_chunk()? else {
+        return None;
+    };
+    let (_, length) = bound(*kind, rest).ok()??;
+    rest.get(length..)
+}
+
+fn address(to: SocketAddr) -> Vec<u8> {
+    let mut bytes = match to.ip() {
+        IpAddr::V4(ip) => [&[1], &ip.octets()[..]].concat(),
+        IpAddr::V6(ip) => [&[4], &ip.octets()[..]].concat(),
+    };
+    bytes.extend(to.port().to_be_bytes());
+    bytes
 }
 
 /// Asks for a tunnel to a name.
@@ -192,6 +206,22 @@ mod tests {
         ] {
             assert_eq!(Reply::parse(bytes), Err(Unreadable::Garbled), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_datagram_is_written_and_read_and_a_cut_one_is_none() {
+        for to in ["192.0.2.1:7401", "[2001:db8::1]:7401"] {
+            let datagram = datagram(to.parse().unwrap(), b"hello");
+            assert_eq!(payload(&datagram), Some(&b"hello"[..]));
+            for end in 0..datagram.len() - 5 {
+                assert_eq!(payload(&datagram[..end]), None, "{end}");
+            }
+        }
+        assert_eq!(
+            payload(b"\0\0\x01\x01\xc0\0\x02\x01\x1c\xe9a fragment"),
+            None
+        );
+        assert_eq!(payload(b"\0\0\0\x02nonsense"), None);
     }
 
     #[test]

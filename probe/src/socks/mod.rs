@@ -1,11 +1,12 @@
 //! SOCKS proxies. Versions 4 and 5 are two protocols that servers often speak on one port.
 
+mod associate;
 pub mod codec4;
 pub mod codec5;
 mod socks4;
 mod socks5;
 
-use ajar_model::{Exposure, Service, Tier, evidence::Broken};
+use ajar_model::{Exposure, Reply, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
@@ -110,9 +111,22 @@ impl Offer for V5 {
             if asking.brief.tier >= Tier::Deliver {
                 return tunnel::offer(&Socks5, wire, asking).await;
             }
-            let refused = socks5::greet(wire).await?;
+            let refused = greet(wire).await?;
             Ok(refused.map_or(Answered::Other, |reply| Answered::Probe(Socks5.id(), reply)))
         }
         .boxed()
     }
+}
+
+/// Greets in version 5, and waits for the method that the server selects; a reply if that is not "none".
+async fn greet(wire: &mut Wire) -> Result<Option<Reply>, Broken> {
+    wire.send(codec5::GREETING).await?;
+    let method = wire
+        .frame(wire.limits().reply, codec5::parse_method)
+        .await?;
+    Ok(
+        (method != codec5::NO_AUTHENTICATION).then_some(Reply::AuthRequired {
+            code: method.into(),
+        }),
+    )
 }

@@ -5,7 +5,7 @@ use ajar_model::{
 };
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{V5, codec5 as socks5};
+use super::{V5, associate, codec5 as socks5, greet};
 use crate::{
     destination::{Destination, Form},
     examination::Examination,
@@ -39,7 +39,22 @@ impl Probe for Socks5 {
             if examination.brief().tier < Tier::Deliver {
                 return greeted(examination, self.id());
             }
-            tunnel::run(self, examination).await
+            let (mut attempts, mut controls) = tunnel::tried(self, examination).await;
+            let is_shut = attempts.iter().all(|attempt| {
+                let reply = attempt.reply;
+                matches!(reply, Reply::Refused { .. } | Reply::Temporary { .. })
+            });
+            if is_shut
+                && let Some((attempt, control)) = associate::attempt(examination, &self.id()).await
+            {
+                attempts.push(attempt);
+                controls.extend(control);
+            }
+            Evidence {
+                attempts,
+                controls,
+                ..examination.evidence_of(&V5)
+            }
         }
         .boxed()
     }
@@ -109,19 +124,6 @@ impl Gateway for Socks5 {
         }
         .boxed()
     }
-}
-
-/// Greets, and waits for the method that the server selects; a reply if that is not "none".
-pub(crate) async fn greet(wire: &mut Wire) -> Result<Option<Reply>, Broken> {
-    wire.send(socks5::GREETING).await?;
-    let method = wire
-        .frame(wire.limits().reply, socks5::parse_method)
-        .await?;
-    Ok(
-        (method != socks5::NO_AUTHENTICATION).then_some(Reply::AuthRequired {
-            code: method.into(),
-        }),
-    )
 }
 
 /// An upstream that cannot be reached may be reached later, since the canary is up; a name that cannot be resolved,

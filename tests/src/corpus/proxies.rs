@@ -116,6 +116,17 @@ pub(super) fn add(corpus: &mut Corpus) {
     corpus.add("Dante, closed", 1080, Closed, socks(), |_, endpoint| {
         Dante::start(Access::Closed, endpoint)
     });
+    corpus.add(
+        "Dante, relays datagrams alone",
+        1080,
+        Open,
+        Truth::Made,
+        |_, endpoint| {
+            let rules =
+                "socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 command: udpassociate udpreply }";
+            Dante::ruled(endpoint, rules)
+        },
+    );
     corpus.add("microsocks, open", 1080, Open, socks(), |_, endpoint| {
         Front::microsocks(endpoint, &[])
     });

@@ -11,6 +11,7 @@ mod outage;
 mod ownership;
 mod real_servers;
 mod receipts;
+mod replay;
 mod resume;
 mod revisits;
 mod sni;
