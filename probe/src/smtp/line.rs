@@ -313,7 +313,7 @@ pub(super) fn refusal(reply: &smtp::Reply) -> Reply {
         // RFC 3207 section 4: it wants TLS first, not credentials.
         530 if reply.mentions("STARTTLS") => Reply::Broken { how: Broken::Tls },
         530 | 534 | 535 | 538 => Reply::AuthRequired { code },
-        400..=499 if is_about_names(reply) => Reply::Refused { code },
+        400..=499 if is_about_names(reply) || is_about_relaying(reply) => Reply::Refused { code },
         400..=499 => Reply::Temporary { code },
         500..=599 => Reply::Refused { code },
         _ => Reply::Broken {
@@ -327,6 +327,13 @@ pub(super) fn refusal(reply: &smtp::Reply) -> Reply {
 /// will not exist later either.
 fn is_about_names(reply: &smtp::Reply) -> bool {
     matches!(reply.enhanced, Some([4, 1, 2 | 7 | 8]))
+}
+
+/// True if a server will not relay, and says so in a way that lets mail wait for its operator to mend that: Postfix as it comes
+/// (defer_unauth_destination), or with soft_bounce, Sendmail for clients whose names it cannot look up.
+fn is_about_relaying(reply: &smtp::Reply) -> bool {
+    let mut refusals = ["denied", "not permitted", "not allowed", "prohibited"].iter();
+    reply.mentions("relay") && refusals.any(|word| reply.mentions(word))
 }
 
 #[cfg(test)]
@@ -365,6 +372,21 @@ mod tests {
             450,
             "4.1.1 verification in progress",
             Reply::Temporary { code: 450 },
+        );
+        check(
+            454,
+            "4.7.1 <u@canary.test>: Relay access denied",
+            Reply::Refused { code: 454 },
+        );
+        check(
+            450,
+            "4.7.1 <u@canary.test>... Relaying temporarily denied. Cannot resolve PTR record",
+            Reply::Refused { code: 450 },
+        );
+        check(
+            454,
+            "4.7.0 TLS not available",
+            Reply::Temporary { code: 454 },
         );
         check(550, "5.7.1 relaying denied", Reply::Refused { code: 550 });
         check(

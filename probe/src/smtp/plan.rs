@@ -116,6 +116,11 @@ impl Plan {
         .filter_map(|(opening, is_possible)| is_possible.then_some(opening))
     }
 
+    /// True if every sender was tried with the plain recipient.
+    pub(super) fn is_past_senders(&self) -> bool {
+        self.stage != Stage::Senders
+    }
+
     /// The server took the variant's sender.
     pub(super) fn took_sender(&mut self, variant: Variant) {
         if !self.taken.contains(&variant.sender) {

@@ -129,6 +129,10 @@ impl<'r, 'v> Relaying<'r, 'v> {
             let Some(mail) = mail.filter(|_| !nameless) else {
                 continue;
             };
+            // Every plain mail was answered, and strict servers let nobody try much more: that stands.
+            if plan.is_past_senders() && self.has_no_line_left() {
+                break;
+            }
             let offered = self.offer(variant.opening, &host, &mail).await;
             let (mut accepted, mut put_off) = (false, false);
             if let Ok(outcome) = &offered {
@@ -266,6 +270,11 @@ impl<'r, 'v> Relaying<'r, 'v> {
             }
             return Ok(outcome);
         }
+    }
+
+    /// True if no connection is left to ask on.
+    fn has_no_line_left(&self) -> bool {
+        self.line.is_none() && (self.lines_left == 0 || self.cuts_left == 0)
     }
 
     /// Takes leave of the server, if a connection is open.

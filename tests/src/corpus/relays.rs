@@ -93,6 +93,12 @@ pub(super) fn add(corpus: &mut Corpus) {
             "mailbox_command=/bin/true",
         ],
     );
+    corpus.postfix(
+        "Postfix, puts off who may not relay",
+        Closed,
+        "",
+        &["smtpd_relay_restrictions=permit_mynetworks, defer_unauth_destination"],
+    );
     let alone = Truth::Mail("");
     corpus.add(
         "Postfix, backup MX of one domain",

@@ -50,7 +50,7 @@ fn swaks_and_curl_do_again_what_a_finding_says() {
             .ajar
             .run(&format!("findings show {}", finding.id))
             .unwrap();
-        let mut command = shown
+        let command = shown
             .stdout
             .lines()
             .skip_while(|line| *line != "to see it without ajar:");
