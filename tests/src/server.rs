@@ -3,8 +3,10 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -25,11 +27,25 @@ pub enum Access {
     Closed,
 }
 
-/// A TCP port of 127.0.0.1 that was free a moment ago.
+/// Ports that are given out: below those that the kernel gives to clients (net.ipv4.ip_local_port_range), who would take one that
+/// waits for its server.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A TCP port of 127.0.0.1 that was free a moment ago, and that this process was not given before.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Tests that run as processes of their own begin at different places.
+    let start = std::process::id().wrapping_mul(101);
+    for _ in 0..count {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let place = start.wrapping_add(given) % count;
+        let port = PORTS.start + u16::try_from(place).expect("it is below the count");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }
 
 /// A child process that is killed when dropped.

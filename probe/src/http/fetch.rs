@@ -6,7 +6,6 @@ use ajar_model::{
     nonce::Role,
     proof::{Answer, Check, Kind},
 };
-
 use tokio::time::Instant;
 
 use super::{Http, head, refusal};

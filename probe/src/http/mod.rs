@@ -101,7 +101,7 @@ async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
     for _ in 0..MAX_INTERIM {
         let head = wire.frame(wire.limits().reply, codec::Head::parse).await?;
         if !head.is_interim() {
-            if head.shows_proxy() {
+            if head.shows_proxy() || codec::is_a_proxys_page(head.status, wire.unread()) {
                 wire.note_proxy();
             }
             if let Some(wait) = head.retry_after() {

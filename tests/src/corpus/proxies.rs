@@ -12,6 +12,11 @@ pub(super) fn add(corpus: &mut Corpus) {
     corpus.squid("Squid, open", Open, "http_access allow all");
     corpus.squid("Squid, closed", Closed, "");
     corpus.squid(
+        "Squid in hiding, closed",
+        Closed,
+        "via off\nreply_header_access Server deny all\nreply_header_access X-Squid-Error deny all",
+    );
+    corpus.squid(
         "Squid, wants a login",
         Protected,
         "auth_param basic program /usr/lib/squid/basic_ncsa_auth /dev/null\n\
