@@ -23,7 +23,7 @@ const VIEW: &str = "
     printf '127.0.0.1 stranger.example\\n' >$1/hosts
     mount --bind $1/hosts /etc/hosts
     hostname mx.lab.test
-    exec $0/usr/libexec/sendmail/sendmail -C $1/sendmail.cf -bD -q1s -X /tmp/x/tr-$$
+    exec $0/usr/libexec/sendmail/sendmail -C $1/sendmail.cf -bD -q1s
 ";
 
 impl Sendmail {
