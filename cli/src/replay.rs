@@ -128,45 +128,40 @@ impl Said<'_> {
         let host = before.iter().find_map(|line| line.strip_prefix("Host: "));
         let (label, port) = attempt.variant.rsplit_once(':')?;
         let scheme = if self.evidence.tls { "https" } else { "http" };
-        // A tunnel that did not lead to the page leads to a greeting.
-        let page = |scheme: &str| format!("{scheme}://{}/{nonce}", host.unwrap_or_default());
+        let proxy = format!("{scheme}://{endpoint}");
         let mut words = vec!["curl".to_owned(), "--insecure".to_owned()];
         let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
         if self.evidence.tls {
             add(&["--proxy-insecure"]);
         }
+        // A tunnel that did not lead to the page leads to a greeting.
         let is_page = host.is_some_and(|host| host.ends_with(&format!(":{port}")));
         let is_tls = before.iter().any(|line| line.starts_with("tls ")) && !self.evidence.tls;
         let inner = if is_tls { "https" } else { "http" };
+        let page = format!("{inner}://{}/{nonce}", host.unwrap_or_default());
         match label {
             "connect" | "connect-name" if is_page => {
-                let proxy = format!("{scheme}://{endpoint}");
-                add(&["--proxytunnel", "--proxy", &proxy, &page(inner)]);
+                add(&["--proxytunnel", "--proxy", &proxy, &page]);
             }
             "socks5" | "socks5-name" | "socks4" | "socks4a" if is_page && !self.evidence.tls => {
                 let proxy = match label {
                     "socks5-name" => format!("socks5h://{endpoint}"),
                     label => format!("{label}://{endpoint}"),
                 };
-                add(&["--proxy", &proxy, &page(inner)]);
+                add(&["--proxy", &proxy, &page]);
             }
             "get" | "get-name" => {
-                let proxy = format!("{scheme}://{endpoint}");
                 add(&["--proxy", &proxy, requested("GET ")?]);
             }
             "post" => {
-                let proxy = format!("{scheme}://{endpoint}");
                 add(&["--data", "", "--proxy", &proxy, requested("POST ")?]);
             }
             "host" | "host-name" => {
-                let (field, url) = (
-                    format!("Host: {}", host?),
-                    format!("{scheme}://{endpoint}/{nonce}"),
-                );
+                let (field, url) = (format!("Host: {}", host?), format!("{proxy}/{nonce}"));
                 add(&["--header", &field, &url]);
             }
             label if label.starts_with("path") || label.starts_with("query") => {
-                let url = format!("{scheme}://{endpoint}{}", requested("GET ")?);
+                let url = format!("{proxy}{}", requested("GET ")?);
                 let script = "X-Requested-With: XMLHttpRequest";
                 add(&["--path-as-is", "--globoff", "--header", script, &url]);
             }

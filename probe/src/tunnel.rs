@@ -115,15 +115,7 @@ pub(crate) async fn tried(
         if proven {
             reached.push((variant.clone(), destination.clone()));
         }
-        attempts.push(Attempt {
-            variant,
-            kind: Kind::Tunnel,
-            nonce,
-            port: Some(destination.address().port()),
-            reply,
-            answer,
-            at: Timestamp::now(),
-        });
+        attempts.push(attempted(variant, nonce, &destination, reply, answer));
         if hopeless || examination.is_over() {
             break;
         }
@@ -138,6 +130,25 @@ pub(crate) async fn tried(
         examination.note_forward();
     }
     (attempts, controls)
+}
+
+/// An attempt to have traffic passed on, which ended now.
+pub(crate) fn attempted(
+    variant: String,
+    nonce: Nonce,
+    destination: &Destination,
+    reply: Reply,
+    answer: Option<Answer>,
+) -> Attempt {
+    Attempt {
+        variant,
+        kind: Kind::Tunnel,
+        nonce,
+        port: Some(destination.address().port()),
+        reply,
+        answer,
+        at: Timestamp::now(),
+    }
 }
 
 fn variant(gateway: &dyn Gateway, destination: &Destination) -> String {
@@ -222,6 +233,12 @@ async fn ask(
         .await?;
     Ok((wire, reply))
 }
+
+/// Datagrams get lost: each is sent so often.
+pub(crate) const SENDINGS: u32 = 3;
+
+/// What is waited after each.
+pub(crate) const SENDING_WAIT: Duration = Duration::from_millis(1500);
 
 /// A datagram that the canary answers. It is as long as the answer, so that nobody has the canary send more than they sent.
 pub(crate) fn datagram(nonce: Nonce) -> Vec<u8> {

@@ -1,12 +1,10 @@
 //! SOCKS 5 proxies that relay datagrams (RFC 1928 section 7), some of which open no tunnel.
 
-use std::time::Duration;
-
 use ajar_model::{
-    Attempt, Nonce, ProbeId, Reply, Timestamp,
+    Attempt, Nonce, ProbeId, Reply,
     evidence::{Broken, Control, Direction},
     nonce::Role,
-    proof::{Answer, Check, Kind},
+    proof::{Answer, Check},
 };
 use tokio::time::timeout;
 
@@ -19,14 +17,8 @@ use crate::{
     Datagrams,
     destination::{CanaryPort, Destination, Form},
     examination::Examination,
-    tunnel,
+    tunnel::{self, SENDING_WAIT, SENDINGS},
 };
-
-/// Datagrams get lost: each is sent so often.
-const SENDINGS: u32 = 3;
-
-/// What is waited after each.
-const SENDING_WAIT: Duration = Duration::from_millis(1500);
 
 /// A longer datagram is cut.
 const LONGEST: usize = 1024;
@@ -70,15 +62,7 @@ pub(super) async fn attempt(
             (weigh(answer.as_ref()), answer, control)
         }
     };
-    let attempt = Attempt {
-        variant,
-        kind: Kind::Tunnel,
-        nonce,
-        port: Some(destination.address().port()),
-        reply,
-        answer,
-        at: Timestamp::now(),
-    };
+    let attempt = tunnel::attempted(variant, nonce, &destination, reply, answer);
     Some((attempt, control))
 }
 

@@ -1,12 +1,12 @@
 //! TURN servers that relay for whoever asks: over TCP (RFC 6062) to each of the canary's ports, else by datagrams.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use ajar_model::{
-    Attempt, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp,
+    Attempt, Evidence, Nonce, ProbeId, Reply, Tier,
     evidence::{Broken, Control},
     nonce::Role,
-    proof::{Answer, Check, Kind},
+    proof::{Answer, Check},
 };
 use futures::{FutureExt, future::BoxFuture};
 
@@ -19,17 +19,11 @@ use crate::{
     destination::{CanaryPort, Destination, Form},
     examination::Examination,
     protocol::{Probe, Protocol},
-    tunnel::{self, CANARY_PORTS},
+    tunnel::{self, CANARY_PORTS, SENDING_WAIT, SENDINGS},
     wire::Wire,
 };
 
 const ID: ProbeId = ProbeId::from_static("turn");
-
-/// Datagrams get lost: each is sent so often.
-const SENDINGS: u32 = 3;
-
-/// What is waited after each.
-const SENDING_WAIT: Duration = Duration::from_millis(1500);
 
 /// Does it relay for strangers?
 pub(crate) struct Relay;
@@ -212,15 +206,8 @@ impl Relaying<'_, '_> {
         let proven = answer
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
-        self.attempts.push(Attempt {
-            variant,
-            kind: Kind::Tunnel,
-            nonce,
-            port: Some(destination.address().port()),
-            reply,
-            answer,
-            at: Timestamp::now(),
-        });
+        let attempt = tunnel::attempted(variant, nonce, destination, reply, answer);
+        self.attempts.push(attempt);
         proven
     }
 
