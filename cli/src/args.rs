@@ -135,6 +135,10 @@ pub struct Request {
     /// How long to wait before that, unless the endpoint names a time; each further wait is ten times as long.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = seconds)]
     pub revisit_after: u32,
+    /// How long after a door was found open to look at it once more, from another vantage point too if there is one: what is sent
+    /// to owners names only what was open both times. never, to find and not to confirm.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = wait)]
+    pub confirm_after: Wait,
 }
 
 /// The targets of a run.
@@ -383,6 +387,20 @@ fn seconds(text: &str) -> Result<u32, String> {
         .map_err(|_| "expected a duration such as 90s or 5m".to_owned())?;
     u32::try_from(duration.as_secs())
         .map_err(|_| "expected a duration from 0s to 136 years".to_owned())
+}
+
+/// A time to wait, in seconds; none for never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait(pub Option<u32>);
+
+fn wait(text: &str) -> Result<Wait, String> {
+    match text {
+        "never" => Ok(Wait(None)),
+        _ => match seconds(text) {
+            Ok(seconds) => Ok(Wait(Some(seconds))),
+            Err(expected) => Err(format!("{expected}, or never")),
+        },
+    }
 }
 
 fn tier() -> impl TypedValueParser<Value = Tier> {

@@ -26,6 +26,7 @@ const SETTLE_SECS: u32 = 3;
 const REVISITS: Revisits = Revisits {
     most: 1,
     after_secs: 1,
+    confirm_after_secs: Some(1),
 };
 /// Far less than in a scan, so that the tarpits do not keep anybody waiting.
 const EXAMINATION_SECS: u64 = 10;

@@ -88,12 +88,17 @@ fn print(out: &mut impl Write, observation: &Observation) -> std::io::Result<()>
         probe,
         vantage,
         visit,
+        round,
         started_at,
         ..
     } = observation;
+    let purpose = match round {
+        0 => "",
+        _ => " (to confirm)",
+    };
     writeln!(
         out,
-        "\n{probe} at {endpoint} from {vantage}, visit {visit}, {started_at}"
+        "\n{probe} at {endpoint} from {vantage}, visit {visit}{purpose}, {started_at}"
     )?;
     for attempt in &observation.evidence.attempts {
         let receipt = receipt(&attempt.answer);

@@ -124,11 +124,12 @@ impl Meter {
         }
         let left = progress.targets.saturating_sub(self.finished);
         if let (0, 0, Some(next)) = (left, progress.leased, progress.next_revisit) {
-            return format!(
-                "{found}, {} to visit again in {}",
-                progress.awaiting_revisit,
-                clock(next.seconds as f64)
-            );
+            let waiting = match progress.awaiting_revisit {
+                1 => "1 finding".to_owned(),
+                n => format!("{n} findings"),
+            };
+            let left = clock(next.seconds as f64);
+            return format!("{found}, {waiting} to look at again in {left}");
         }
         if left == 0 {
             return format!("{rate:.0}/s, {found}");

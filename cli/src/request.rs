@@ -88,6 +88,7 @@ impl Request {
             revisits: Revisits {
                 most: options.revisits,
                 after_secs: options.revisit_after,
+                confirm_after_secs: options.confirm_after.0,
             },
             canary: nowhere(),
             authorization: signed,

@@ -78,5 +78,6 @@ fn as_request(options: args::Sweep) -> args::Request {
         settle: 0,
         revisits: 0,
         revisit_after: 0,
+        confirm_after: args::Wait(None),
     }
 }

@@ -7,7 +7,7 @@ use ajar_store::{AuditEntry, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{Coordinator, Drives, error};
+use crate::{Coordinator, Drives, error, leases::ABANDONED};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -85,7 +85,9 @@ impl Coordinator {
     /// Lets a campaign visit again what is due for that, and ends one that is done, or may not go on.
     async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
         let store = &self.options.store;
-        let due = store.plan_revisits(id, Timestamp::now()).await;
+        let now = Timestamp::now();
+        let seen_since = now.saturating_sub(ABANDONED).unwrap_or(Timestamp::MIN);
+        let due = store.plan_revisits(id, now, seen_since).await;
         let due = due.map_err(error::store)?;
         if !due.is_empty() {
             let offered = self.options.queue.offer(&due, Duration::ZERO).await;

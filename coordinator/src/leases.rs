@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ajar_model::{Lease, ShardId, Timestamp, Untrusted, lease::Work};
+use ajar_model::{CampaignId, Lease, ShardId, Timestamp, Untrusted, lease::Work};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
 use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
@@ -21,7 +21,7 @@ const LATER: Duration = Duration::from_secs(1);
 /// A worker that has not asked for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
 /// A vantage point that no worker has asked from for so long is not waited for.
-const ABANDONED: Duration = Duration::from_secs(300);
+pub(crate) const ABANDONED: Duration = Duration::from_secs(300);
 
 #[tonic::async_trait]
 impl WorkService for Coordinator {
@@ -175,7 +175,10 @@ impl Coordinator {
             queue.done(shard).await.map_err(error::queue)?;
             return Ok(None);
         };
-        if self.is_for_another(&work, &asking.vantage).await? {
+        if self
+            .is_for_another(shard.campaign, &work, &asking.vantage)
+            .await?
+        {
             queue.offer(&[shard], LATER).await.map_err(error::queue)?;
             return Ok(None);
         }
@@ -234,9 +237,14 @@ impl Coordinator {
         }
     }
 
-    /// True if the work is to be done from another vantage point than this, and a worker was seen there lately: a server
-    /// remembers whom it put off by the address.
-    async fn is_for_another(&self, work: &Work, vantage: &str) -> Result<bool, Status> {
+    /// True if the work is to be done from another vantage point than this, and a worker was seen there lately that has not
+    /// given work of its campaign back: a server remembers whom it put off by the address.
+    async fn is_for_another(
+        &self,
+        campaign: CampaignId,
+        work: &Work,
+        vantage: &str,
+    ) -> Result<bool, Status> {
         let wanted = match work {
             Work::Revisit {
                 vantage: Some(wanted),
@@ -244,10 +252,15 @@ impl Coordinator {
             } if wanted != vantage => wanted,
             _ => return Ok(false),
         };
-        let since = Timestamp::now().saturating_sub(ABANDONED);
-        let workers = self.options.store.workers(since.unwrap_or(Timestamp::MIN));
-        let mut workers = workers.await.map_err(error::store)?.into_iter();
-        Ok(workers.any(|worker| worker.vantage == *wanted))
+        let (store, now) = (&self.options.store, Timestamp::now());
+        let since = now.saturating_sub(ABANDONED).unwrap_or(Timestamp::MIN);
+        let workers = store.workers(since).await.map_err(error::store)?;
+        if workers.iter().all(|worker| worker.vantage != *wanted) {
+            return Ok(false);
+        }
+        let progress = store.progress(campaign, now).await.map_err(error::store)?;
+        let mut troubles = progress.troubles.iter();
+        Ok(!troubles.any(|trouble| trouble.vantage == *wanted))
     }
 
     fn note_worker(&self, worker: &str) {

@@ -55,6 +55,7 @@ async fn converse(port: u16, tier: Tier, tapes: &Tapes) {
         campaign: CampaignId(ulid::Ulid::from_parts(1, 1)),
         key: &NonceKey([9; 32]),
         vantage: "fuzz",
+        round: 0,
         canary: &canary,
         tier,
         our_name: "audit.example",

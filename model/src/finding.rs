@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Timestamp,
+    confirmation::Confirmation,
     id::{CampaignId, Exposure, ProbeId, Service},
     judge::{Doubt, Judgement, Verdict},
     observation::Observation,
@@ -35,6 +36,9 @@ pub struct Finding {
     pub variants: Vec<String>,
     /// The receipt, if it is open.
     pub proof: Option<Proof>,
+    /// The receipt of a later round, once there is one: before that, no owner is written to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
     /// Why it is not called open although something reached the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
@@ -77,6 +81,7 @@ impl Finding {
             probe: probe.clone(),
             variants: judgement.variants,
             proof: judgement.proof,
+            confirmation: None,
             doubt: judgement.doubt,
             product: Product::of(evidence),
             banner: evidence.banner.clone(),
@@ -127,6 +132,7 @@ impl Finding {
             .map(|proof| std::cmp::Reverse((proof.received_at, proof.nonce)));
         (
             self.verdict,
+            self.confirmation.is_some(),
             std::cmp::Reverse(self.probe.clone()),
             earliest_proof,
             std::cmp::Reverse((self.vantage.clone(), self.first_seen)),

@@ -86,6 +86,8 @@ pub enum Doubt {
     Unchecked,
     /// Mail to one of the canary's domains arrived, and none to the other: the server may be in charge of the one.
     OneDomain,
+    /// It passed on what it was given once, and not when it was asked again later.
+    NotAgain,
     /// It took a recipient that may as well be a mailbox of its own, and it takes any.
     TakesAnyMailbox,
 }
@@ -97,6 +99,7 @@ impl Doubt {
             Doubt::LeadsToCanary => "leads_to_canary",
             Doubt::Unchecked => "unchecked",
             Doubt::OneDomain => "one_domain",
+            Doubt::NotAgain => "not_again",
             Doubt::TakesAnyMailbox => "takes_any_mailbox",
         }
     }
@@ -110,6 +113,9 @@ impl Doubt {
             Doubt::Unchecked => "the canary was reached, and the check on that could not be made",
             Doubt::OneDomain => {
                 "mail to one of the canary's domains arrived, and none to the other: it may be in charge of that domain"
+            }
+            Doubt::NotAgain => {
+                "the canary was reached once, and not when the same was asked for again later"
             }
             Doubt::TakesAnyMailbox => {
                 "it takes mail for any mailbox of its own, and took ours for one; nothing was relayed"

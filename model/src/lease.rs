@@ -14,6 +14,8 @@ pub enum Work {
         endpoints: Vec<SocketAddr>,
         /// 2 for the first revisit, and so on; 1 if the first visit is repeated after a crash.
         visit: u32,
+        /// See [`crate::Observation::round`].
+        round: u32,
         /// The vantage point to visit them from, since a server remembers whom it put off; none if any will do.
         vantage: Option<String>,
     },

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod authorization;
 pub mod campaign;
 pub mod canary;
+pub mod confirmation;
 pub mod evidence;
 pub mod finding;
 pub mod id;

@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 use crate::id::{CampaignId, ProbeId};
 
-/// 128 bits that name one variant of one probe of one endpoint in one campaign from one vantage point.
+/// 128 bits that name one variant of one probe of one endpoint in one campaign from one vantage point and in one round.
 /// Written as 32 lower-case hex digits: a mail local part and a URL path keep them unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce([u8; 16]);
@@ -70,6 +70,16 @@ pub enum Role {
     Sender,
 }
 
+/// The visits that share their nonces: a server that put us off is offered the same envelope again.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    pub campaign: CampaignId,
+    pub endpoint: SocketAddr,
+    pub vantage: &'a str,
+    /// See [`crate::Observation::round`].
+    pub round: u32,
+}
+
 /// The campaign's secret: whoever holds it can name the nonces of the campaign.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NonceKey(pub [u8; 32]);
@@ -84,11 +94,9 @@ impl NonceKey {
     /// The nonce of one variant: HMAC-SHA-256 over every field, cut to 128 bits.
     pub fn nonce(
         &self,
-        campaign: CampaignId,
-        endpoint: SocketAddr,
+        occasion: &Occasion<'_>,
         probe: &ProbeId,
         variant: &str,
-        vantage: &str,
         role: Role,
     ) -> Nonce {
         let mut mac =
@@ -98,12 +106,13 @@ impl NonceKey {
             Role::Sender => "sender",
         };
         for field in [
-            campaign.to_string().as_str(),
-            endpoint.to_string().as_str(),
+            occasion.campaign.to_string().as_str(),
+            occasion.endpoint.to_string().as_str(),
             probe.as_str(),
             variant,
-            vantage,
+            occasion.vantage,
             role,
+            occasion.round.to_string().as_str(),
         ] {
             // Length first: two different lists of fields never hash the same bytes.
             mac.update(&(field.len() as u64).to_be_bytes());

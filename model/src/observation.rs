@@ -91,7 +91,7 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// What one probe observed at one endpoint. One exists per (campaign, endpoint, probe, vantage); a later one
+/// What one probe observed at one endpoint. One exists per (campaign, endpoint, probe, vantage, round); a later one
 /// of the same key replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
@@ -108,5 +108,8 @@ pub struct Observation {
     pub finished_at: Timestamp,
     /// 1 for the first visit of an endpoint, 2 for the first revisit, and so on.
     pub visit: u32,
+    /// 0 for the visits that look for open doors, 1 and more for those that confirm what they found, see
+    /// [`crate::confirmation`].
+    pub round: u32,
     pub evidence: Evidence,
 }

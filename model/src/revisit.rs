@@ -1,7 +1,8 @@
 //! Which endpoints are worth another visit, and when.
 //!
 //! Greylisting servers put every stranger off and let those in who come back (RFC 6647); a server that is busy, or
-//! limits its clients, takes them later. A verdict on either rests on the visit that was let in.
+//! limits its clients, takes them later. A verdict on either rests on the visit that was let in. What is open is visited
+//! again to be confirmed, see [`crate::confirmation`].
 
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub struct Revisits {
     pub most: u32,
     /// Seconds to wait before the first of them, unless the endpoint names a time. Each further wait is ten times as long.
     pub after_secs: u32,
+    /// Seconds after which what is open is visited once more, so that an owner can be told; none if it is not.
+    #[serde(default)]
+    pub confirm_after_secs: Option<u32>,
 }
 
 impl Revisits {
@@ -97,6 +101,7 @@ mod tests {
     const TWICE: Revisits = Revisits {
         most: 2,
         after_secs: 30,
+        confirm_after_secs: None,
     };
 
     const NEVER: [u64; 0] = [];

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use ajar_model::{
     Evidence, Nonce, ProbeId, Reply, Service, Untrusted,
     evidence::{Broken, Direction},
-    nonce::Role,
+    nonce::{Occasion, Role},
 };
 use tokio::time::{Instant, timeout};
 
@@ -90,14 +90,14 @@ impl<'a> Examination<'a> {
 
     /// The nonce of a variant of a probe of this endpoint.
     pub fn nonce(&self, probe: &ProbeId, variant: &str, role: Role) -> Nonce {
-        let Brief {
-            key,
-            campaign,
-            endpoint,
-            vantage,
-            ..
-        } = self.brief;
-        key.nonce(*campaign, *endpoint, probe, variant, vantage, role)
+        let brief = self.brief;
+        let occasion = Occasion {
+            campaign: brief.campaign,
+            endpoint: brief.endpoint,
+            vantage: brief.vantage,
+            round: brief.round,
+        };
+        brief.key.nonce(&occasion, probe, variant, role)
     }
 
     pub async fn open_plain(&mut self) -> Result<Wire, Broken> {

@@ -77,6 +77,8 @@ pub struct Brief<'a> {
     /// The key of its nonces.
     pub key: &'a NonceKey,
     pub vantage: &'a str,
+    /// See [`ajar_model::Observation::round`].
+    pub round: u32,
     pub canary: &'a Canary,
     /// How far we may go.
     pub tier: Tier,

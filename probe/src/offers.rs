@@ -143,6 +143,7 @@ mod tests {
             campaign: CampaignId(ulid::Ulid::nil()),
             key: &NonceKey([9; 32]),
             vantage: "test",
+            round: 0,
             canary: &canary,
             tier,
             our_name: "audit.example",

@@ -219,6 +219,10 @@ impl From<&Spec> for v1::Spec {
             revisit_after: Some(duration_out(Duration::from_secs(
                 spec.revisits.after_secs.into(),
             ))),
+            confirm_after: spec
+                .revisits
+                .confirm_after_secs
+                .map(|secs| duration_out(Duration::from_secs(secs.into()))),
         }
     }
 }
@@ -247,6 +251,10 @@ impl TryFrom<v1::Spec> for Spec {
             spec.revisit_after.or(Some(Default::default())),
         )?
         .as_secs();
+        let confirm_after = spec.confirm_after.map(|after| {
+            let after = duration_in("confirm_after", Some(after))?.as_secs();
+            u32::try_from(after).map_err(|cause| wrong("confirm_after", cause))
+        });
         Ok(Self {
             targets: parse_all("targets", &spec.targets)?,
             exclude: parse_all("exclude", &spec.exclude)?,
@@ -260,6 +268,7 @@ impl TryFrom<v1::Spec> for Spec {
             revisits: Revisits {
                 most: spec.revisits,
                 after_secs: u32::try_from(after).map_err(|cause| wrong("revisit_after", cause))?,
+                confirm_after_secs: confirm_after.transpose()?,
             },
             canary: canary_in(spec.canary)?,
             authorization: spec.authorization.map(Into::into),
@@ -362,10 +371,12 @@ impl From<Lease> for v1::Lease {
             Work::Revisit {
                 endpoints,
                 visit,
+                round,
                 vantage,
             } => v1::lease::Work::Revisit(v1::Revisit {
                 endpoints: texts(&endpoints),
                 visit,
+                round,
                 vantage: vantage.unwrap_or_default(),
             }),
         };
@@ -392,6 +403,7 @@ impl TryFrom<v1::Lease> for Lease {
             v1::lease::Work::Revisit(revisit) => Work::Revisit {
                 endpoints: parse_all("revisit.endpoints", &revisit.endpoints)?,
                 visit: revisit.visit,
+                round: revisit.round,
                 vantage: Some(revisit.vantage).filter(|vantage| !vantage.is_empty()),
             },
         };
@@ -420,6 +432,7 @@ impl From<&Observation> for v1::Observation {
             started_at: Some(time_out(observation.started_at)),
             finished_at: Some(time_out(observation.finished_at)),
             visit: observation.visit,
+            round: observation.round,
             evidence_json: evidence.expect("evidence has no map with keys other than text"),
         }
     }
@@ -437,6 +450,7 @@ impl TryFrom<v1::Observation> for Observation {
             started_at: time_in("started_at", observation.started_at)?,
             finished_at: time_in("finished_at", observation.finished_at)?,
             visit: observation.visit,
+            round: observation.round,
             evidence: serde_json::from_slice(&observation.evidence_json)
                 .map_err(|cause| wrong("evidence_json", cause))?,
         })

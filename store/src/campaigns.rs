@@ -8,7 +8,7 @@ use ajar_model::{CampaignId, Spec, Timestamp, campaign::State};
 
 use crate::{
     Admission, Error, Registered, Resumption, Transition, audit,
-    rows::{Backend, Rows},
+    rows::{Backend, Repeat, Rows},
     stored,
 };
 
@@ -72,7 +72,12 @@ pub(crate) async fn resume(
     let unproven = endpoints_to_repeat(tx.as_mut(), id).await?;
     if !unproven.is_empty() {
         // What may have been lost is the first visit's mail: it counts as the same visit.
-        tx.insert_revisit(id, &unproven, 1, None).await?;
+        let repeat = Repeat {
+            visit: 1,
+            round: 0,
+            vantage: None,
+        };
+        tx.insert_revisit(id, &unproven, &repeat).await?;
     }
     tx.put_state(id, State::Running, None).await?;
     audit::append(tx.as_mut(), resumption.audit).await?;

@@ -79,8 +79,13 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.work(shard).await
     }
 
-    async fn plan_revisits(&self, id: CampaignId, now: Timestamp) -> Result<Vec<ShardId>, Error> {
-        revisits::plan(&self.0, id, now).await
+    async fn plan_revisits(
+        &self,
+        id: CampaignId,
+        now: Timestamp,
+        seen_since: Timestamp,
+    ) -> Result<Vec<ShardId>, Error> {
+        revisits::plan(&self.0, id, now, seen_since).await
     }
 
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error> {

@@ -14,7 +14,7 @@ use ajar_model::{
 use crate::{
     Advance, Batch, Error, Ingested,
     reconcile::{Conclusion, absorb, conclude, mail_nonces},
-    rows::{Awaits, Backend, FindingRow, Held, Key, Rows, ShardRow},
+    rows::{Awaits, Backend, FindingRow, Held, Key, Rows, ShardRow, Source},
     stored::{self, AWAITS_MAIL, AWAITS_REVISIT, OPEN_ENDPOINTS},
 };
 
@@ -162,9 +162,9 @@ async fn judge(
     let mut taken = BTreeSet::new();
     for held in &mut held {
         for observation in incoming.remove(&held.key).unwrap_or_default() {
-            let vantage = observation.vantage.clone();
+            let source = Source::of(&observation);
             if absorb(&mut held.observations, observation)? {
-                taken.insert((held.row, vantage));
+                taken.insert((held.row, source));
             }
         }
     }
@@ -245,12 +245,12 @@ fn slot(number: u64) -> i64 {
 async fn put_taken(
     tx: &mut dyn Rows,
     held: &[Held],
-    taken: &BTreeSet<(i64, String)>,
+    taken: &BTreeSet<(i64, Source)>,
 ) -> Result<(), Error> {
     let rows: Vec<(i64, &Observation)> = held
         .iter()
         .flat_map(|held| held.observations.values().map(|o| (held.row, o)))
-        .filter(|(row, o)| taken.contains(&(*row, o.vantage.clone())))
+        .filter(|(row, o)| taken.contains(&(*row, Source::of(o))))
         .collect();
     tx.put_observations(&rows).await?;
     let mut nonces: Vec<(Nonce, i64)> = rows

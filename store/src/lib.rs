@@ -102,8 +102,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Makes shards of the endpoints of a running campaign that are due for another visit (see
     /// [`ajar_model::revisit`]), and names them. While other shards are open, endpoints are gathered for a while, so that a shard
-    /// is worth a lease. Endpoints that are open by then are left out.
-    async fn plan_revisits(&self, id: CampaignId, now: Timestamp) -> Result<Vec<ShardId>, Error>;
+    /// is worth a lease. Endpoints that are open by then are left out, unless that is what is to be confirmed (see
+    /// [`ajar_model::confirmation`]): those are also visited from another vantage point, if one had a worker since `seen_since`.
+    async fn plan_revisits(
+        &self,
+        id: CampaignId,
+        now: Timestamp,
+        seen_since: Timestamp,
+    ) -> Result<Vec<ShardId>, Error>;
 
     /// Grants a shard in one transaction, or says why not. See [`GrantRequest`]. A shard that was granted
     /// [`ATTEMPTS`] times and never moved is cut in two, so that what stops it is found; one of at most [`ATOM`] targets

@@ -1,10 +1,14 @@
 //! Which observations stay, and what they amount to: pure, so that the order in which batches and
 //! sightings are stored can be shown not to matter.
 
-use std::collections::{BTreeMap, HashMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, HashMap, btree_map::Entry},
+    time::Duration,
+};
 
 use ajar_model::{
     Finding, Nonce, Observation, Reply, Sighting, Timestamp, Verdict,
+    confirmation::{self, Judged},
     evidence::{Attempt, Control, Evidence},
     judge::{Doubt, judge},
     proof::{Check, Kind},
@@ -12,7 +16,7 @@ use ajar_model::{
 
 use crate::{
     Error,
-    rows::{Awaits, JudgingKey, Revisit},
+    rows::{Awaits, JudgingKey, Revisit, Source},
     stored,
 };
 
@@ -24,12 +28,12 @@ pub(crate) struct Conclusion {
     pub visits: u32,
 }
 
-/// Takes an observation in among those of its key, one for each vantage point. False if that changes nothing.
+/// Takes an observation in among those of its key, one for each vantage point and round. False if that changes nothing.
 pub(crate) fn absorb(
-    known: &mut BTreeMap<String, Observation>,
+    known: &mut BTreeMap<Source, Observation>,
     incoming: Observation,
 ) -> Result<bool, Error> {
-    match known.entry(incoming.vantage.clone()) {
+    match known.entry(Source::of(&incoming)) {
         Entry::Vacant(place) => {
             place.insert(incoming);
             Ok(true)
@@ -58,12 +62,12 @@ pub(crate) fn mail_nonces(evidence: &Evidence) -> impl Iterator<Item = Nonce> {
 /// observation.
 pub(crate) fn conclude(
     judging_key: &JudgingKey,
-    observations: &BTreeMap<String, Observation>,
+    observations: &BTreeMap<Source, Observation>,
     sightings: &HashMap<Nonce, Sighting>,
     visits: u32,
 ) -> Option<Conclusion> {
     let mut may_be_relayed = false;
-    let finding = observations
+    let judged: Vec<Judged> = observations
         .values()
         .map(|observation| {
             let seen: Vec<Sighting> = mail_nonces(&observation.evidence)
@@ -72,36 +76,59 @@ pub(crate) fn conclude(
             let judgement = judge(&observation.evidence, &seen, &judging_key.key);
             may_be_relayed |=
                 judgement.doubt != Some(Doubt::LeadsToCanary) && was_mail_accepted(observation);
-            Finding::new(&judging_key.tenant, observation, judgement)
+            Judged {
+                round: observation.round,
+                finding: Finding::new(&judging_key.tenant, observation, judgement),
+            }
         })
-        .reduce(Finding::merge)?;
-    let newest = observations.values().filter(|o| o.visit >= visits);
-    let revisits = newest.filter_map(|o| revisit(judging_key, o, finding.verdict));
+        .collect();
+    let by_itself: Vec<Verdict> = judged.iter().map(|seen| seen.finding.verdict).collect();
+    let (finding, due) = confirmation::conclude(judged)?;
+    let visited = observations.values().zip(by_itself);
+    let newest = visited.filter(|(o, _)| o.visit >= visits);
+    let revisits = newest.filter_map(|(observation, by_itself)| {
+        // What is open need not be asked again for what it has answered, but for what it is to confirm.
+        let verdict = match observation.round {
+            0 => finding.verdict,
+            _ => by_itself,
+        };
+        let before = visits_before(observations, observation.round);
+        let visit = observation.visit.saturating_sub(before).max(1);
+        let evidence = &observation.evidence;
+        let wait = judging_key.revisits.wait(evidence, verdict, visit)?;
+        Some(Revisit {
+            at: after(observation.finished_at, wait),
+            vantage: observation.vantage.clone(),
+            round: observation.round,
+        })
+    });
+    let confirm_after = judging_key.revisits.confirm_after_secs;
+    let confirmation = due
+        .zip(confirm_after)
+        .filter(|_| finding.attempts >= visits)
+        .map(|(due, secs)| Revisit {
+            at: after(due.since, Duration::from_secs(secs.into())),
+            vantage: due.vantage,
+            round: due.round,
+        });
     Some(Conclusion {
         awaits: Awaits {
             mail: may_be_relayed && finding.verdict != Verdict::Open,
-            revisit: revisits.min(),
+            revisit: revisits.chain(confirmation).min(),
         },
         visits: visits.max(finding.attempts),
         finding,
     })
 }
 
-/// When an observation wants its endpoint to be visited again.
-fn revisit(
-    judging_key: &JudgingKey,
-    observation: &Observation,
-    verdict: Verdict,
-) -> Option<Revisit> {
-    let Observation {
-        evidence, visit, ..
-    } = observation;
-    let wait = judging_key.revisits.wait(evidence, verdict, *visit)?;
-    let at = observation.finished_at.saturating_add(wait);
-    Some(Revisit {
-        at: at.unwrap_or(Timestamp::MAX),
-        vantage: observation.vantage.clone(),
-    })
+/// Visits that were made in the rounds before this one.
+fn visits_before(observations: &BTreeMap<Source, Observation>, round: u32) -> u32 {
+    let before = observations.values().filter(|o| o.round < round);
+    before.map(|o| o.visit).max().unwrap_or_default()
+}
+
+fn after(at: Timestamp, wait: Duration) -> Timestamp {
+    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 /// Two observations as one: the later one, with the attempts of both. A visit that broke early forgets nothing of the

@@ -1,4 +1,4 @@
-//! Endpoints that are due for another visit, made into shards.
+//! Endpoints that are due for another visit, to hear more of them or to confirm what was found, made into shards.
 //!
 //! Locks are taken in one order: campaign, the keys of findings, sorted, then counts.
 
@@ -12,7 +12,7 @@ use ajar_model::{CampaignId, ShardId, Timestamp, campaign::State};
 
 use crate::{
     ATOM, Error,
-    rows::Backend,
+    rows::{Backend, Repeat},
     stored::{self, AWAITS_REVISIT},
 };
 
@@ -24,6 +24,7 @@ pub(crate) async fn plan(
     backend: &dyn Backend,
     id: CampaignId,
     now: Timestamp,
+    seen_since: Timestamp,
 ) -> Result<Vec<ShardId>, Error> {
     let mut tx = backend.read().await?;
     let first = tx.next_revisit(id).await?.filter(|due| *due <= now);
@@ -39,20 +40,32 @@ pub(crate) async fn plan(
         return Ok(Vec::new());
     }
     let due = tx.hold_due(id, now, ATOM as u32).await?;
-    let mut shards: BTreeMap<(u32, &str), BTreeSet<SocketAddr>> = BTreeMap::new();
+    let workers = tx.workers(seen_since).await?;
+    let mut shards: BTreeMap<Repeat, BTreeSet<SocketAddr>> = BTreeMap::new();
     for due in &due {
         let visit = due.visits + 1;
         tx.set_planned(due.row, visit).await?;
-        if !due.is_open {
-            let endpoints = shards.entry((visit, &due.vantage)).or_default();
-            endpoints.insert(due.endpoint);
+        let elsewhere = workers.iter().map(|worker| &worker.vantage);
+        let elsewhere = elsewhere.filter(|vantage| **vantage != due.vantage);
+        let vantages: Vec<&String> = match (due.round, due.is_open) {
+            (0, true) => Vec::new(),
+            (0, false) => vec![&due.vantage],
+            // A second receipt is worth more from another place.
+            _ => elsewhere.take(1).chain([&due.vantage]).collect(),
+        };
+        for vantage in vantages {
+            let repeat = Repeat {
+                visit,
+                round: due.round,
+                vantage: Some(vantage.clone()),
+            };
+            shards.entry(repeat).or_default().insert(due.endpoint);
         }
     }
     let mut planned = Vec::new();
-    for ((visit, vantage), endpoints) in shards {
+    for (repeat, endpoints) in shards {
         let endpoints: Vec<SocketAddr> = endpoints.into_iter().collect();
-        let shard = tx.insert_revisit(id, &endpoints, visit, Some(vantage));
-        planned.push(shard.await?);
+        planned.push(tx.insert_revisit(id, &endpoints, &repeat).await?);
     }
     let change = BTreeMap::from([(AWAITS_REVISIT, -(due.len() as i64))]);
     tx.add_counts(id, 0, &change).await?;

@@ -91,8 +91,7 @@ pub(crate) trait CampaignRows: Send {
         &mut self,
         id: CampaignId,
         endpoints: &[SocketAddr],
-        visit: u32,
-        vantage: Option<&str>,
+        repeat: &Repeat,
     ) -> Result<ShardId, Error>;
     /// Adds a shard of the same blocks or endpoints that has the targets `from..to`, under the next free number. It counts
     /// as granted once. The campaign's row is locked.
@@ -245,6 +244,16 @@ pub(crate) struct Awaits {
 pub(crate) struct Revisit {
     pub at: Timestamp,
     pub vantage: String,
+    pub round: u32,
+}
+
+/// How endpoints are visited again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Repeat {
+    pub visit: u32,
+    pub round: u32,
+    /// The vantage point; none if any will do.
+    pub vantage: Option<String>,
 }
 
 /// A finding whose endpoint is due for another visit.
@@ -255,6 +264,7 @@ pub(crate) struct Due {
     /// Visits that were made.
     pub visits: u32,
     pub vantage: String,
+    pub round: u32,
     /// True if another probe found it open.
     pub is_open: bool,
 }
@@ -301,6 +311,22 @@ pub(crate) struct Key {
     pub probe: ProbeId,
 }
 
+/// What tells the observations of a key apart: the vantage point, and the round.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Source {
+    pub round: u32,
+    pub vantage: String,
+}
+
+impl Source {
+    pub fn of(observation: &Observation) -> Self {
+        Self {
+            round: observation.round,
+            vantage: observation.vantage.clone(),
+        }
+    }
+}
+
 /// A locked key, with what is known of it.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -310,8 +336,7 @@ pub(crate) struct Held {
     pub awaits: Awaits,
     /// Visits that were made, or that a shard has.
     pub visits: u32,
-    /// By vantage point.
-    pub observations: BTreeMap<String, Observation>,
+    pub observations: BTreeMap<Source, Observation>,
 }
 
 /// A finding to write.

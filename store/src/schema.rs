@@ -32,6 +32,11 @@ pub(crate) const SQLITE: Scripts = &[
         "revisits",
         include_str!("../migrations/sqlite/0004_revisits.sql"),
     ),
+    (
+        5,
+        "confirmation",
+        include_str!("../migrations/sqlite/0005_confirmation.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -55,6 +60,11 @@ pub(crate) const POSTGRES: Scripts = &[
         4,
         "revisits",
         include_str!("../migrations/postgres/0004_revisits.sql"),
+    ),
+    (
+        5,
+        "confirmation",
+        include_str!("../migrations/postgres/0005_confirmation.sql"),
     ),
 ];
 

@@ -107,13 +107,20 @@ pub(crate) fn shard(campaign: &str, number: i64) -> Result<ShardId, Error> {
     })
 }
 
-/// Either a range or endpoints with the number of their visit.
+/// First and past block, or endpoints and visit; vantage and round.
+pub(crate) type WorkColumns = (
+    Option<i64>,
+    Option<i64>,
+    Option<Document>,
+    Option<i64>,
+    Option<String>,
+    i64,
+);
+
 pub(crate) fn work(
-    range: Option<(i64, i64)>,
-    revisit: Option<(Document, i64)>,
-    vantage: Option<String>,
+    (first, past, endpoints, visit, vantage, round): WorkColumns,
 ) -> Result<Work, Error> {
-    match (range, revisit) {
+    match (first.zip(past), endpoints.zip(visit)) {
         (Some((first, past)), None) => {
             let first: u64 = unsigned("a shard's range", first)?;
             Ok(Work::Sweep(first..unsigned("a shard's range", past)?))
@@ -121,6 +128,7 @@ pub(crate) fn work(
         (None, Some((endpoints, visit))) => Ok(Work::Revisit {
             endpoints: from_json("a shard's endpoints", &endpoints.0)?,
             visit: unsigned("a shard's visit", visit)?,
+            round: unsigned("a shard's round", round)?,
             vantage,
         }),
         _ => Err(corrupt("a shard", "it is neither a sweep nor a revisit")),
@@ -132,7 +140,7 @@ pub(crate) const AWAITS_MAIL: &str = "awaits_mail";
 pub(crate) const AWAITS_REVISIT: &str = "awaits_revisit";
 pub(crate) const OPEN_ENDPOINTS: &str = "open_endpoints";
 
-/// Number, first and past block, endpoints, visit, vantage, cursor, end and cause.
+/// Number, the columns of [`work`], cursor, end and cause.
 pub(crate) type QuarantinedRow = (
     i64,
     Option<i64>,
@@ -141,13 +149,14 @@ pub(crate) type QuarantinedRow = (
     Option<i64>,
     Option<String>,
     i64,
+    i64,
     Option<i64>,
     Option<String>,
 );
 
 pub(crate) fn quarantined(
     campaign: CampaignId,
-    (number, first, past, endpoints, visit, vantage, cursor, to, cause): QuarantinedRow,
+    (number, first, past, endpoints, visit, vantage, round, cursor, to, cause): QuarantinedRow,
 ) -> Result<Quarantined, Error> {
     let target = |at: i64| unsigned("a shard's targets", at);
     Ok(Quarantined {
@@ -155,7 +164,7 @@ pub(crate) fn quarantined(
             campaign,
             number: unsigned("a shard's number", number)?,
         },
-        work: work(first.zip(past), endpoints.zip(visit), vantage)?,
+        work: work((first, past, endpoints, visit, vantage, round))?,
         targets: target(cursor)?..target(to.unwrap_or(cursor))?,
         cause,
     })

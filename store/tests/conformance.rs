@@ -4,6 +4,7 @@ mod support;
 
 mod conformance {
     mod campaigns;
+    mod confirmation;
     mod durability;
     mod findings;
     mod ingest;
@@ -77,6 +78,10 @@ mod conformance {
                     revisits::an_endpoint_that_is_open_by_then_is_left_out,
                     revisits::only_a_running_campaign_visits_again,
                     revisits::revisits_count_as_no_targets,
+                    confirmation::what_is_open_is_visited_again_and_confirmed,
+                    confirmation::what_is_open_once_only_is_not_called_open,
+                    confirmation::another_vantage_point_is_asked_too_if_there_is_one,
+                    confirmation::whoever_puts_us_off_then_is_asked_in_the_same_round,
                     records::an_authorization_id_cannot_be_used_for_another_text,
                     records::the_audit_log_is_kept_in_order,
                     records::concurrent_audit_entries_form_one_chain,

@@ -26,21 +26,24 @@ enum Event {
 }
 
 fn any_observation() -> impl Strategy<Value = Observation> {
-    (1..4_u8, 0..3_u8, 10..14_i64, 0..4_u8, 1..3_u32).prop_map(|(host, from, end, reply, visit)| {
-        let reply = match reply {
-            0 => ACCEPTED,
-            1 => REFUSED,
-            2 => ajar_model::Reply::Temporary { code: 451 },
-            _ => ajar_model::Reply::AuthRequired { code: 530 },
-        };
-        let endpoint = format!("10.0.0.{host}:25");
-        let vantage = format!("vantage-{from}");
-        Observation {
-            started_at: at(end - i64::from(host) - i64::from(visit)),
-            visit,
-            ..seen(1, &endpoint, &vantage, end, reply)
-        }
-    })
+    (1..4_u8, 0..3_u8, 10..14_i64, 0..4_u8, 1..3_u32, 0..2_u32).prop_map(
+        |(host, from, end, reply, visit, round)| {
+            let reply = match reply {
+                0 => ACCEPTED,
+                1 => REFUSED,
+                2 => ajar_model::Reply::Temporary { code: 451 },
+                _ => ajar_model::Reply::AuthRequired { code: 530 },
+            };
+            let endpoint = format!("10.0.0.{host}:25");
+            let vantage = format!("vantage-{from}");
+            Observation {
+                started_at: at(end - i64::from(host) - i64::from(visit)),
+                visit,
+                round,
+                ..seen(1, &endpoint, &vantage, end, reply)
+            }
+        },
+    )
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -47,6 +47,7 @@ impl Ajar {
             .env("HOME", self.path())
             // What revisits do has tests of its own; nothing else waits for them.
             .env("AJAR_REVISITS", "0")
+            .env("AJAR_CONFIRM_AFTER", "never")
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null());
         command

@@ -157,15 +157,17 @@ impl Worker {
         let turns = turns(prefixes, &spec);
         let starting = Arc::new(AtomicBool::new(true));
         let started = Arc::clone(&starting);
+        let (visit, round) = match &lease.work {
+            Work::Sweep(_) => (1, 0),
+            Work::Revisit { visit, round, .. } => (*visit, *round),
+        };
         let visitor = Arc::new(Visitor {
             campaign: lease.shard.campaign,
             key,
             vantage: options.vantage.clone(),
             our_name: spec.canary.domain.clone(),
-            visit: match &lease.work {
-                Work::Sweep(_) => 1,
-                Work::Revisit { visit, .. } => *visit,
-            },
+            visit,
+            round,
             egress: Egress::new(scope, Arc::clone(&fence), pacer, Arc::clone(&budget)),
             limits: options.limits,
             slots: PrefixSlots::new(spec.prefix_rate),

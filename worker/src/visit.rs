@@ -30,6 +30,8 @@ pub struct Visitor {
     pub our_name: String,
     /// 1 for a first visit.
     pub visit: u32,
+    /// See [`Observation::round`].
+    pub round: u32,
     /// Where connections go out.
     pub egress: Egress,
     /// What a target may cost.
@@ -108,6 +110,7 @@ impl Visitor {
             campaign: self.campaign,
             key: &self.key,
             vantage: &self.vantage,
+            round: self.round,
             canary: &self.spec.canary,
             tier: self.spec.tier,
             our_name: &self.our_name,
@@ -134,6 +137,7 @@ impl Visitor {
                 started_at,
                 finished_at,
                 visit: self.visit,
+                round: self.round,
                 evidence,
             })
             .collect()

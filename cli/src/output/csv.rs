@@ -7,6 +7,7 @@ use super::{Format, Out, Writer, harmless, name, one_file};
 pub const FORMAT: Format = Format {
     name: "csv",
     help: "Comma-separated values with a header",
+    for_owners: false,
     prepare: |options| {
         one_file(options, |out| {
             Box::new(Csv {
@@ -45,7 +46,7 @@ impl Writer for Csv {
     }
 }
 
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "id",
     "campaign",
     "ip",
@@ -67,9 +68,10 @@ const COLUMNS: [&str; 21] = [
     "doubt",
     "cpe",
     "outdated",
+    "confirmed_at",
 ];
 
-fn record(finding: &Finding) -> [String; 21] {
+fn record(finding: &Finding) -> [String; 22] {
     let (proof, product) = (finding.proof.as_ref(), finding.product.as_ref());
     [
         finding.id.clone(),
@@ -105,6 +107,11 @@ fn record(finding: &Finding) -> [String; 21] {
         product
             .and_then(|product| product.outdated)
             .map(|outdated| outdated.to_string())
+            .unwrap_or_default(),
+        finding
+            .confirmation
+            .as_ref()
+            .map(|again| again.proof.received_at.to_string())
             .unwrap_or_default(),
     ]
 }

@@ -9,6 +9,7 @@ use super::{Format, Out, Writer, one_file};
 pub const FORMAT: Format = Format {
     name: "jsonl",
     help: "One JSON object a line",
+    for_owners: false,
     prepare: |options| one_file(options, |out| Box::new(Jsonl(out))),
 };
 

@@ -3,6 +3,7 @@
 mod csv;
 mod eol;
 pub mod jsonl;
+mod owners;
 mod rbldnsd;
 mod reporter;
 mod shadowserver;
@@ -56,6 +57,8 @@ pub struct Format {
     name: &'static str,
     /// What it is, in a line.
     help: &'static str,
+    /// True if it is sent to owners, who hear of nothing that was not confirmed.
+    for_owners: bool,
     /// Checks the options and opens what is written to, before anything is sent.
     prepare: fn(&Options) -> anyhow::Result<Prepared>,
 }
@@ -100,6 +103,7 @@ impl std::fmt::Debug for Format {
 /// Where results go. It is opened before anything is sent, and emptied only when results are written.
 pub struct Sink {
     prepared: Prepared,
+    for_owners: bool,
     eol: Option<eol::List>,
 }
 
@@ -113,13 +117,20 @@ impl Sink {
         });
         Ok(Self {
             prepared: (format.prepare)(options)?,
+            for_owners: format.for_owners,
             eol: options.eol.clone(),
         })
     }
 
     /// Starts writing.
     pub fn begin(self) -> io::Result<Box<dyn Writer>> {
-        let writer = (self.prepared)()?;
+        let mut writer = (self.prepared)()?;
+        if self.for_owners {
+            writer = Box::new(owners::Confirmed {
+                writer,
+                left_out: 0,
+            });
+        }
         Ok(match self.eol {
             Some(list) => Box::new(eol::Marking { list, writer }),
             None => writer,

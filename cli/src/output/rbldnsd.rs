@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, io::Write, net::IpAddr};
 
-use ajar_model::{Finding, Timestamp, Verdict};
+use ajar_model::{Finding, Timestamp};
 
 use super::{Format, Out, Writer, name, one_file};
 
 pub const FORMAT: Format = Format {
     name: "rbldnsd",
     help: "A zone of what is open, for rbldnsd's dataset `combined`",
+    for_owners: true,
     prepare: |options| {
         one_file(options, |out| {
             Box::new(Zone {
@@ -40,9 +41,6 @@ struct Zone {
 
 impl Writer for Zone {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        if finding.verdict != Verdict::Open {
-            return Ok(());
-        }
         let service = name(&finding.service);
         let code = CODES.iter().find(|(known, _)| *known == service);
         let code = code.map_or(OTHER, |(_, code)| *code);

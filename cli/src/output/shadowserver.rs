@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use ajar_model::{Finding, Timestamp, Verdict};
+use ajar_model::{Finding, Timestamp};
 
 use super::{Format, Writer, harmless, name};
 use crate::exit::{OrRefuse, refuse};
@@ -13,6 +13,7 @@ use crate::exit::{OrRefuse, refuse};
 pub const FORMAT: Format = Format {
     name: "shadowserver",
     help: "What is open, in the columns of Shadowserver's reports; -o names a directory",
+    for_owners: true,
     prepare: |options| {
         let directory = options.output.clone();
         if directory.as_os_str() == "-" {
@@ -71,10 +72,8 @@ struct Reports {
 
 impl Writer for Reports {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        if finding.verdict == Verdict::Open {
-            let rows = self.rows.entry(report(finding)).or_default();
-            rows.push(finding.clone());
-        }
+        let rows = self.rows.entry(report(finding)).or_default();
+        rows.push(finding.clone());
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::{Format, Out, Writer, name, one_file};
 pub const FORMAT: Format = Format {
     name: "table",
     help: "For people",
+    for_owners: false,
     prepare: |options| {
         let on_terminal = options.output.as_os_str() == "-" && std::io::stdout().is_terminal();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -99,7 +100,11 @@ fn row(finding: &Finding) -> [String; 6] {
             ajar_model::proof::Kind::Tunnel => "tunnel from",
             ajar_model::proof::Kind::Fetch => "fetch from",
         };
-        format!("{how} {}", proof.egress_ip)
+        let times = match finding.confirmation {
+            Some(_) => " x2",
+            None => "",
+        };
+        format!("{how} {}{times}", proof.egress_ip)
     });
     [
         finding.ip.to_string(),
@@ -128,7 +133,7 @@ fn variants(finding: &Finding) -> String {
 }
 
 /// Characters of the last column: with two IPv4 addresses a row then fits a hundred.
-const MOST: usize = 20;
+const MOST: usize = 17;
 
 fn cut(text: &str, most: usize) -> String {
     match text.chars().count() > most {
@@ -157,11 +162,15 @@ mod tests {
                 }
                 _ => "null",
             };
+            let confirmation = match proof {
+                "null" => "null".to_owned(),
+                proof => proof.replace('{', r#"{"vantage": "local", "#),
+            };
             let text = format!(
                 r#"{{"id": "0", "campaign": "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P", "ip": "198.151.100.123", "port": 65535,
                 "transport": "tcp", "service": "http-proxy", "exposure": null, "verdict": {verdict:?},
                 "probe": "http-connect", "variants": {variants:?}, "proof": {proof}, "product": null, "banner": null,
-                "tls": false, "vantage": "local", "first_seen": "2026-11-24T20:00:00Z",
+                "confirmation": {confirmation}, "tls": false, "vantage": "local", "first_seen": "2026-11-24T20:00:00Z",
                 "last_seen": "2026-11-24T20:00:00Z", "attempts": 1}}"#
             );
             table.write(&serde_json::from_str(&text).unwrap()).unwrap();
@@ -184,7 +193,7 @@ mod tests {
         for line in &lines {
             assert!(line.chars().count() <= 100, "{line}");
         }
-        assert!(lines[1].ends_with(" connect-name:65… +22"), "{}", lines[1]);
+        assert!(lines[1].ends_with(" connect-name… +22"), "{}", lines[1]);
         assert!(lines[2].ends_with("23 tried"), "{}", lines[2]);
         assert!(lines[3].ends_with("not_a_service"), "{}", lines[3]);
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use ajar_model::{Finding, Verdict};
+use ajar_model::Finding;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,7 @@ use crate::exit::refuse;
 pub const FORMAT: Format = Format {
     name: "xarf",
     help: "X-ARF 4 reports of what is open, one a line; needs --reporter",
+    for_owners: true,
     prepare: |options| {
         let Some(reporter) = options.reporter.clone() else {
             return refuse(
@@ -30,9 +31,6 @@ struct Reports {
 
 impl Writer for Reports {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        if finding.verdict != Verdict::Open {
-            return Ok(());
-        }
         serde_json::to_writer(&mut self.out, &report(finding, &self.reporter)?)?;
         Ok(self.out.write_all(b"\n")?)
     }
@@ -49,6 +47,12 @@ fn report(finding: &Finding, reporter: &Reporter) -> anyhow::Result<Value> {
         .proof
         .as_ref()
         .map_or(finding.last_seen, |proof| proof.received_at);
+    let again = finding
+        .confirmation
+        .as_ref()
+        .map_or_else(String::new, |again| {
+            format!(" and again at {:.0}", again.proof.received_at)
+        });
     let Reporter {
         organization,
         contact,
@@ -70,13 +74,13 @@ fn report(finding: &Finding, reporter: &Reporter) -> anyhow::Result<Value> {
         "evidence_source": "vulnerability_scan",
         "confidence": 1.0,
         "description": format!(
-            "{exposure} on port {} ({}): what was sent to it for a stranger arrived at the reporter's own server at {at:.0}",
+            "{exposure} on port {} ({}): what was sent to it for a stranger arrived at the reporter's own server at {at:.0}{again}",
             finding.port,
             name(&finding.service),
         ),
         "evidence": [{
             "content_type": "application/json",
-            "description": "the finding, with the receipt that proves it",
+            "description": "the finding, with the receipts that prove it",
             "payload": STANDARD.encode(&evidence),
             "hash": format!("sha256:{}", hex(&digest)),
             "size": evidence.len(),

@@ -66,6 +66,7 @@ impl Exam {
             campaign: CampaignId(ulid::Ulid::from_parts(1, 1)),
             key: &NonceKey([9; 32]),
             vantage: "test",
+            round: 0,
             canary: &self.canary,
             tier: self.tier,
             our_name: "audit.example",

@@ -86,7 +86,7 @@ impl BatchRows for Tx {
         .await?;
         let rows = sqlx::query(
             "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
-             f.revisit_vantage, f.visits FROM findings f \
+             f.revisit_vantage, f.visits, f.revisit_round FROM findings f \
              JOIN unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
              ON f.ip = k.ip AND f.port = k.port AND f.probe = k.probe \
              WHERE f.campaign = $1 ORDER BY f.ip, f.port, f.probe FOR UPDATE OF f",
@@ -102,7 +102,7 @@ impl BatchRows for Tx {
 
     async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error> {
         let rows: Vec<ObservationColumns> = sqlx::query_as(
-            "SELECT finding, vantage, started_at, finished_at, visit, evidence \
+            "SELECT finding, vantage, round, started_at, finished_at, visit, evidence \
              FROM observations WHERE finding = ANY ($1)",
         )
         .bind(held.iter().map(|held| held.row).collect::<Vec<_>>())
@@ -121,12 +121,12 @@ impl BatchRows for Tx {
             .collect::<Result<Vec<_>, _>>()?;
         sqlx::query(
             "INSERT INTO observations \
-             (finding, vantage, started_at, finished_at, visit, evidence) \
-             SELECT finding, vantage, started_at, finished_at, visit, evidence::json \
+             (finding, vantage, started_at, finished_at, visit, evidence, round) \
+             SELECT finding, vantage, started_at, finished_at, visit, evidence::json, round \
              FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[], \
-             $5::bigint[], $6::text[]) \
-             AS o (finding, vantage, started_at, finished_at, visit, evidence) \
-             ON CONFLICT (finding, vantage) DO UPDATE SET started_at = excluded.started_at, \
+             $5::bigint[], $6::text[], $7::bigint[]) \
+             AS o (finding, vantage, started_at, finished_at, visit, evidence, round) \
+             ON CONFLICT (finding, vantage, round) DO UPDATE SET started_at = excluded.started_at, \
              finished_at = excluded.finished_at, visit = excluded.visit, \
              evidence = excluded.evidence",
         )
@@ -152,6 +152,11 @@ impl BatchRows for Tx {
                 .collect::<Vec<_>>(),
         )
         .bind(evidence)
+        .bind(
+            rows.iter()
+                .map(|row| i64::from(row.1.round))
+                .collect::<Vec<_>>(),
+        )
         .execute(&mut *self.0)
         .await?;
         Ok(())
@@ -185,10 +190,12 @@ impl BatchRows for Tx {
         sqlx::query(
             "UPDATE findings f SET id = n.id, verdict = n.verdict, \
              awaits_mail = n.awaits_mail, body = n.body::json, revisit_at = n.revisit_at, \
-             revisit_vantage = n.revisit_vantage, visits = n.visits \
+             revisit_vantage = n.revisit_vantage, visits = n.visits, \
+             revisit_round = n.revisit_round \
              FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bool[], $5::text[], \
-             $6::timestamptz[], $7::text[], $8::bigint[]) \
-             AS n (row, id, verdict, awaits_mail, body, revisit_at, revisit_vantage, visits) \
+             $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[]) \
+             AS n (row, id, verdict, awaits_mail, body, revisit_at, revisit_vantage, visits, \
+             revisit_round) \
              WHERE f.row = n.row",
         )
         .bind(rows.iter().map(|row| row.row).collect::<Vec<_>>())
@@ -212,12 +219,18 @@ impl BatchRows for Tx {
         )
         .bind(
             revisits
+                .clone()
                 .map(|r| r.map(|r| r.vantage.as_str()))
                 .collect::<Vec<_>>(),
         )
         .bind(
             rows.iter()
                 .map(|row| i64::from(row.visits))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            revisits
+                .map(|r| r.map_or(0, |r| i64::from(r.round)))
                 .collect::<Vec<_>>(),
         )
         .execute(&mut *self.0)

@@ -18,7 +18,7 @@ use crate::{
     stored::{self, signed},
 };
 
-/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 6.
+/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 7.
 const CHUNK: usize = 500;
 
 #[async_trait]
@@ -86,7 +86,7 @@ impl BatchRows for Tx {
             self.insert_keys(id, keys).await?;
             let mut query = QueryBuilder::new(
                 "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
-                 f.revisit_vantage, f.visits FROM (",
+                 f.revisit_vantage, f.visits, f.revisit_round FROM (",
             );
             query.push_values(keys, |mut row, key| {
                 row.push_bind(Address(key.ip));
@@ -111,7 +111,7 @@ impl BatchRows for Tx {
     async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error> {
         for held in held.chunks_mut(CHUNK) {
             let mut query = QueryBuilder::new(
-                "SELECT finding, vantage, started_at, finished_at, visit, evidence \
+                "SELECT finding, vantage, round, started_at, finished_at, visit, evidence \
                  FROM observations WHERE finding IN (",
             );
             let mut list = query.separated(", ");
@@ -134,13 +134,14 @@ impl BatchRows for Tx {
                 .collect::<Result<Vec<_>, _>>()?;
             let mut query = QueryBuilder::new(
                 "INSERT INTO observations \
-                 (finding, vantage, started_at, finished_at, visit, evidence) ",
+                 (finding, vantage, round, started_at, finished_at, visit, evidence) ",
             );
             query.push_values(
                 rows.iter().zip(evidence),
                 |mut row, ((finding, o), evidence)| {
                     row.push_bind(*finding);
                     row.push_bind(&o.vantage);
+                    row.push_bind(o.round);
                     row.push_bind(At(o.started_at));
                     row.push_bind(At(o.finished_at));
                     row.push_bind(o.visit);
@@ -148,8 +149,8 @@ impl BatchRows for Tx {
                 },
             );
             query.push(
-                " ON CONFLICT (finding, vantage) DO UPDATE SET started_at = excluded.started_at, \
-                 finished_at = excluded.finished_at, visit = excluded.visit, \
+                " ON CONFLICT (finding, vantage, round) \
+                 DO UPDATE SET started_at = excluded.started_at, finished_at = excluded.finished_at, visit = excluded.visit, \
                  evidence = excluded.evidence",
             );
             query.build().execute(&mut *self.0).await?;
@@ -174,7 +175,7 @@ impl BatchRows for Tx {
         for row in rows {
             sqlx::query(
                 "UPDATE findings SET id = $2, verdict = $3, awaits_mail = $4, body = $5, \
-                 revisit_at = $6, revisit_vantage = $7, visits = $8 WHERE row = $1",
+                 revisit_at = $6, revisit_vantage = $7, visits = $8, revisit_round = $9 WHERE row = $1",
             )
             .bind(row.row)
             .bind(&row.finding.id)
@@ -184,6 +185,7 @@ impl BatchRows for Tx {
             .bind(row.awaits.revisit.as_ref().map(|revisit| At(revisit.at)))
             .bind(row.awaits.revisit.as_ref().map(|revisit| &revisit.vantage))
             .bind(row.visits)
+            .bind(row.awaits.revisit.as_ref().map_or(0, |revisit| revisit.round))
             .execute(&mut *self.0)
             .await?;
         }

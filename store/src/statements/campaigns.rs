@@ -12,8 +12,8 @@ use super::Tx;
 use crate::{
     Admission, Error, Progress, Quarantined, Trouble,
     columns::{At, Document},
-    rows::{CampaignRows, FindingRows, JudgingKey},
-    stored::{self, QuarantinedRow, signed, unsigned},
+    rows::{CampaignRows, FindingRows, JudgingKey, Repeat},
+    stored::{self, QuarantinedRow, WorkColumns, signed, unsigned},
 };
 
 const CAMPAIGN: &str =
@@ -53,8 +53,8 @@ impl CampaignRows for Tx {
         let spec = stored::to_json("a campaign's spec", &campaign.spec)?;
         let done = sqlx::query(
             "INSERT INTO campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
-             authorization_id, local, revisits, revisit_after) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
+             authorization_id, local, revisits, revisit_after, confirm_after) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
         )
         .bind(campaign.id.to_string())
         .bind(Document(spec))
@@ -67,6 +67,7 @@ impl CampaignRows for Tx {
         .bind(campaign.local)
         .bind(i64::from(campaign.spec.revisits.most))
         .bind(i64::from(campaign.spec.revisits.after_secs))
+        .bind(campaign.spec.revisits.confirm_after_secs.map(i64::from))
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -142,19 +143,22 @@ impl CampaignRows for Tx {
     }
 
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error> {
-        let row: Option<(String, String, i64, i64)> = sqlx::query_as(
-            "SELECT tenant, canary_key, revisits, revisit_after FROM campaigns WHERE id = $1",
+        let row: Option<(String, String, i64, i64, Option<i64>)> = sqlx::query_as(
+            "SELECT tenant, canary_key, revisits, revisit_after, confirm_after \
+             FROM campaigns WHERE id = $1",
         )
         .bind(id.to_string())
         .fetch_optional(&mut *self.0)
         .await?;
-        row.map(|(tenant, key, most, after)| {
+        row.map(|(tenant, key, most, after, confirm_after)| {
+            let secs = |secs| unsigned("a time to wait", secs);
             Ok(JudgingKey {
                 tenant,
                 key: stored::parsed("a canary's key", &key)?,
                 revisits: Revisits {
                     most: unsigned("a count", most)?,
-                    after_secs: unsigned("a time to wait", after)?,
+                    after_secs: secs(after)?,
+                    confirm_after_secs: confirm_after.map(secs).transpose()?,
                 },
             })
         })
@@ -165,18 +169,18 @@ impl CampaignRows for Tx {
         &mut self,
         id: CampaignId,
         endpoints: &[SocketAddr],
-        visit: u32,
-        vantage: Option<&str>,
+        repeat: &Repeat,
     ) -> Result<ShardId, Error> {
         let number: i64 = sqlx::query_scalar(
-            "INSERT INTO shards (campaign, number, endpoints, visit, vantage) \
-             SELECT $1, coalesce(max(number) + 1, 0), $2, $3, $4 FROM shards WHERE campaign = $1 \
+            "INSERT INTO shards (campaign, number, endpoints, visit, vantage, round) \
+             SELECT $1, coalesce(max(number) + 1, 0), $2, $3, $4, $5 FROM shards WHERE campaign = $1 \
              RETURNING number",
         )
         .bind(id.to_string())
         .bind(Document(stored::to_json("endpoints", endpoints)?))
-        .bind(i64::from(visit))
-        .bind(vantage)
+        .bind(i64::from(repeat.visit))
+        .bind(&repeat.vantage)
+        .bind(i64::from(repeat.round))
         .fetch_one(&mut *self.0)
         .await?;
         Ok(ShardId {
@@ -188,9 +192,9 @@ impl CampaignRows for Tx {
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO shards (campaign, number, first, past, endpoints, visit, vantage, \
-             cursor, from_target, to_target, attempt) \
+             round, cursor, from_target, to_target, attempt) \
              SELECT campaign, (SELECT max(number) + 1 FROM shards WHERE campaign = $1), \
-             first, past, endpoints, visit, vantage, $3, $3, $4, 1 \
+             first, past, endpoints, visit, vantage, round, $3, $3, $4, 1 \
              FROM shards WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -215,7 +219,7 @@ impl CampaignRows for Tx {
 
     async fn quarantined(&mut self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
         let rows: Vec<QuarantinedRow> = sqlx::query_as(
-            "SELECT number, first, past, endpoints, visit, vantage, cursor, to_target, cause \
+            "SELECT number, first, past, endpoints, visit, vantage, round, cursor, to_target, cause \
              FROM shards WHERE campaign = $1 AND quarantined ORDER BY number LIMIT $2",
         )
         .bind(id.to_string())
@@ -250,25 +254,15 @@ impl CampaignRows for Tx {
     }
 
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error> {
-        type WorkRow = (
-            Option<i64>,
-            Option<i64>,
-            Option<Document>,
-            Option<i64>,
-            Option<String>,
-        );
-        let row: Option<WorkRow> = sqlx::query_as(
-            "SELECT first, past, endpoints, visit, vantage FROM shards \
+        let row: Option<WorkColumns> = sqlx::query_as(
+            "SELECT first, past, endpoints, visit, vantage, round FROM shards \
              WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
         .fetch_optional(&mut *self.0)
         .await?;
-        row.map(|(first, past, endpoints, visit, vantage)| {
-            stored::work(first.zip(past), endpoints.zip(visit), vantage)
-        })
-        .transpose()
+        row.map(stored::work).transpose()
     }
 
     async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error> {

@@ -13,12 +13,12 @@ use super::{DatabaseRow, Tx};
 use crate::{
     Error, FindingQuery,
     columns::{Address, At, Document},
-    rows::{Awaits, BatchRows, Due, FindingRows, Held, Key, Revisit},
+    rows::{Awaits, BatchRows, Due, FindingRows, Held, Key, Revisit, Source},
     stored::{self, unsigned},
 };
 
-/// Finding, vantage, started and finished at, visit, evidence.
-pub(super) type ObservationColumns = (i64, String, At, At, i64, Document);
+/// Finding, vantage, round, started and finished at, visit, evidence.
+pub(super) type ObservationColumns = (i64, String, i64, At, At, i64, Document);
 
 #[async_trait]
 impl FindingRows for Tx {
@@ -129,7 +129,7 @@ impl FindingRows for Tx {
     ) -> Result<Vec<Due>, Error> {
         // In the order of keys, as everybody locks them.
         let rows = sqlx::query(row_lock!(
-            "SELECT row, ip, port, visits, revisit_vantage, EXISTS (SELECT 1 FROM open_endpoints o \
+            "SELECT row, ip, port, visits, revisit_vantage, revisit_round, EXISTS (SELECT 1 FROM open_endpoints o \
              WHERE o.campaign = f.campaign AND o.ip = f.ip AND o.port = f.port) \
              FROM findings f WHERE campaign = $1 AND revisit_at <= $2 \
              ORDER BY ip, port, probe LIMIT $3",
@@ -149,7 +149,8 @@ impl FindingRows for Tx {
                     endpoint: SocketAddr::new(ip, port),
                     visits: unsigned("a number of visits", row.try_get(3)?)?,
                     vantage: row.try_get(4)?,
-                    is_open: row.try_get(5)?,
+                    round: unsigned("a round", row.try_get(5)?)?,
+                    is_open: row.try_get(6)?,
                 })
             })
             .collect()
@@ -198,8 +199,8 @@ impl FindingRows for Tx {
 
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error> {
         let row = sqlx::query(
-            "SELECT row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits \
-             FROM findings WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
+            "SELECT row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits, \
+             revisit_round FROM findings WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
         )
         .bind(id)
         .fetch_optional(&mut *self.0)
@@ -218,13 +219,18 @@ impl FindingRows for Tx {
     }
 }
 
-/// Columns: row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits.
+/// Columns: row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits, revisit_round.
 pub(super) fn held_row(row: &DatabaseRow) -> Result<Held, Error> {
     let body: Option<Document> = row.try_get(4)?;
+    let round = unsigned("a round", row.try_get(9)?)?;
     let revisit = row
         .try_get::<Option<At>, _>(6)?
         .zip(row.try_get::<Option<String>, _>(7)?)
-        .map(|(at, vantage)| Revisit { at: at.0, vantage });
+        .map(|(at, vantage)| Revisit {
+            at: at.0,
+            vantage,
+            round,
+        });
     Ok(Held {
         row: row.try_get(0)?,
         key: key(row, 1)?,
@@ -261,7 +267,7 @@ pub(super) fn place(
         if let Some(held) = places.get_mut(&columns.0) {
             let observation = observation(campaign, &held.key, columns)?;
             held.observations
-                .insert(observation.vantage.clone(), observation);
+                .insert(Source::of(&observation), observation);
         }
     }
     Ok(())
@@ -270,7 +276,7 @@ pub(super) fn place(
 fn observation(
     campaign: CampaignId,
     key: &Key,
-    (_, vantage, started_at, finished_at, visit, evidence): ObservationColumns,
+    (_, vantage, round, started_at, finished_at, visit, evidence): ObservationColumns,
 ) -> Result<Observation, Error> {
     Ok(Observation {
         campaign,
@@ -280,6 +286,7 @@ fn observation(
         started_at: started_at.0,
         finished_at: finished_at.0,
         visit: unsigned("a visit", visit)?,
+        round: unsigned("a round", round)?,
         evidence: stored::from_json("evidence", &evidence.0)?,
     })
 }

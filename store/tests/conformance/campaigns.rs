@@ -260,6 +260,7 @@ pub async fn resuming_repeats_unproven_endpoints_once(place: &Place) {
     let expect = Work::Revisit {
         endpoints: vec!["10.0.0.1:25".parse().unwrap()],
         visit: 1,
+        round: 0,
         vantage: None,
     };
     assert_eq!(store.work(shard(1, 1)).await.unwrap(), Some(expect));

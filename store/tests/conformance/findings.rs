@@ -150,6 +150,7 @@ pub async fn unproven_endpoints_are_repeated_once_and_sorted(place: &Place) {
         Some(Work::Revisit {
             endpoints,
             visit: 1,
+            round: 0,
             vantage: None
         })
     );

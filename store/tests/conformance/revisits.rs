@@ -32,7 +32,9 @@ async fn close(store: &dyn Store, shard: ShardId, observations: Vec<Observation>
 }
 
 async fn planned(store: &dyn Store, seconds: i64) -> Vec<ShardId> {
-    let planned = store.plan_revisits(campaign_id(1), at(seconds)).await;
+    let planned = store
+        .plan_revisits(campaign_id(1), at(seconds), at(0))
+        .await;
     planned.unwrap()
 }
 
@@ -51,6 +53,7 @@ fn revisit(endpoints: &[&str], visit: u32, vantage: &str) -> Option<Work> {
     Some(Work::Revisit {
         endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
         visit,
+        round: 0,
         vantage: Some(vantage.to_owned()),
     })
 }

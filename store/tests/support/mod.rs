@@ -9,7 +9,7 @@ use ajar_model::{
     Ahead, Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
     ProbeId, Reply, Revisits, Service, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
     campaign::{State, Sweep},
-    nonce::Role,
+    nonce::{Occasion, Role},
     proof::{CanaryKey, Kind},
 };
 use ajar_store::{
@@ -35,6 +35,7 @@ pub const CAPS: Caps = Caps {
 pub const REVISITS: Revisits = Revisits {
     most: 2,
     after_secs: 30,
+    confirm_after_secs: None,
 };
 /// How many targets a shard of [`request`] has.
 pub const TARGETS: u64 = 20_000;
@@ -268,8 +269,13 @@ pub fn seen(
     let endpoint: SocketAddr = endpoint.parse().unwrap();
     let campaign = campaign_id(campaign);
     let probe = ProbeId::from_static("smtp-relay");
-    let destination = Role::Destination;
-    let nonce = NonceKey([7; 32]).nonce(campaign, endpoint, &probe, "plain", vantage, destination);
+    let occasion = Occasion {
+        campaign,
+        endpoint,
+        vantage,
+        round: 0,
+    };
+    let nonce = NonceKey([7; 32]).nonce(&occasion, &probe, "plain", Role::Destination);
     Observation {
         campaign,
         endpoint,
@@ -278,6 +284,7 @@ pub fn seen(
         started_at: at(finished - 2),
         finished_at: at(finished),
         visit: 1,
+        round: 0,
         evidence: Evidence {
             service: Some(Service::from_static("smtp")),
             banner: Some(Untrusted::from("220 mail.example ESMTP".to_owned())),

@@ -23,7 +23,7 @@ fn audited(site: &Site) -> (Vec<Known>, Vec<Server>, Vec<Option<Finding>>) {
     );
     let scan = site.scan(
         "127.0.34.0/25 -p 1080,2222,2323,2525,3128,3478,8080,8118,8443,8888 --rate 500 --prefix-rate 500 \
-         --settle 20s --revisits 1 --revisit-after 2s",
+         --settle 20s --revisits 1 --revisit-after 2s --confirm-after 2s",
     );
     let findings = scan.findings().unwrap();
     let mut found: BTreeMap<SocketAddr, Finding> = findings
@@ -97,6 +97,12 @@ fn precision_and_recall_are_whole_and_classes_exact() {
         let is_known = cpe.is_some_and(|cpe| cpe.contains(&product));
         assert!(is_known, "{} is taken for {cpe:?}", known.name);
     }
+    let unconfirmed = known.iter().zip(&findings).filter(|(_, finding)| {
+        let mut finding = finding.iter();
+        finding.any(|f| f.verdict == Verdict::Open && f.confirmation.is_none())
+    });
+    let unconfirmed: Vec<&str> = unconfirmed.map(|(known, _)| known.name).collect();
+    assert!(unconfirmed.is_empty(), "open once only: {unconfirmed:?}");
     let (precision, recall) = (score.precision(), score.recall());
     let (all, exact) = (known.len(), exact as f64 / known.len() as f64);
     let _ = writeln!(

@@ -4,6 +4,7 @@ mod accuracy;
 mod audit;
 mod authorization;
 mod cluster;
+mod confirmation;
 mod demo;
 mod formats;
 mod liveness;

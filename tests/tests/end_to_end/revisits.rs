@@ -33,7 +33,7 @@ fn a_greylisting_relay_is_open_once_it_lets_us_in() {
     let findings = again.findings().unwrap();
     assert_eq!(outcome(&findings), (Verdict::Open, 2), "{again:?}");
     assert!(
-        again.stderr.contains("1 to visit again in "),
+        again.stderr.contains("1 finding to look at again in "),
         "{}",
         again.stderr
     );

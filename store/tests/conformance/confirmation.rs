@@ -1,0 +1,177 @@
+use ajar_model::{
+    Campaign, CampaignId, Finding, NonceKey, Observation, Reply, Revisits, ShardId, Spec, Verdict,
+    campaign::State,
+    judge::Doubt,
+    lease::Work,
+    nonce::{Occasion, Role},
+};
+use ajar_store::{Batch, Store};
+
+use crate::support::*;
+
+const ENDPOINT: &str = "10.0.0.1:25";
+const CAMPAIGN: u128 = 1;
+
+/// What was seen in a round, with a nonce of that round.
+fn seen_in(round: u32, vantage: &str, finished: i64, reply: Reply) -> Observation {
+    let first = seen(CAMPAIGN, ENDPOINT, vantage, finished, reply);
+    let occasion = Occasion {
+        campaign: first.campaign,
+        endpoint: first.endpoint,
+        vantage,
+        round,
+    };
+    let mut evidence = first.evidence.clone();
+    evidence.attempts[0].nonce =
+        NonceKey([7; 32]).nonce(&occasion, &first.probe, "plain", Role::Destination);
+    Observation {
+        visit: round + 1,
+        round,
+        evidence,
+        ..first
+    }
+}
+
+/// A campaign that confirms after a hundred seconds, one shard of which has found the endpoint open at second 20.
+async fn found_open(store: &dyn Store) -> CampaignId {
+    let usual = campaign(CAMPAIGN);
+    let revisits = Revisits {
+        confirm_after_secs: Some(100),
+        ..REVISITS
+    };
+    let campaign = Campaign {
+        spec: Spec {
+            revisits,
+            ..usual.spec
+        },
+        ..usual
+    };
+    let blocks = 0..1;
+    create(store, &campaign, std::slice::from_ref(&blocks))
+        .await
+        .unwrap();
+    let first = seen_in(0, "north", 10, ACCEPTED);
+    close(store, 0, vec![first.clone()]).await;
+    store.record_sighting(&sighting(&first, 20)).await.unwrap();
+    campaign.id
+}
+
+async fn close(store: &dyn Store, number: u64, observations: Vec<Observation>) {
+    let shard = shard(CAMPAIGN, number);
+    let token = token_of(store, shard, at(0), 3).await;
+    let last = Batch {
+        progress: Some(advance(0, 3, true)),
+        ..batch(shard, token, observations)
+    };
+    store.ingest(&last).await.unwrap();
+}
+
+async fn planned(store: &dyn Store, seconds: i64) -> Vec<ShardId> {
+    let planned = store.plan_revisits(campaign_id(CAMPAIGN), at(seconds), at(0));
+    planned.await.unwrap()
+}
+
+async fn work(store: &dyn Store, number: u64) -> (u32, u32, String) {
+    match store.work(shard(CAMPAIGN, number)).await.unwrap() {
+        Some(Work::Revisit {
+            endpoints,
+            visit,
+            round,
+            vantage,
+        }) => {
+            assert_eq!(endpoints, [ENDPOINT.parse().unwrap()]);
+            (visit, round, vantage.unwrap())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn finding(store: &dyn Store) -> Finding {
+    let [finding] = <[Finding; 1]>::try_from(all_findings(store).await).unwrap();
+    finding
+}
+
+async fn state(store: &dyn Store, seconds: i64) -> State {
+    let settle = std::time::Duration::from_secs(60);
+    let concluded = store.conclude(campaign_id(CAMPAIGN), settle, at(seconds));
+    concluded.await.unwrap().unwrap()
+}
+
+pub async fn what_is_open_is_visited_again_and_confirmed(place: &Place) {
+    let store = &*place.store;
+    found_open(store).await;
+    assert_eq!(state(store, 30).await, State::Running);
+    assert_eq!(planned(store, 119).await, []);
+    assert_eq!(planned(store, 120).await, [shard(CAMPAIGN, 1)]);
+    assert_eq!(work(store, 1).await, (2, 1, "north".to_owned()));
+    assert_eq!(finding(store).await.confirmation, None);
+    assert_eq!(planned(store, 1000).await, []);
+
+    let again = seen_in(1, "north", 130, ACCEPTED);
+    close(store, 1, vec![again.clone()]).await;
+    // The second mail is still under way.
+    assert_eq!(finding(store).await.verdict, Verdict::Unproven);
+    assert_eq!(finding(store).await.doubt, Some(Doubt::NotAgain));
+    assert_eq!(state(store, 30).await, State::Settling);
+    store.record_sighting(&sighting(&again, 140)).await.unwrap();
+    let confirmed = finding(store).await;
+    assert_eq!(confirmed.verdict, Verdict::Open);
+    assert_eq!(confirmed.proof.unwrap().received_at, at(20));
+    let confirmation = confirmed.confirmation.unwrap();
+    assert_eq!(confirmation.proof.received_at, at(140));
+    assert_eq!(confirmation.proof.nonce, nonce(&again));
+    assert_eq!(planned(store, 5000).await, []);
+    assert_eq!(state(store, 5000).await, State::Finished);
+}
+
+pub async fn what_is_open_once_only_is_not_called_open(place: &Place) {
+    let store = &*place.store;
+    found_open(store).await;
+    planned(store, 120).await;
+    close(store, 1, vec![seen_in(1, "north", 130, REFUSED)]).await;
+    let denied = finding(store).await;
+    assert_eq!(denied.verdict, Verdict::Unproven);
+    assert_eq!(denied.doubt, Some(Doubt::NotAgain));
+    assert_eq!((denied.proof, denied.exposure), (None, None));
+    assert_eq!(state(store, 5000).await, State::Finished);
+}
+
+pub async fn another_vantage_point_is_asked_too_if_there_is_one(place: &Place) {
+    let store = &*place.store;
+    found_open(store).await;
+    for (worker, vantage) in [("a", "north"), ("b", "south")] {
+        store.seen_worker(worker, vantage, at(100)).await.unwrap();
+    }
+    let shards = planned(store, 120).await;
+    assert_eq!(shards, [shard(CAMPAIGN, 1), shard(CAMPAIGN, 2)]);
+    assert_eq!(work(store, 1).await, (2, 1, "north".to_owned()));
+    assert_eq!(work(store, 2).await, (2, 1, "south".to_owned()));
+    let south = seen_in(1, "south", 130, ACCEPTED);
+    close(store, 1, vec![seen_in(1, "north", 130, LATER)]).await;
+    close(store, 2, vec![south.clone()]).await;
+    store.record_sighting(&sighting(&south, 140)).await.unwrap();
+    let confirmed = finding(store).await;
+    assert_eq!(confirmed.confirmation.unwrap().vantage, "south");
+}
+
+pub async fn whoever_puts_us_off_then_is_asked_in_the_same_round(place: &Place) {
+    let store = &*place.store;
+    found_open(store).await;
+    planned(store, 120).await;
+    close(store, 1, vec![seen_in(1, "north", 130, LATER)]).await;
+    assert_eq!(finding(store).await.verdict, Verdict::Open);
+    // As long as after a first visit.
+    assert_eq!(planned(store, 159).await, []);
+    assert_eq!(planned(store, 160).await, [shard(CAMPAIGN, 2)]);
+    assert_eq!(work(store, 2).await, (3, 1, "north".to_owned()));
+    let let_in = Observation {
+        visit: 3,
+        ..seen_in(1, "north", 170, ACCEPTED)
+    };
+    close(store, 2, vec![let_in.clone()]).await;
+    store
+        .record_sighting(&sighting(&let_in, 180))
+        .await
+        .unwrap();
+    assert!(finding(store).await.confirmation.is_some());
+}
