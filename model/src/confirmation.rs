@@ -4,23 +4,12 @@
 //! So what is open is visited once more, in a further round, whose nonces are its own: by the vantage point that found it,
 //! since what counts is whether it does the same again, and by another one too if there is one.
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     Timestamp,
     finding::Finding,
     judge::{Doubt, Verdict},
-    proof::Proof,
+    proof::Confirmation,
 };
-
-/// The receipt of a later round.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confirmation {
-    /// The vantage point that it was asked for from.
-    pub vantage: String,
-    #[serde(flatten)]
-    pub proof: Proof,
-}
 
 /// A round that an open finding has yet to go through.
 #[derive(Debug, Clone, PartialEq, Eq)]

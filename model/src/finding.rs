@@ -7,12 +7,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Timestamp,
-    confirmation::Confirmation,
     id::{CampaignId, Exposure, ProbeId, Service},
     judge::{Doubt, Judgement, Verdict},
     observation::Observation,
     product::Product,
-    proof::Proof,
+    proof::{Confirmation, Proof},
     text::Untrusted,
 };
 

@@ -301,6 +301,15 @@ pub struct Proof {
     pub checks: Vec<Check>,
 }
 
+/// The receipt of a later round, see [`crate::confirmation`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// The vantage point that it was asked for from.
+    pub vantage: String,
+    #[serde(flatten)]
+    pub proof: Proof,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
