@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use ajar_model::{
-    Evidence, Nonce, ProbeId, Reply, Service, Untrusted,
+    Canary, Evidence, Nonce, ProbeId, Reply, Service, Untrusted,
     evidence::{Broken, Direction},
     nonce::{Occasion, Role},
 };
@@ -244,19 +244,27 @@ impl<'a> Examination<'a> {
 
     /// How requests over HTTP name their author: ours is the name, and the canary tells the rest (RFC 9511).
     pub fn agent(&self) -> String {
-        format!("ajar ({}; +{})", self.brief.our_name, self.about())
+        agent(self.brief.our_name, self.brief.canary)
     }
 
     /// Where the people behind a target read what this is. By address: the canary's domain may be for mail only.
     pub fn about(&self) -> String {
-        let canary = self.brief.canary;
-        let host = match (canary.http, canary.address) {
-            (80, IpAddr::V4(ip)) => ip.to_string(),
-            (80, IpAddr::V6(ip)) => format!("[{ip}]"),
-            (port, _) => canary.at(port).to_string(),
-        };
-        format!("http://{host}/.well-known/probing.txt")
+        about(self.brief.canary)
     }
+}
+
+/// See [`Examination::agent`].
+pub(crate) fn agent(our_name: &str, canary: &Canary) -> String {
+    format!("ajar ({our_name}; +{})", about(canary))
+}
+
+fn about(canary: &Canary) -> String {
+    let host = match (canary.http, canary.address) {
+        (80, IpAddr::V4(ip)) => ip.to_string(),
+        (80, IpAddr::V6(ip)) => format!("[{ip}]"),
+        (port, _) => canary.at(port).to_string(),
+    };
+    format!("http://{host}/.well-known/probing.txt")
 }
 
 fn whole_secs(wait: Duration) -> u32 {

@@ -11,6 +11,7 @@
 
 pub mod codec;
 mod destination;
+mod direct;
 mod examination;
 mod examine;
 pub mod http;
@@ -36,6 +37,7 @@ use ajar_model::{CampaignId, Canary, NonceKey, Tier};
 use futures::{FutureExt, future::BoxFuture};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use direct::{Answering, ask_canary};
 pub use examination::{Examination, MAX_DIALS};
 pub use examine::{RECOGNISE, examine};
 pub use protocol::{Probe, Protocol};

@@ -21,6 +21,7 @@ pub struct Cluster {
     pub postgres: Postgres,
     environment: Vec<(String, String)>,
     listen: String,
+    canary_ports: String,
 }
 
 /// A cluster to be started.
@@ -64,13 +65,10 @@ impl ClusterBuilder {
             postgres: Postgres::start()?,
             environment: self.environment,
             listen: format!("127.0.0.1:{}", free_port()?),
+            canary_ports: self.canary_ports,
         };
         cluster.start_coordinator()?;
-        let (url, ports, [domain, other]) = (cluster.url(), self.canary_ports, DOMAINS);
-        let canary = format!(
-            "canary --domain {domain} --domain {other} --canary-ports {ports} --coordinator {url}"
-        );
-        cluster.spawn("canary", &canary)?;
+        cluster.start_canary()?;
         for number in 1..=self.workers {
             cluster.start_worker(&format!("worker-{number}"))?;
         }
@@ -91,6 +89,15 @@ impl Cluster {
         let listen = &self.listen;
         let coordinator = format!("coordinator --listen {listen} --redis {redis} --store {store}");
         self.spawn("coordinator", &coordinator)
+    }
+
+    /// Starts its canary, for the first time or again; what it says goes to the file `canary`.
+    pub fn start_canary(&mut self) -> anyhow::Result<()> {
+        let (url, ports, [domain, other]) = (self.url(), &self.canary_ports, DOMAINS);
+        let canary = format!(
+            "canary --domain {domain} --domain {other} --canary-ports {ports} --coordinator {url}"
+        );
+        self.spawn("canary", &canary)
     }
 
     /// Starts a worker of this name; what it says goes to a file of that name.

@@ -1,4 +1,4 @@
-//! The only place where a socket to a target is opened.
+//! The only place where a socket to a target is opened, and one to the canary.
 //!
 //! Every connection waits for the pace and is then checked, at the moment at which it is opened and for the socket
 //! address that is dialled: the lease must be valid, and the scope must permit the address.
@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ajar_model::{Outcome, Scope, Timestamp, scope::Denied, space};
+use ajar_model::{Canary, Outcome, Scope, Timestamp, scope::Denied, space};
 use ajar_probe::{BoxStream, Datagrams, Dial};
 use ajar_sweep::connect::{self, Patience};
 use futures::{FutureExt, future::BoxFuture};
@@ -27,6 +27,15 @@ use crate::{
 /// Connections that are tried before a target counts as silent. The kernel would send a SYN again after one second, past the
 /// pace: an attempt ends before that, and the next one waits for its turn.
 const ATTEMPTS: u32 = 2;
+
+/// Opens a connection to the operator's own end, which is no target.
+pub async fn to_canary(canary: &Canary, socket: SocketAddr) -> io::Result<TcpStream> {
+    if !canary.destinations().contains(&socket) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    #[expect(clippy::disallowed_methods, reason = "this is the egress")]
+    TcpStream::connect(socket).await
+}
 
 /// What one lease may send, and how fast.
 #[derive(Debug)]

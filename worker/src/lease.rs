@@ -11,7 +11,7 @@ use std::{
 };
 
 use ajar_model::{
-    Lease, NonceKey, Permission, Plan, Scope, Spec, Targets, Timestamp, admission::Refusal,
+    Lease, NonceKey, Permission, Plan, Scope, Spec, Targets, Tier, Timestamp, admission::Refusal,
     lease::Work, signers::AllowedSigners,
 };
 use ajar_proto::{convert, dial::Traced, trace, v1, v1::work_service_client::WorkServiceClient};
@@ -25,6 +25,7 @@ use crate::{
     fence::{Fence, Now},
     pacer::Budget,
     prefix_slots::PrefixSlots,
+    reach::{Asking, Unreached},
     report::{Delivery, Reporter},
     shard::{self, Context, Ran},
     visit::Visitor,
@@ -49,6 +50,8 @@ pub enum Error {
     /// What was asked for is not authorized, or not any more.
     #[error("the lease was refused: {0}")]
     Unauthorized(#[from] Refusal),
+    #[error(transparent)]
+    Canary(#[from] Unreached),
     #[error("this machine cannot open connections: {0}")]
     Fault(String),
     /// The results are not taken, or a visit was lost.
@@ -140,6 +143,14 @@ impl Worker {
             let signers = options.signers.borrow();
             Permission::admit(&spec, options.allow_loopback, &signers, Timestamp::now())?
         };
+        if spec.tier == Tier::Deliver {
+            let asking = Asking {
+                campaign: lease.shard.campaign,
+                key: &key,
+                vantage: &options.vantage,
+            };
+            self.reach.check(&spec.canary, asking).await?;
+        }
         let plan = Plan::of(lease.shard.campaign, &spec)
             .map_err(|cause| Error::Message(cause.to_string()))?;
         let targets = targets(lease, &plan)?;

@@ -21,6 +21,7 @@ use ajar_proto::{
 };
 use fence::Now;
 use pacer::Pacer;
+use reach::Reach;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -35,6 +36,7 @@ mod lease;
 mod pacer;
 mod prefix_slots;
 mod progress;
+mod reach;
 mod report;
 mod shard;
 mod turn;
@@ -79,6 +81,8 @@ struct Worker {
     capacity: Arc<Semaphore>,
     /// The limits of each campaign that it has a lease of.
     pacers: Mutex<HashMap<CampaignId, Weak<Pacer>>>,
+    /// Whether canaries are reached from here.
+    reach: Reach,
     /// No further target is visited.
     drain: CancellationToken,
     /// Results that could not be stored are given up.
@@ -93,6 +97,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
         control: options.coordinator.work(),
         capacity: Arc::new(Semaphore::new(options.capacity)),
         pacers: Mutex::default(),
+        reach: Reach::default(),
         give_up: CancellationToken::new(),
         drain,
         options,

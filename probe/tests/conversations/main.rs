@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod canary;
+mod direct;
 mod exam;
 mod http;
 mod http2;

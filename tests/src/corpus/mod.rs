@@ -114,8 +114,13 @@ pub fn established(site: &Site) -> (Vec<Known>, Vec<Server>) {
     let far_end = FarEnd::start(site).unwrap();
     let establish = |shape: Shape| {
         let server = (shape.start)(site, shape.endpoint);
-        let is_open = is_open(&far_end, shape.endpoint, &shape.truth);
+        let ask = || is_open(&far_end, shape.endpoint, &shape.truth);
         let means_open = shape.expect == Verdict::Open;
+        // All tools run at once: one that saw nothing of an open door may have been too slow.
+        let is_open = match ask() {
+            Some(false) if means_open => ask(),
+            asked => asked,
+        };
         let known = Known {
             name: shape.name,
             endpoint: shape.endpoint,

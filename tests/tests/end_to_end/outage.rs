@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use ajar_model::{Finding, Verdict};
-use ajar_tests::{Access, Ajar, Postgres, Redis, Site, free_port};
+use ajar_tests::{Access, Ajar, Front, Postgres, Redis, Site, free_port};
 
 /// What does not depend on when it was seen.
 fn rows(findings: &[Finding]) -> Vec<(SocketAddr, Verdict, String, Vec<String>)> {
@@ -57,6 +57,35 @@ fn stores_that_are_away_are_waited_for_and_nothing_is_lost() {
         "the outage was over before it was noticed: {}",
         disturbed.stderr
     );
+}
+
+#[test]
+fn somebody_in_the_canarys_place_is_noticed_before_a_job() {
+    let site = Site::new().squid("127.0.77.1:3128", Access::Open);
+    let mut cluster = site.cluster().workers(0).start().unwrap();
+    cluster.kill("canary");
+    let page = site.canary_page();
+    let another = Front::nginx(page, "location / { return 200 hello; }").unwrap();
+    cluster.start_worker("worker-1").unwrap();
+    let asked = "127.0.77.1 -p 3128 --settle 5s";
+    let id = cluster.submit(asked).unwrap();
+    let patience = Duration::from_secs(60);
+    let said = format!("something else answers in place of the canary at {page}");
+    cluster.await_state(&id, &said, patience).unwrap();
+    drop(another);
+    let said = format!("the canary at {} does not answer", site.canary_mail());
+    cluster.await_state(&id, &said, patience).unwrap();
+    // Nothing was asked of the target, and so nothing is held against it.
+    let shown = cluster.show(&id).unwrap();
+    assert!(shown.contains("outcomes  0 answered, 0 refused"), "{shown}");
+    cluster.start_canary().unwrap();
+    cluster.await_state(&id, "finished", patience).unwrap();
+    let export = format!("findings export --campaign {id}");
+    let findings = cluster.run(&export).unwrap().findings().unwrap();
+    let [finding] = &findings[..] else {
+        panic!("{findings:?}");
+    };
+    assert_eq!(finding.verdict, Verdict::Open);
 }
 
 #[test]
