@@ -31,6 +31,8 @@ want dnsmasq dnsmasq-base
 want rbldnsd rbldnsd
 want dig bind9-dnsutils
 ls /usr/lib/nginx/modules/ngx_stream_module.so >/dev/null 2>&1 || need="$need nginx libnginx-mod-stream"
+ls /usr/lib/nginx/modules/ngx_mail_module.so >/dev/null 2>&1 || need="$need libnginx-mod-mail"
+[ -d /usr/lib/python3/dist-packages/twisted ] || need="$need python3-twisted"
 ls /usr/lib/*/libgnutls-dane.so.0 >/dev/null 2>&1 || need="$need libgnutls-dane0 libidn12 libdb5.3 libevent-2.1-7 libldap-2.5-0 libnsl2 libsasl2-2 libwrap0"
 want m4 m4
 want ip iproute2

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
-use ajar_model::{Nonce, Timestamp};
+use ajar_model::{Nonce, Timestamp, disclosed::Disclosed};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -41,7 +41,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.uri().path(), arrival, &shared);
+        let response = respond(&request, arrival, &shared);
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
@@ -53,12 +53,14 @@ where
         .map_err(io::Error::other)
 }
 
-fn respond(path: &str, arrival: Arrival, shared: &Shared) -> Response<Full<Bytes>> {
+fn respond<B>(request: &Request<B>, arrival: Arrival, shared: &Shared) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
     if let Ok(nonce) = path.trim_start_matches('/').parse::<Nonce>() {
-        return text(
-            StatusCode::OK,
-            format!("{}\n", shared.answer(nonce, arrival)),
-        );
+        let fields = request.headers().iter();
+        let fields = fields.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let answer = shared.answer(nonce, arrival);
+        let answer = answer.disclosing(&shared.key, Disclosed::by(fields));
+        return text(StatusCode::OK, format!("{answer}\n"));
     }
     match path {
         "/.well-known/probing.txt" | "/.well-known/security.txt" => {

@@ -64,6 +64,9 @@ async fn show(options: args::FindingShow) -> anyhow::Result<Ended> {
             let verdict = finding.verdict.as_str();
             writeln!(out, "\n{verdict}: {}", doubt.explained())?;
         }
+        if let Some(cause) = finding.cause {
+            writeln!(out, "\nwhy: {}", cause.explained())?;
+        }
         if let Some(command) = replay::command(&finding, &observations) {
             writeln!(out, "\nto see it without ajar:\n  {command}")?;
         }

@@ -4,9 +4,11 @@
 //! So what is open is visited once more, in a further round, whose nonces are its own: by the vantage point that found it,
 //! since what counts is whether it does the same again, and by another one too if there is one.
 
+use std::collections::BTreeMap;
+
 use crate::{
     Timestamp,
-    finding::Finding,
+    finding::{Difference, Finding},
     judge::{Doubt, Verdict},
     proof::Confirmation,
 };
@@ -39,6 +41,7 @@ pub fn conclude(judged: Vec<Judged>) -> Option<(Finding, Option<Due>)> {
         .filter(|seen| first.as_ref().is_some_and(|f| seen.round > f.round))
         .cloned()
         .collect();
+    let differs = differences(&judged);
     let findings = judged.into_iter().map(|seen| seen.finding);
     let merged = findings.reduce(Finding::merge)?;
     let Some(first) = first else {
@@ -68,9 +71,31 @@ pub fn conclude(judged: Vec<Judged>) -> Option<(Finding, Option<Due>)> {
     let again = again.min_by_key(|seen| (is_here(seen), seen.precedence()));
     let confirmed = Finding {
         confirmation: again.and_then(Judged::confirmation),
+        differs,
         ..merged
     };
     Some((confirmed, due))
+}
+
+/// The vantage points from which it is decidedly not open.
+fn differences(judged: &[Judged]) -> Vec<Difference> {
+    let mut verdicts: BTreeMap<&str, Verdict> = BTreeMap::new();
+    for seen in judged {
+        let verdict = verdicts.entry(&seen.finding.vantage);
+        let verdict = verdict.or_insert(Verdict::Unresponsive);
+        *verdict = (*verdict).max(seen.finding.verdict);
+    }
+    let other = verdicts.into_iter().filter(|(_, verdict)| {
+        use Verdict::{Closed, NotAService, Protected};
+        matches!(verdict, Closed | NotAService | Protected)
+    });
+    other
+        .map(|(vantage, verdict)| Difference {
+            vantage: Some(vantage.to_owned()),
+            ip: None,
+            verdict: Some(verdict),
+        })
+        .collect()
 }
 
 impl Judged {
@@ -103,7 +128,8 @@ impl Judged {
     fn denial(&self) -> Option<(Verdict, Doubt)> {
         match (self.finding.verdict, self.finding.doubt) {
             (verdict, Some(doubt @ Doubt::LeadsToCanary)) => Some((verdict, doubt)),
-            (_, Some(Doubt::Unchecked)) => None,
+            // It did the same again; only the check on that came to nothing.
+            (_, Some(Doubt::Unchecked | Doubt::OneDomain)) => None,
             (
                 Verdict::Unproven | Verdict::Protected | Verdict::Closed | Verdict::NotAService,
                 _,
@@ -215,6 +241,14 @@ mod tests {
     fn what_could_not_be_asked_again_stays_open_and_unconfirmed() {
         let unconfirmed = (Verdict::Open, None, None, None);
         check(&[(0, "a", "open"), (1, "a", "inconclusive")], unconfirmed);
+        let elsewhere = [(0, "a", "open"), (1, "a", "open"), (1, "b", "protected")];
+        let elsewhere = elsewhere.map(|(round, from, verdict)| judged(round, from, verdict, None));
+        let (finding, _) = conclude(elsewhere.to_vec()).unwrap();
+        let [differs] = &finding.differs[..] else {
+            panic!("{finding:?}");
+        };
+        assert_eq!(differs.vantage.as_deref(), Some("b"));
+        assert_eq!(differs.verdict, Some(Verdict::Protected));
         // Another place may not be let in at all.
         check(
             &[(0, "a", "open"), (1, "b", "closed")],

@@ -1,5 +1,7 @@
 //! What a probe saw. Evidence holds facts only; what they amount to is said by [`crate::judge`].
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -141,6 +143,9 @@ pub struct Evidence {
     /// speaks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows_proxy: Option<bool>,
+    /// The address of ours that the connections came from. Absent in what older versions stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
     /// How the conversation broke before any variant could be tried; absent if the endpoint did answer,
     /// if only in another protocol.
     pub broken: Option<Broken>,

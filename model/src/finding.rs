@@ -7,11 +7,13 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Timestamp,
+    evidence::Evidence,
     id::{CampaignId, Exposure, ProbeId, Service},
     judge::{Doubt, Judgement, Verdict},
     observation::Observation,
     product::Product,
     proof::{Confirmation, Proof},
+    special,
     text::Untrusted,
 };
 
@@ -41,6 +43,12 @@ pub struct Finding {
     /// Why it is not called open although something reached the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
+    /// Why it is open, if what arrived at the canary shows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// Where the same door was found otherwise, if it is open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<Difference>,
     /// The product, if the endpoint names it.
     pub product: Option<Product>,
     /// The greeting or first reply.
@@ -54,6 +62,52 @@ pub struct Finding {
     pub last_seen: Timestamp,
     /// How many visits it took.
     pub attempts: u32,
+}
+
+/// Why a door is open. Closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It takes strangers for a neighbour: something in front of it puts an internal address in place of theirs.
+    SourceNat,
+}
+
+impl Cause {
+    /// What it means, and what helps, in a sentence.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Cause::SourceNat => {
+                "it saw an internal address instead of ours (seen_as): something in front of it, such as the port mapping of a container \
+                 network, hides who connects, and it trusts its own network; pass the client's address on (host networking, \
+                 externalTrafficPolicy: Local, the PROXY protocol), or trust no network"
+            }
+        }
+    }
+}
+
+/// What was found of the same door from another place, or at another address of the host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Difference {
+    /// The vantage point, if that is the other place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vantage: Option<String>,
+    /// The other address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// Absent if nothing answered there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// An address that is not ours, and nobody's on the Internet, was put in place of ours.
+fn cause(evidence: &Evidence, proof: Option<&Proof>) -> Option<Cause> {
+    let proof = proof?;
+    let (ours, seen_as) = (evidence.source?, proof.seen_as?);
+    let is_internal = special::denied(seen_as).is_some();
+    let mut attempts = evidence.attempts.iter();
+    let attempt = attempts.find(|attempt| attempt.nonce == proof.nonce)?;
+    let put_by_us = attempt.variant.starts_with("proxied:") || attempt.variant.contains("xclient");
+    (is_internal && seen_as != ours && !put_by_us).then_some(Cause::SourceNat)
 }
 
 impl Finding {
@@ -79,8 +133,10 @@ impl Finding {
             verdict: judgement.verdict,
             probe: probe.clone(),
             variants: judgement.variants,
+            cause: cause(evidence, judgement.proof.as_ref()),
             proof: judgement.proof,
             confirmation: None,
+            differs: Vec::new(),
             doubt: judgement.doubt,
             product: Product::of(evidence),
             banner: evidence.banner.clone(),
@@ -115,6 +171,10 @@ impl Finding {
         }
         winner.banner = winner.banner.or(loser.banner);
         winner.product = winner.product.or(loser.product);
+        winner.cause = winner.cause.or(loser.cause);
+        winner.differs.extend(loser.differs);
+        winner.differs.sort();
+        winner.differs.dedup();
         Self {
             first_seen,
             last_seen,

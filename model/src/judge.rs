@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    disclosed::{Disclosed, received_from},
     evidence::{Attempt, Evidence, Reply},
     nonce::Nonce,
     proof::{CanaryKey, Check, Proof, Sighting},
@@ -231,22 +232,28 @@ impl Bench<'_> {
     }
 
     fn receipt(&self, attempt: &Attempt) -> Option<Proof> {
-        let answered = attempt
-            .answer
-            .as_ref()
-            .filter(|answer| answer.proves(attempt.nonce, self.key))
-            .map(|answer| (answer.received_at, answer.egress_ip));
-        let seen = self
-            .seen(attempt.nonce)
-            .map(|sighting| (sighting.received_at, sighting.egress_ip))
-            .min();
-        let (received_at, egress_ip) = answered.or(seen)?;
-        Some(Proof {
+        let proof = |received_at, egress_ip| Proof {
             kind: attempt.kind,
             nonce: attempt.nonce,
             received_at,
             egress_ip,
             checks: Vec::new(),
+            anonymity: None,
+            seen_as: None,
+        };
+        let answer = attempt.answer.as_ref();
+        if let Some(answer) = answer.filter(|answer| answer.proves(attempt.nonce, self.key)) {
+            return Some(Proof {
+                anonymity: answer.disclosed.map(Disclosed::anonymity),
+                seen_as: answer.disclosed.and_then(Disclosed::client),
+                ..proof(answer.received_at, answer.egress_ip)
+            });
+        }
+        let sightings = self.seen(attempt.nonce);
+        let first = sightings.min_by_key(|sighting| (sighting.received_at, sighting.egress_ip))?;
+        Some(Proof {
+            seen_as: received_from(first.header.raw()),
+            ..proof(first.received_at, first.egress_ip)
         })
     }
 

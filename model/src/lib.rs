@@ -10,6 +10,7 @@ pub mod authorization;
 pub mod campaign;
 pub mod canary;
 pub mod confirmation;
+pub mod disclosed;
 pub mod evidence;
 pub mod finding;
 pub mod id;

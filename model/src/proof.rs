@@ -6,13 +6,20 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, nonce::Nonce, text::Untrusted};
+use crate::{
+    Timestamp,
+    disclosed::{Anonymity, Disclosed},
+    nonce::Nonce,
+    text::Untrusted,
+};
 
 /// How the first word of every answer begins; a new layout takes a new number.
 const WORD: &str = "ajar-proof-";
 /// The first word of an answer without a port, as older canaries give it.
 const WITHOUT_PORT: &str = "ajar-proof-1";
 const WITH_PORT: &str = "ajar-proof-2";
+/// That of an answer over HTTP, which says what its request disclosed.
+const DISCLOSING: &str = "ajar-proof-3";
 
 /// The longest answer in bytes, for readers that bound what they take.
 pub const MAX_ANSWER: usize = 256;
@@ -29,6 +36,9 @@ pub struct Answer {
     /// The canary's port that it came to. Absent in answers of older canaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// What the request told the canary of the way that it came, if it was one over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disclosed: Option<Disclosed>,
     /// When the canary received it.
     pub received_at: Timestamp,
     signature: Signature64,
@@ -47,10 +57,17 @@ impl Answer {
             nonce,
             egress_ip,
             port: Some(port),
+            disclosed: None,
             received_at,
             signature: Signature64([0; 64]),
         }
         .signed(key)
+    }
+
+    /// The same answer to a request over HTTP that disclosed this.
+    pub fn disclosing(mut self, key: &SigningKey, disclosed: Disclosed) -> Self {
+        self.disclosed = Some(disclosed);
+        self.signed(key)
     }
 
     /// The answer of an older canary.
@@ -78,9 +95,12 @@ impl Answer {
             nonce, egress_ip, ..
         } = self;
         let micros = self.received_at.as_microsecond();
-        match self.port {
-            Some(port) => format!("{WITH_PORT} {nonce} {egress_ip} {port} {micros}"),
-            None => format!("{WITHOUT_PORT} {nonce} {egress_ip} {micros}"),
+        match (self.port, self.disclosed) {
+            (Some(port), Some(disclosed)) => {
+                format!("{DISCLOSING} {nonce} {egress_ip} {port} {micros} {disclosed}")
+            }
+            (Some(port), None) => format!("{WITH_PORT} {nonce} {egress_ip} {port} {micros}"),
+            (None, _) => format!("{WITHOUT_PORT} {nonce} {egress_ip} {micros}"),
         }
     }
 
@@ -124,9 +144,10 @@ impl FromStr for Answer {
     fn from_str(line: &str) -> Result<Self, NotAnAnswer> {
         let mut words = line.split_ascii_whitespace();
         let mut next = || words.next().ok_or(NotAnAnswer);
-        let has_port = match next()? {
-            WITH_PORT => true,
-            WITHOUT_PORT => false,
+        let (has_port, discloses) = match next()? {
+            DISCLOSING => (true, true),
+            WITH_PORT => (true, false),
+            WITHOUT_PORT => (false, false),
             _ => return Err(NotAnAnswer),
         };
         let nonce = next()?.parse().map_err(|_| NotAnAnswer)?;
@@ -137,12 +158,17 @@ impl FromStr for Answer {
         };
         let micros = next()?.parse().map_err(|_| NotAnAnswer)?;
         let received_at = Timestamp::from_microsecond(micros).map_err(|_| NotAnAnswer)?;
+        let disclosed = match discloses {
+            true => Some(next()?.parse().map_err(|_| NotAnAnswer)?),
+            false => None,
+        };
         let signature = BASE64.decode(next()?).map_err(|_| NotAnAnswer)?;
         let signature = Signature64(signature.try_into().map_err(|_| NotAnAnswer)?);
         Ok(Self {
             nonce,
             egress_ip,
             port,
+            disclosed,
             received_at,
             signature,
         })
@@ -299,6 +325,12 @@ pub struct Proof {
     /// The checks that the receipt has passed.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// How much it told the canary of its client, if it passed on a request over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymity: Option<Anonymity>,
+    /// The address that it took us for, if it said so: in a field of a request, or in `Received:`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_as: Option<IpAddr>,
 }
 
 /// The receipt of a later round, see [`crate::confirmation`].
@@ -345,6 +377,26 @@ mod tests {
         let moved = answer.to_string().replace(" 443 ", " 80 ");
         let moved: Answer = moved.parse().unwrap();
         assert!(!moved.proves(nonce, &CanaryKey::from(&key)));
+    }
+
+    #[test]
+    fn what_a_request_disclosed_is_signed_too() {
+        let (key, nonce, answer) = answer();
+        let disclosed =
+            Disclosed::Client("2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap());
+        let answer = answer.disclosing(&key, disclosed);
+        let text = answer.to_string();
+        assert!(text.len() <= MAX_ANSWER, "{}", text.len());
+        let read = Answer::find(text.as_bytes()).unwrap();
+        assert_eq!(read.disclosed, Some(disclosed));
+        assert!(read.proves(nonce, &CanaryKey::from(&key)));
+        let stored = serde_json::to_string(&answer).unwrap();
+        assert_eq!(serde_json::from_str::<Answer>(&stored).unwrap(), answer);
+        let hidden: Answer = text
+            .replace(&disclosed.to_string(), "nothing")
+            .parse()
+            .unwrap();
+        assert!(!hidden.proves(nonce, &CanaryKey::from(&key)));
     }
 
     #[test]

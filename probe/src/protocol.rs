@@ -136,6 +136,11 @@ pub trait Offer: Send + Sync {
         wire: &'a mut Wire,
         asking: &'a Asking<'_>,
     ) -> BoxFuture<'a, Result<Answered, Broken>>;
+
+    /// What is said next, on another connection, to an endpoint that hung up on this without a word.
+    fn after_hang_up(&self) -> Option<&'static dyn Offer> {
+        None
+    }
 }
 
 /// How an endpoint answered what was offered: it speaks the protocol.

@@ -34,6 +34,12 @@ impl Recognised {
     pub(crate) fn service(&self) -> Option<Service> {
         self.protocol.map(Protocol::service)
     }
+
+    /// True if its servers say nothing before they are asked.
+    fn waits_for_clients(self) -> bool {
+        let first = self.protocol.map(Protocol::first);
+        matches!(first, Some(First::Client(_)))
+    }
 }
 
 impl From<&'static dyn Protocol> for Recognised {
@@ -219,8 +225,10 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             },
         }
         .patient(patience);
-        match offer.offer(&mut wire, &self.asking).await {
-            Ok(answered) => {
+        let next = offer.after_hang_up();
+        let next = next.filter(|next| self.asking.brief.tier >= next.tier());
+        match (offer.offer(&mut wire, &self.asking).await, next) {
+            (Ok(answered), _) => {
                 self.examination.listen(&wire);
                 if let Answered::Probe(id, reply) = answered {
                     let patience = self.asking.brief.limits.reply;
@@ -229,7 +237,10 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
                 }
                 Some(protocol.into())
             }
-            Err(how) => self.not_this(&wire, how),
+            (Err(Broken::Closed), Some(next)) if wire.opening().is_empty() => {
+                Box::pin(self.offer(protocol, next, patience)).await
+            }
+            (Err(how), _) => self.not_this(&wire, how),
         }
     }
 
@@ -280,6 +291,11 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
                 None
             }
         };
+        if recognised.is_some_and(Recognised::waits_for_clients) {
+            // It took the header for a request.
+            self.examination.preface(None);
+            return recognised;
+        }
         let likeliest = offers::plan(&self.asking).pop_front();
         if let (None, false, Some(Step::Offer(protocol, offer))) =
             (recognised, self.is_done(), likeliest)

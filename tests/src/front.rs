@@ -1,6 +1,11 @@
 //! What stands in front of other servers: redirected ports, TLS ends, shared ports, and web servers that fetch from others.
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -16,9 +21,18 @@ pub struct Front {
 impl Front {
     /// HAProxy that passes every connection on.
     pub fn haproxy(endpoint: SocketAddr, to: SocketAddr) -> anyhow::Result<Self> {
+        Self::haproxy_as(endpoint, to, IpAddr::from([0, 0, 0, 0]))
+    }
+
+    /// The same from this address, as the port mapping of a container network does.
+    pub fn haproxy_as(
+        endpoint: SocketAddr,
+        to: SocketAddr,
+        source: IpAddr,
+    ) -> anyhow::Result<Self> {
         let configuration = format!(
             "defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n\
-             listen redirect\n    bind {endpoint}\n    server only {to}\n"
+             listen redirect\n    bind {endpoint}\n    server only {to} source {source}\n"
         );
         Self::start(
             endpoint,
@@ -48,6 +62,51 @@ impl Front {
             nginx.arg("-c").arg(path);
             nginx
         })
+    }
+
+    /// nginx that passes mail on to another server, to whoever has shown who they are in one of these ways; `none` for everybody.
+    pub fn nginx_mail(endpoint: SocketAddr, to: SocketAddr, auth: &str) -> anyhow::Result<Self> {
+        // It asks an HTTP server whom to let in, and where to.
+        let asked = SocketAddr::new(endpoint.ip(), 9099);
+        let (ip, port) = (to.ip(), to.port());
+        let configuration = |directory: &Path| {
+            let directory = directory.display();
+            let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|kind| format!("{kind}_temp_path {directory}/{kind};"));
+            format!(
+                "load_module /usr/lib/nginx/modules/ngx_mail_module.so;\n\
+                 daemon off;\nmaster_process off;\npid {directory}/pid;\nerror_log {directory}/error.log;\nevents {{}}\n\
+                 http {{ access_log off; {} server {{ listen {asked}; location / {{\n\
+                 add_header Auth-Status OK; add_header Auth-Server {ip}; add_header Auth-Port {port}; return 204; }} }} }}\n\
+                 mail {{ server_name mx.lab.test; auth_http {asked}/; xclient off;\n\
+                 server {{ listen {endpoint}; protocol smtp; smtp_auth {auth}; }} }}\n",
+                temporary.join(" ")
+            )
+        };
+        Self::start(endpoint, configuration, |path| {
+            let mut nginx = Command::new("/usr/sbin/nginx");
+            nginx.arg("-c").arg(path);
+            nginx
+        })
+    }
+
+    /// Twisted's proxy, which fetches and knows nothing else.
+    pub fn twisted(endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let (ip, port) = (endpoint.ip(), endpoint.port());
+        let script = format!(
+            "from twisted.internet import reactor\nfrom twisted.web import http, proxy\n\
+             factory = http.HTTPFactory()\nfactory.protocol = proxy.Proxy\n\
+             reactor.listenTCP({port}, factory, interface='{ip}')\nreactor.run()\n"
+        );
+        Self::start(
+            endpoint,
+            |_| script,
+            |path| {
+                let mut python = Command::new("/usr/bin/python3");
+                python.arg(path);
+                python
+            },
+        )
     }
 
     /// Apache with these directives, and its proxy modules.

@@ -1,6 +1,10 @@
 //! One target: connect, converse, observe.
 
-use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use ajar_model::{
     CampaignId, Evidence, NonceKey, Observation, Outcome, ProbeId, Spec, Tier, Timestamp, space,
@@ -76,6 +80,7 @@ impl Visitor {
                 }
             }
         };
+        let source = stream.local_addr().ok().map(|ours| ours.ip());
         let dial = EndpointDial::new(&self.egress, endpoint);
         let conversation = self.converse(endpoint, &dial, Box::new(stream));
         let evidence = AssertUnwindSafe(conversation).catch_unwind().await;
@@ -85,7 +90,7 @@ impl Visitor {
         match evidence {
             Ok(evidence) => Ok(Visited {
                 outcome: Outcome::Answered,
-                observations: self.observations(endpoint, started_at, evidence),
+                observations: self.observations(endpoint, started_at, source, evidence),
             }),
             Err(_) => {
                 tracing::error!("a probe panicked; the target counts as failed");
@@ -124,6 +129,7 @@ impl Visitor {
         &self,
         endpoint: SocketAddr,
         started_at: Timestamp,
+        source: Option<IpAddr>,
         evidence: Vec<(ProbeId, Evidence)>,
     ) -> Vec<Observation> {
         let finished_at = Timestamp::now();
@@ -138,7 +144,7 @@ impl Visitor {
                 finished_at,
                 visit: self.visit,
                 round: self.round,
-                evidence,
+                evidence: Evidence { source, ..evidence },
             })
             .collect()
     }

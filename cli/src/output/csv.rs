@@ -46,7 +46,7 @@ impl Writer for Csv {
     }
 }
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 24] = [
     "id",
     "campaign",
     "ip",
@@ -69,9 +69,11 @@ const COLUMNS: [&str; 22] = [
     "cpe",
     "outdated",
     "confirmed_at",
+    "anonymity",
+    "cause",
 ];
 
-fn record(finding: &Finding) -> [String; 22] {
+fn record(finding: &Finding) -> [String; 24] {
     let (proof, product) = (finding.proof.as_ref(), finding.product.as_ref());
     [
         finding.id.clone(),
@@ -113,5 +115,7 @@ fn record(finding: &Finding) -> [String; 22] {
             .as_ref()
             .map(|again| again.proof.received_at.to_string())
             .unwrap_or_default(),
+        name(&proof.and_then(|proof| proof.anonymity)),
+        name(&finding.cause),
     ]
 }

@@ -11,7 +11,7 @@ use ajar_model::{Exposure, Reply, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
-    destination::Form,
+    destination::{CanaryPort, Destination, Form},
     protocol::{Answered, Asking, First, Offer, Probe, Protocol},
     tunnel,
     wire::Wire,
@@ -84,6 +84,36 @@ impl Offer for Http {
                 true => tunnel::offer(&Connect, wire, asking).await,
                 false => options(wire, asking).await.map(|()| Answered::Other),
             }
+        }
+        .boxed()
+    }
+
+    /// Proxies that only fetch may not know CONNECT.
+    fn after_hang_up(&self) -> Option<&'static dyn Offer> {
+        Some(&Fetched)
+    }
+}
+
+/// The canary's front page, asked for as a proxy is.
+struct Fetched;
+
+impl Offer for Fetched {
+    fn tier(&self) -> Tier {
+        Get.tier()
+    }
+
+    fn offer<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        asking: &'a Asking<'_>,
+    ) -> BoxFuture<'a, Result<Answered, Broken>> {
+        async move {
+            let destination =
+                Destination::new(asking.brief.canary, CanaryPort::Http, Form::Literal);
+            let authority = destination.authority();
+            let request = codec::get(&format!("http://{authority}/"), &authority, &asking.agent);
+            wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
+            head(wire).await.map(|_| Answered::Other)
         }
         .boxed()
     }

@@ -57,6 +57,14 @@ pub(super) fn add(corpus: &mut Corpus) {
         let squid = Squid::start(Access::Open, behind)?;
         Ok((Front::stunnel(endpoint, behind)?, squid))
     });
+    let fetched = Truth::Curl("-x http://PROXY http://PAGE/");
+    corpus.add(
+        "Twisted, fetches alone",
+        8080,
+        Open,
+        fetched,
+        |_, endpoint| Front::twisted(endpoint),
+    );
     corpus.add(
         "nghttpx, HTTP/2 alone",
         8443,

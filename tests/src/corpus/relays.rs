@@ -206,6 +206,27 @@ pub(super) fn add(corpus: &mut Corpus) {
         "--from who@lab.test",
         "FEATURE(`relay_local_from')",
     );
+    let behind_nginx = |auth: &'static str| {
+        move |site: &Site, endpoint: SocketAddr| {
+            let behind = SocketAddr::new(endpoint.ip(), 2526);
+            let relay = postfix(site, Access::Open, behind)?;
+            Ok((Front::nginx_mail(endpoint, behind, auth)?, relay))
+        }
+    };
+    corpus.add(
+        "nginx, passes all mail on",
+        2525,
+        Open,
+        Truth::Mail(""),
+        behind_nginx("none"),
+    );
+    corpus.add(
+        "nginx, passes mail on after a login",
+        2525,
+        Protected,
+        Truth::Mail(""),
+        behind_nginx("login plain"),
+    );
     let redirect = |site: &Site, endpoint| Front::haproxy(endpoint, site.canary_mail());
     corpus.add(
         "HAProxy, redirects to the canary's mail",

@@ -6,6 +6,7 @@ mod authorization;
 mod cluster;
 mod confirmation;
 mod demo;
+mod disclosed;
 mod formats;
 mod liveness;
 mod outage;
