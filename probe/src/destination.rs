@@ -126,6 +126,11 @@ impl Plan {
         self.queue.pop_front()
     }
 
+    /// Tries no second form.
+    pub fn keep_to_one_form(&mut self) {
+        self.second = None;
+    }
+
     /// Takes note of the answer.
     pub fn answered(&mut self, destination: &Destination, reply: Reply, proven: bool) {
         let repeats = self

@@ -50,6 +50,11 @@ pub(crate) trait Gateway: Probe {
         Reply::Broken { how }
     }
 
+    /// True if this says that it opens no tunnels, whatever the destination.
+    fn knows_no_tunnels(&self, _reply: Reply) -> bool {
+        false
+    }
+
     /// Asks for a tunnel. [`Reply::Accepted`] means that one is open, and that what is unread came through it.
     fn ask<'a>(
         &'a self,
@@ -110,8 +115,14 @@ pub(crate) async fn tried(
         let proven = answer
             .as_ref()
             .is_some_and(|answer| answer.proves(nonce, &canary.key));
+        let mut hopeless = is_hopeless(reply, gateway);
+        if gateway.knows_no_tunnels(reply) {
+            // Another port may be another matter, another name for the same one is not.
+            let before = attempts.last().map(|attempt| attempt.reply);
+            hopeless |= before == Some(reply);
+            plan.keep_to_one_form();
+        }
         plan.answered(&destination, reply, proven);
-        let hopeless = is_hopeless(reply, gateway);
         if proven {
             reached.push((variant.clone(), destination.clone()));
         }

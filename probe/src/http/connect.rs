@@ -50,6 +50,10 @@ impl Gateway for Connect {
         Reply::Refused { code: 0 }
     }
 
+    fn knows_no_tunnels(&self, reply: Reply) -> bool {
+        matches!(reply, Reply::Refused { code: 405 | 501 })
+    }
+
     fn ask<'a>(
         &'a self,
         wire: &'a mut Wire,

@@ -30,7 +30,7 @@ pub(super) trait Fetcher: Probe {
     fn ways(&self) -> &'static [Way];
 
     /// What shows that a server goes where it is told. A port tells most; some follow the name alone.
-    fn check(&self, _form: Form) -> Check {
+    fn check(&self) -> Check {
         Check::OtherPort
     }
 }
@@ -100,7 +100,7 @@ impl Fetching<'_, '_> {
     /// A web server in front of the canary hands it any request as it is: so it does one for what is not there.
     async fn control(&mut self, way: &Way, form: Form, of: String) {
         let canary = self.examination.brief().canary;
-        let check = self.fetcher.check(form);
+        let check = self.fetcher.check();
         let elsewhere = match check {
             Check::OtherName => Destination::missing(canary),
             _ => Destination::unused(canary, CanaryPort::Http, form),

@@ -1,14 +1,15 @@
 //! Proxies that fetch: a request with an absolute URI (RFC 9112 section 3.2.2).
 
-use ajar_model::{Evidence, ProbeId, Tier};
+use ajar_model::{Attempt, Evidence, ProbeId, Reply, Tier};
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     Http, codec,
     fetch::{self, Fetcher, Way},
+    head,
 };
 use crate::{
-    destination::Form,
+    destination::{CanaryPort, Destination, Form},
     examination::Examination,
     protocol::{Probe, Protocol},
 };
@@ -34,8 +35,36 @@ impl Probe for Get {
     }
 
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
-        fetch::run(self, examination).boxed()
+        async move {
+            let evidence = fetch::run(self, examination).await;
+            let is_forbidden = |attempt: &Attempt| attempt.reply == Reply::Refused { code: 403 };
+            let may_be_plain = evidence.shows_proxy == Some(false);
+            if may_be_plain
+                && evidence.attempts.first().is_some_and(is_forbidden)
+                && forbids_forwarding(examination).await == Some(true)
+            {
+                examination.note_proxy();
+                return Evidence {
+                    shows_proxy: Some(true),
+                    ..evidence
+                };
+            }
+            evidence
+        }
+        .boxed()
     }
+}
+
+/// True if what is forbidden is not the page but to fetch it. To a plain server the absolute form is no other request than the
+/// origin form (RFC 9112 section 3.2.2); to a proxy with an access list it is. None if it cannot be told.
+async fn forbids_forwarding(examination: &mut Examination<'_>) -> Option<bool> {
+    let canary = examination.brief().canary;
+    let authority = Destination::new(canary, CanaryPort::Http, Form::Literal).authority();
+    let request = codec::get("/", &authority, &examination.agent()).ok()?;
+    let mut wire = examination.open(&Http).await.ok()?;
+    wire.send(&request).await.ok()?;
+    let status = head(&mut wire).await.ok()?.status;
+    Some(status < 500 && ![401, 403].contains(&status))
 }
 
 impl Fetcher for Get {

@@ -49,11 +49,8 @@ impl Fetcher for Host {
         }]
     }
 
-    /// Many drop the port of the field and go to one of their own.
-    fn check(&self, form: Form) -> Check {
-        match form {
-            Form::Name => Check::OtherName,
-            Form::Literal => Check::OtherPort,
-        }
+    /// Many drop the port of the field and go to one of their own: they follow the name, or the address, alone.
+    fn check(&self) -> Check {
+        Check::OtherName
     }
 }

@@ -59,6 +59,8 @@ impl Fetcher for Path {
             by_path!("path-url-merged", "/http:/PAGE"),
             by_path!("path", "/PAGE"),
             by_path!("path-proxy", "/proxy/http://PAGE"),
+            by_path!("path-proxy-host", "/proxy/PAGE"),
+            by_path!("path-scheme", "/http/PAGE"),
             by_path!(
                 "query-url",
                 "/?url=http://PAGE&u=http://PAGE&uri=http://PAGE&q=http://PAGE&target=http://PAGE&link=http://PAGE&src=http://PAGE"

@@ -146,6 +146,8 @@ fn names_only_the_canary(line: &str) -> bool {
             "/http:",
             "",
             "/proxy/http:/",
+            "/proxy",
+            "/http",
             "/?url=http:/",
         ];
         let named = before.iter().any(|before| {

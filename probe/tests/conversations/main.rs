@@ -6,7 +6,7 @@ mod direct;
 mod exam;
 mod http;
 mod http2;
-mod http_hang_up;
+mod http_servers;
 mod peer;
 mod recognise;
 mod smtp;

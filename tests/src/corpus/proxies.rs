@@ -95,6 +95,11 @@ pub(super) fn add(corpus: &mut Corpus) {
         Open,
         "ProxyRequests On\nAllowCONNECT 1-65535\n<Proxy *>\nRequire all granted\n</Proxy>",
     );
+    corpus.apache(
+        "Apache, forward proxy, closed",
+        Closed,
+        "ProxyRequests On\n<Proxy *>\nRequire all denied\n</Proxy>",
+    );
     corpus.apache("Apache, web server", NotAService, "ProxyRequests Off");
     corpus.nginx(
         "nginx, web server",
@@ -107,6 +112,25 @@ pub(super) fn add(corpus: &mut Corpus) {
         Open,
         "-H Host:PAGE http://PROXY/",
         "location / { proxy_pass http://$http_host; }",
+    );
+    corpus.nginx(
+        "nginx, forbids everything",
+        NotAService,
+        "-x http://PROXY http://PAGE/",
+        "location / { deny all; }",
+    );
+    let told = Truth::Curl("-H Host:PAGE http://PROXY/");
+    let to_its_port = |site: &Site, endpoint| {
+        let port = site.canary_page().port();
+        let rule = format!("location / {{ proxy_pass http://$host:{port}; }}");
+        Front::nginx(endpoint, &rule)
+    };
+    corpus.add(
+        "nginx, follows the Host field to a port of its own",
+        8080,
+        Open,
+        told,
+        to_its_port,
     );
     corpus.nginx(
         "nginx, fetches what the path names",

@@ -1,4 +1,4 @@
-//! Servers that hang up on CONNECT, or on what they take for a request.
+//! Web servers and proxies that look alike.
 
 use ajar_model::Verdict;
 
@@ -58,4 +58,25 @@ async fn a_server_that_takes_a_proxy_header_for_a_request_is_met_without() {
     let evidence = exam.evidence("http-connect");
     let mut attempts = evidence.attempts.iter();
     assert!(attempts.all(|attempt| !attempt.variant.starts_with("proxied:")));
+}
+
+/// Apache with an access list on its proxy, and Apache without a proxy that forbids everything.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_forbids_to_fetch_is_told_from_a_server_that_forbids_its_pages() {
+    let check = async |own_page: &'static str, expect: Verdict| {
+        let forbids = move |mut conn: Conn| async move {
+            let head = conn.head().await.unwrap_or_default();
+            let page = match head.starts_with("GET /") {
+                true => own_page,
+                false => "HTTP/1.1 403 Forbidden",
+            };
+            conn.say(format!("{page}\r\nServer: Apache\r\n\r\n")).await;
+        };
+        let exam = Exam::of(8080).run(forbids).await;
+        assert_eq!(exam.verdict("http-get"), expect, "{own_page}");
+    };
+    check("HTTP/1.1 404 Not Found", Verdict::Closed).await;
+    check("HTTP/1.1 200 OK", Verdict::Closed).await;
+    check("HTTP/1.1 403 Forbidden", Verdict::NotAService).await;
+    check("HTTP/1.1 401 Unauthorized", Verdict::NotAService).await;
 }
