@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use ajar_model::{Ports, Tier, Verdict, campaign::Sweep as SweepMethod};
+use ajar_model::{Host, Ports, Tier, Verdict, campaign::Sweep as SweepMethod};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
@@ -222,6 +222,9 @@ pub struct Authorize {
     /// Addresses inside them that stay forbidden.
     #[arg(long, value_name = "TARGET", value_delimiter = ',')]
     pub exclude: Vec<String>,
+    /// A host with several addresses, as mx1=192.0.2.1,2001:db8::1: results tell which of them is open and which is not.
+    #[arg(long, value_name = "NAME=ADDR,ADDR")]
+    pub host: Vec<Host>,
     /// The Ed25519 SSH key to sign with; ~/.ssh/id_ed25519 if not given. With a passphrase, or in an agent (name its
     /// .pub file), ssh-keygen is asked to sign.
     #[arg(long, value_name = "FILE")]

@@ -173,6 +173,7 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
         )?,
         canary: options.canary.clone(),
         canary_domain: options.canary_domain.clone(),
+        hosts: options.host.clone(),
     })
 }
 

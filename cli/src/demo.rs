@@ -116,6 +116,7 @@ fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
         tenant: "demo".to_owned(),
         targets,
         exclude: Vec::new(),
+        hosts: Vec::new(),
         ports: ajar_model::Ports::new(
             lab.services().iter().map(|service| service.endpoint.port()),
         )?,

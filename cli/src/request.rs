@@ -52,6 +52,7 @@ impl Request {
         if let Some(authorization) = allowed {
             // What the authorization leaves out is not asked for in the first place.
             listed.exclude.extend(&authorization.exclude);
+            listed.hosts.extend_from_slice(&authorization.hosts);
         }
         TargetSpace::new(&listed.include, &listed.exclude).or_refuse()?;
         let stranger = listed.include.iter().find(|target| !is_loopback(target));
@@ -75,6 +76,7 @@ impl Request {
             tenant: allowed.map_or("default", |a| &a.tenant).to_owned(),
             targets: listed.include,
             exclude: listed.exclude,
+            hosts: listed.hosts,
             ports,
             probes,
             rate: options.rates.rate.unwrap_or(most(RATE, |a| a.rate)),

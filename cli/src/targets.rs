@@ -1,11 +1,13 @@
 //! From what an operator names to addresses: arguments, files, standard input, host names.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader, Read},
+    net::IpAddr,
     path::Path,
 };
 
-use ajar_model::{Target, target};
+use ajar_model::{Host, Target, target};
 
 use crate::{
     args,
@@ -18,25 +20,27 @@ pub struct Listed {
     /// Targets; empty if none was named.
     pub include: Vec<Target>,
     pub exclude: Vec<Target>,
+    /// The names that have several addresses.
+    pub hosts: Vec<Host>,
     /// True if targets were named, if only by an empty file.
     pub named: bool,
 }
 
 /// Reads what the options name. Host names are resolved once, here.
 pub async fn read(options: &args::Targets) -> anyhow::Result<Listed> {
-    let mut include = Vec::new();
+    let (mut include, mut hosts) = (Vec::new(), Vec::new());
     for text in &options.target {
-        include.extend(one(text).await?);
+        include.extend(one(text, &mut hosts).await?);
     }
     if let Some(file) = &options.targets {
-        include.extend(read_file(file).await?);
+        include.extend(read_file(file, &mut hosts).await?);
     }
-    let mut exclude = Vec::new();
+    let (mut exclude, mut nowhere) = (Vec::new(), Vec::new());
     for text in &options.exclude {
-        exclude.extend(one(text).await?);
+        exclude.extend(one(text, &mut nowhere).await?);
     }
     if let Some(file) = &options.exclude_file {
-        exclude.extend(read_file(file).await?);
+        exclude.extend(read_file(file, &mut nowhere).await?);
     }
     let named = !options.target.is_empty() || options.targets.is_some();
     if named && include.is_empty() {
@@ -45,12 +49,13 @@ pub async fn read(options: &args::Targets) -> anyhow::Result<Listed> {
     Ok(Listed {
         include,
         exclude,
+        hosts,
         named,
     })
 }
 
 /// Targets of a file, one a line; `#` starts a comment.
-async fn read_file(file: &Path) -> anyhow::Result<Vec<Target>> {
+async fn read_file(file: &Path, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Target>> {
     let is_standard_input = file == Path::new("-");
     let name = match is_standard_input {
         true => "standard input".to_owned(),
@@ -75,7 +80,7 @@ async fn read_file(file: &Path) -> anyhow::Result<Vec<Target>> {
         if text.is_empty() {
             continue;
         }
-        let found = one(text).await;
+        let found = one(text, hosts).await;
         targets.extend(
             found.map_err(|error| Refused(format!("{name}, line {}: {error}", number + 1)))?,
         );
@@ -83,25 +88,30 @@ async fn read_file(file: &Path) -> anyhow::Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// The target that a text names; a host name may have several addresses.
-async fn one(text: &str) -> anyhow::Result<Vec<Target>> {
+/// The target that a text names; a host name may have several addresses, and is noted then.
+async fn one(text: &str, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Target>> {
     match text.parse::<Target>() {
         Ok(target) => Ok(vec![target]),
-        Err(_) if target::is_host_name(text) => resolve(text).await,
+        Err(_) if target::is_host_name(text) => resolve(text, hosts).await,
         Err(error) => refuse(error),
     }
 }
 
-async fn resolve(name: &str) -> anyhow::Result<Vec<Target>> {
+async fn resolve(name: &str, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Target>> {
     let found = tokio::net::lookup_host((name, 0)).await;
     let found = found
         .map_err(|error| format!("{name:?} cannot be resolved: {error}"))
         .or_refuse()?;
-    let mut targets: Vec<Target> = found.map(|address| address.ip().into()).collect();
-    targets.sort();
-    targets.dedup();
-    if targets.is_empty() {
+    let addresses: BTreeSet<IpAddr> = found.map(|address| address.ip()).collect();
+    if addresses.is_empty() {
         return refuse(format_args!("{name:?} has no address"));
+    }
+    let targets = addresses.iter().copied().map(Target::from).collect();
+    if addresses.len() > 1 {
+        hosts.push(Host {
+            name: name.to_owned(),
+            addresses: addresses.into_iter().collect(),
+        });
     }
     Ok(targets)
 }

@@ -1,14 +1,14 @@
 //! Reading findings.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use ajar_model::Verdict;
+use ajar_model::{CampaignId, Finding, Verdict};
 use ajar_proto::{convert, v1, v1::finding_service_server::FindingService};
-use ajar_store::{FindingKey, FindingQuery, Store};
+use ajar_store::{FindingKey, FindingQuery};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, error, families};
 
 /// Findings of one message.
 const PAGE: u32 = 500;
@@ -35,16 +35,16 @@ impl FindingService for Coordinator {
             after: None,
             limit: PAGE,
         };
-        let store = Arc::clone(&self.options.store);
-        let pages = futures::stream::unfold(Some((store, query)), |state| async move {
-            let (store, query) = state?;
-            match page(store.as_ref(), &query).await {
+        let state = Some((self.clone(), query));
+        let pages = futures::stream::unfold(state, |state| async move {
+            let (coordinator, query) = state?;
+            match coordinator.page(&query).await {
                 Ok((response, Some(after))) => {
                     let rest = FindingQuery {
                         after: Some(after),
                         ..query
                     };
-                    Some((Ok(response), Some((store, rest))))
+                    Some((Ok(response), Some((coordinator, rest))))
                 }
                 Ok((response, None)) => Some((Ok(response), None)),
                 Err(status) => Some((Err(status), None)),
@@ -64,8 +64,9 @@ impl FindingService for Coordinator {
             .finding(&id)
             .await
             .map_err(error::store)?;
-        let (finding, observations) =
+        let (mut finding, observations) =
             found.ok_or_else(|| Status::not_found(format!("there is no finding {id:?}")))?;
+        self.compare(std::slice::from_mut(&mut finding)).await?;
         Ok(Response::new(v1::ShowResponse {
             finding: Some((&finding).into()),
             observations: observations.iter().map(Into::into).collect(),
@@ -73,15 +74,33 @@ impl FindingService for Coordinator {
     }
 }
 
-/// One page, and the key to go on after where there may be more.
-async fn page(
-    store: &dyn Store,
-    query: &FindingQuery,
-) -> Result<(v1::ListFindingsResponse, Option<FindingKey>), Status> {
-    let findings = store.findings(query).await.map_err(error::store)?;
-    let full = findings.len() == query.limit as usize;
-    let last = findings.last().filter(|_| full);
-    let after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
-    let findings = findings.iter().map(Into::into).collect();
-    Ok((v1::ListFindingsResponse { findings }, after))
+impl Coordinator {
+    /// One page, and the key to go on after where there may be more.
+    async fn page(
+        &self,
+        query: &FindingQuery,
+    ) -> Result<(v1::ListFindingsResponse, Option<FindingKey>), Status> {
+        let found = self.options.store.findings(query).await;
+        let mut findings = found.map_err(error::store)?;
+        self.compare(&mut findings).await?;
+        let full = findings.len() == query.limit as usize;
+        let last = findings.last().filter(|_| full);
+        let after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
+        let findings = findings.iter().map(Into::into).collect();
+        Ok((v1::ListFindingsResponse { findings }, after))
+    }
+
+    /// Compares open findings with those at other addresses of their hosts.
+    async fn compare(&self, findings: &mut [Finding]) -> Result<(), Status> {
+        let campaigns: BTreeSet<CampaignId> = findings.iter().map(|f| f.campaign).collect();
+        let store = &self.options.store;
+        for id in campaigns {
+            let campaign = store.campaign(id).await.map_err(error::store)?;
+            let paired = campaign.filter(|campaign| !campaign.spec.hosts.is_empty());
+            if let Some(campaign) = paired {
+                families::compare(store.as_ref(), &campaign, findings).await?;
+            }
+        }
+        Ok(())
+    }
 }

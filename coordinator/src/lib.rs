@@ -36,6 +36,7 @@ mod caller;
 mod campaigns;
 mod canaries;
 mod error;
+mod families;
 mod findings;
 mod housekeeping;
 mod ingest;

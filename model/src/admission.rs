@@ -250,6 +250,7 @@ mod tests {
             tenant: "example".to_owned(),
             targets: targets(&["198.51.100.0/25", "10.1.2.3"]),
             exclude: Vec::new(),
+            hosts: Vec::new(),
             ports: "25,3128".parse().unwrap(),
             probes: vec!["smtp-relay".to_owned().into()],
             rate: 500,

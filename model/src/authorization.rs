@@ -16,7 +16,7 @@ use crate::{
     ports::Ports,
     signers::AllowedSigners,
     special,
-    target::{Target, is_host_name},
+    target::{Host, Target, is_host_name},
     tier::Tier,
 };
 
@@ -64,6 +64,9 @@ pub struct Authorization {
     /// `canary.test`, so that no stranger is ever sent mail.
     #[serde(default)]
     pub canary_domain: Vec<String>,
+    /// Which addresses are of one host: what one of them lets through and another does not is told. Permits nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Host>,
 }
 
 /// An authorization's exact text with its signature.

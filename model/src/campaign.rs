@@ -10,7 +10,7 @@ use crate::{
     nonce::NonceKey,
     ports::Ports,
     revisit::Revisits,
-    target::Target,
+    target::{Host, Target},
     tier::Tier,
 };
 
@@ -50,6 +50,9 @@ pub struct Spec {
     pub targets: Vec<Target>,
     /// Addresses that are never sent a packet.
     pub exclude: Vec<Target>,
+    /// Which addresses are of one host, as far as that is known.
+    #[serde(default)]
+    pub hosts: Vec<Host>,
     pub ports: Ports,
     pub probes: Vec<ProbeId>,
     /// New connections a second, whole campaign; at least 1.

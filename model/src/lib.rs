@@ -50,7 +50,7 @@ pub use proof::{Proof, Sighting};
 pub use revisit::Revisits;
 pub use scope::Scope;
 pub use space::TargetSpace;
-pub use target::Target;
+pub use target::{Host, Target};
 pub use text::Untrusted;
 pub use tier::Tier;
 

@@ -246,6 +246,7 @@ mod tests {
             not_after: "2026-12-01T00:00:00Z".parse().unwrap(),
             canary: vec!["192.0.2.1".parse().unwrap()],
             canary_domain: Vec::new(),
+            hosts: Vec::new(),
         }
     }
 

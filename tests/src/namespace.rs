@@ -2,11 +2,11 @@
 //!
 //! 10.99.0.0/16 is this machine and refuses or answers; 10.98.0.0/16 is an empty wire, where nobody ever answers.
 
-use std::{net::SocketAddrV4, process::Command};
+use std::{net::SocketAddrV4, path::Path, process::Command};
 
 use anyhow::{Context, ensure};
 
-use crate::Ajar;
+use crate::{Ajar, Finished, finished};
 
 /// What a script did, as its targets saw it.
 #[derive(Debug)]
@@ -129,6 +129,30 @@ fn syn(line: &str) -> anyhow::Result<(f64, SocketAddrV4)> {
         Some((words[0].parse().ok()?, endpoint))
     };
     parsed().with_context(|| format!("not a packet: {line}"))
+}
+
+/// Runs the program where names are looked up in this file first, instead of /etc/hosts.
+pub fn with_hosts(ajar: &Ajar, line: &str, hosts: &Path) -> anyhow::Result<Finished> {
+    let program = ajar.command(line);
+    let mut inside = as_root("unshare");
+    inside
+        .args([
+            "--mount",
+            "sh",
+            "-ec",
+            "mount --bind $0 /etc/hosts; exec \"$@\"",
+        ])
+        .arg(hosts)
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(ajar.path())
+        .env_clear();
+    inside.envs(
+        program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    finished(&mut inside)
 }
 
 /// A namespace and a capture need root; whoever runs the tests could install their packages by sudo as well.

@@ -37,7 +37,7 @@ impl Postfix {
         run(Command::new("chown").arg("postfix").arg(path.join("data")))?;
         fs::write(
             path.join("config/main.cf"),
-            main_cf(path, access, domains, canary),
+            main_cf(path, access, endpoint, domains, canary),
         )?;
         fs::write(path.join("config/master.cf"), master_cf(endpoint))?;
         let postfix = Self {
@@ -122,11 +122,21 @@ impl Drop for Postfix {
     }
 }
 
-fn main_cf(path: &Path, access: Access, domains: [&str; 2], canary: SocketAddr) -> String {
+fn main_cf(
+    path: &Path,
+    access: Access,
+    endpoint: SocketAddr,
+    domains: [&str; 2],
+    canary: SocketAddr,
+) -> String {
     let strangers = match access {
-        Access::Open => "0.0.0.0/0",
+        Access::Open => "0.0.0.0/0 [::]/0",
         // The auditor is on loopback too: only an address that nobody has is trusted.
         Access::Closed => "192.0.2.1/32",
+    };
+    let protocols = match endpoint.is_ipv6() {
+        true => "inet_interfaces = 127.0.0.1, [::1]\ninet_protocols = all\n",
+        false => "inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n",
     };
     let path = path.display();
     let next_hop = format!("smtp:[{}]:{}", canary.ip(), canary.port());
@@ -142,8 +152,7 @@ fn main_cf(path: &Path, access: Access, domains: [&str; 2], canary: SocketAddr) 
          myhostname = mx.lab.test\n\
          mydestination = lab.test\n\
          local_recipient_maps =\n\
-         inet_interfaces = 127.0.0.1\n\
-         inet_protocols = ipv4\n\
+         {protocols}\
          mynetworks = {strangers}\n\
          smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n\
          alias_maps =\n\

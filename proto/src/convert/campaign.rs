@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, Canary, NonceKey, ProbeId, Revisits, SignedAuthorization, Spec, Tier,
+    Campaign, Canary, Host, NonceKey, ProbeId, Revisits, SignedAuthorization, Spec, Tier,
     campaign::{State, Sweep},
 };
 
@@ -90,6 +90,7 @@ impl From<&Spec> for v1::Spec {
             tenant: spec.tenant.clone(),
             targets: texts(&spec.targets),
             exclude: texts(&spec.exclude),
+            hosts: spec.hosts.iter().map(Into::into).collect(),
             ports: spec.ports.to_string(),
             probes: texts(&spec.probes),
             rate: spec.rate,
@@ -140,9 +141,11 @@ impl TryFrom<v1::Spec> for Spec {
             let after = duration_in("confirm_after", Some(after))?.as_secs();
             u32::try_from(after).map_err(|cause| wrong("confirm_after", cause))
         });
+        let hosts = spec.hosts.into_iter().map(Host::try_from);
         Ok(Self {
             targets: parse_all("targets", &spec.targets)?,
             exclude: parse_all("exclude", &spec.exclude)?,
+            hosts: hosts.collect::<Result<_, _>>()?,
             ports: parse("ports", &spec.ports)?,
             probes: spec.probes.into_iter().map(ProbeId::from).collect(),
             rate: spec.rate,
@@ -159,6 +162,26 @@ impl TryFrom<v1::Spec> for Spec {
             authorization: spec.authorization.map(Into::into),
             traceparent: Some(spec.traceparent).filter(|parent| !parent.is_empty()),
             tenant: spec.tenant,
+        })
+    }
+}
+
+impl From<&Host> for v1::Host {
+    fn from(host: &Host) -> Self {
+        Self {
+            name: host.name.clone(),
+            addresses: texts(&host.addresses),
+        }
+    }
+}
+
+impl TryFrom<v1::Host> for Host {
+    type Error = Error;
+
+    fn try_from(host: v1::Host) -> Result<Self, Error> {
+        Ok(Self {
+            addresses: parse_all("hosts", &host.addresses)?,
+            name: host.name,
         })
     }
 }

@@ -96,6 +96,7 @@ pub fn campaign(number: u128) -> Campaign {
             tenant: "acme".to_owned(),
             targets: vec!["10.0.0.0/8".parse().unwrap()],
             exclude: vec!["10.9.0.1-10.9.0.7".parse().unwrap()],
+            hosts: Vec::new(),
             ports: "25,3128".parse().unwrap(),
             probes: vec![ProbeId::from_static("smtp-relay")],
             rate: CAP,

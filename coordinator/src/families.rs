@@ -1,0 +1,73 @@
+//! What was found at the other addresses of a host: a door that is open by one of them only is open by accident.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ajar_model::{Campaign, Finding, Plan, ProbeId, Verdict, finding::Difference};
+use ajar_store::{FindingQuery, Store};
+use tonic::Status;
+
+use crate::error;
+
+/// Findings of one endpoint that are read: more than there are probes.
+const ROWS: u32 = 64;
+
+/// Notes at every open finding of a campaign at which addresses of the same host it is decidedly not open; or, once the campaign is over,
+/// not to be reached at all.
+pub(crate) async fn compare(
+    store: &dyn Store,
+    campaign: &Campaign,
+    findings: &mut [Finding],
+) -> Result<(), Status> {
+    let hosts = &campaign.spec.hosts;
+    // What cannot be laid out any more, by rules of today, is still read.
+    let Ok(plan) = Plan::of(campaign.id, &campaign.spec) else {
+        return Ok(());
+    };
+    let of_this = findings.iter_mut().filter(|f| f.campaign == campaign.id);
+    for finding in of_this.filter(|f| f.verdict == Verdict::Open) {
+        let mine = hosts
+            .iter()
+            .filter(|host| host.addresses.contains(&finding.ip));
+        let others = mine.flat_map(|host| &host.addresses).copied();
+        for ip in others.filter(|ip| *ip != finding.ip) {
+            if !plan.contains(SocketAddr::new(ip, finding.port)) {
+                continue;
+            }
+            let verdict = verdict_at(store, campaign, ip, finding.port).await?;
+            use Verdict::{Closed, NotAService, Protected};
+            let differs = match verdict {
+                None => campaign.state.is_final(),
+                Some(verdict) => matches!(verdict, Closed | NotAService | Protected),
+            };
+            if differs {
+                finding.differs.push(Difference {
+                    vantage: None,
+                    ip: Some(ip),
+                    verdict,
+                });
+            }
+        }
+        finding.differs.sort();
+        finding.differs.dedup();
+    }
+    Ok(())
+}
+
+/// The gravest verdict on an endpoint; none if nothing answered there.
+async fn verdict_at(
+    store: &dyn Store,
+    campaign: &Campaign,
+    ip: IpAddr,
+    port: u16,
+) -> Result<Option<Verdict>, Status> {
+    let query = FindingQuery {
+        campaign: Some(campaign.id),
+        // No probe's name comes before this one.
+        after: Some((campaign.id, ip, port, ProbeId::from_static(""))),
+        limit: ROWS,
+        ..FindingQuery::default()
+    };
+    let rows = store.findings(&query).await.map_err(error::store)?;
+    let here = rows.iter().take_while(|f| (f.ip, f.port) == (ip, port));
+    Ok(here.map(|finding| finding.verdict).max())
+}
