@@ -39,6 +39,7 @@ want ip iproute2
 want tcpdump tcpdump
 want sqlite3 sqlite3
 want ssh-keygen openssh-client
+want sshd openssh-server
 want openssl openssl
 
 # Consumers of our formats that Debian does not have, in an environment of their own.

@@ -106,6 +106,15 @@ impl Control {
     }
 }
 
+/// How a mail server answers for an address that every mail domain should have (RFC 2142 section 4, RFC 5321 section 4.5.1), here one
+/// of the domain that its name is in. A refusal may also mean that it has nothing to do with that domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleMailbox {
+    pub address: String,
+    #[serde(flatten)]
+    pub reply: Reply,
+}
+
 /// Who said a line of a transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -157,6 +166,9 @@ pub struct Evidence {
     /// The checks on what was proven or accepted. Absent in what older versions stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Control>,
+    /// What became of the question for `abuse` and `postmaster`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mailboxes: Vec<RoleMailbox>,
     pub transcript: Vec<Entry>,
 }
 

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Timestamp,
-    evidence::Evidence,
+    evidence::{Evidence, RoleMailbox},
     id::{CampaignId, Exposure, ProbeId, Service},
     judge::{Doubt, Judgement, Verdict},
     observation::Observation,
@@ -49,6 +49,9 @@ pub struct Finding {
     /// Where the same door was found otherwise, if it is open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<Difference>,
+    /// Whether its domain's addresses for complaints take mail, if it is a mail server: whom to write to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mailboxes: Vec<RoleMailbox>,
     /// The product, if the endpoint names it.
     pub product: Option<Product>,
     /// The greeting or first reply.
@@ -138,6 +141,7 @@ impl Finding {
             confirmation: None,
             differs: Vec::new(),
             doubt: judgement.doubt,
+            mailboxes: evidence.mailboxes.clone(),
             product: Product::of(evidence),
             banner: evidence.banner.clone(),
             tls: evidence.tls,
@@ -172,6 +176,9 @@ impl Finding {
         winner.banner = winner.banner.or(loser.banner);
         winner.product = winner.product.or(loser.product);
         winner.cause = winner.cause.or(loser.cause);
+        if winner.mailboxes.is_empty() {
+            winner.mailboxes = loser.mailboxes;
+        }
         winner.differs.extend(loser.differs);
         winner.differs.sort();
         winner.differs.dedup();

@@ -9,7 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::server::{Process, await_listener};
+use crate::{
+    namespace::as_root,
+    server::{Process, await_listener},
+};
 
 /// One that runs until it is dropped.
 #[derive(Debug)]
@@ -87,6 +90,32 @@ impl Front {
             let mut nginx = Command::new("/usr/sbin/nginx");
             nginx.arg("-c").arg(path);
             nginx
+        })
+    }
+
+    /// `ssh -D` for everybody, by way of a server at the same address.
+    pub fn ssh(endpoint: SocketAddr) -> anyhow::Result<Self> {
+        let ip = endpoint.ip();
+        let configuration = |directory: &Path| {
+            let directory = directory.display();
+            format!(
+                "ListenAddress {ip}\nPort 2200\nHostKey {directory}/host\nPidFile none\nUsePAM no\nStrictModes no\n\
+                 AuthorizedKeysFile {directory}/client.pub\n"
+            )
+        };
+        let script = format!(
+            "cd $(dirname $0); for key in host client; do ssh-keygen -q -t ed25519 -N '' -f $key; done; \
+             mount -t tmpfs none /run; mkdir -m 755 /run/sshd; /usr/sbin/sshd -D -f $0 & \
+             while ! ssh -N -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+             -o ExitOnForwardFailure=yes -i client -p 2200 -D {endpoint} {ip}; do sleep 0.2; done"
+        );
+        Self::start(endpoint, configuration, |path| {
+            // The server ends with the client.
+            let mut ssh = as_root("unshare");
+            ssh.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c"])
+                .arg(script)
+                .arg(path);
+            ssh
         })
     }
 

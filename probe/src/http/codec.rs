@@ -1,6 +1,6 @@
 //! HTTP/1 response heads and requests (RFC 9112).
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use ajar_model::Untrusted;
 
@@ -95,6 +95,14 @@ impl Head {
         Some(Duration::from_secs(seconds.into()))
     }
 
+    /// True if what follows is this protocol's.
+    pub fn upgrades_to(&self, protocol: &str) -> bool {
+        let named = |(name, value): &(String, Untrusted)| {
+            name.eq_ignore_ascii_case("upgrade") && value.raw().eq_ignore_ascii_case(protocol)
+        };
+        self.status == 101 && self.headers.iter().any(named)
+    }
+
     /// True for 1xx: another head follows (RFC 9110 section 15.2). 101 is final: the protocol changes.
     pub fn is_interim(&self) -> bool {
         self.status / 100 == 1 && self.status != 101
@@ -131,6 +139,32 @@ fn lenient() -> httparse::ParserConfig {
 /// Asks for a tunnel to `authority`, which is `host:port` (RFC 9110 section 9.3.6).
 pub fn connect(authority: &str, agent: &str) -> Result<Vec<u8>, Injection> {
     request("CONNECT", authority, authority, agent, "")
+}
+
+/// Asks for datagrams to be relayed to an address (RFC 9298 section 3.2), by the template that every such proxy has.
+pub fn connect_udp(to: SocketAddr, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
+    let ip = to.ip().to_string().replace(':', "%3A");
+    let target = format!("/.well-known/masque/udp/{ip}/{}/", to.port());
+    request(
+        "GET",
+        &target,
+        host,
+        agent,
+        "Connection: Upgrade\r\nUpgrade: connect-udp\r\nCapsule-Protocol: ?1\r\n",
+    )
+}
+
+/// A datagram as a capsule (RFC 9297 section 3.2, RFC 9298 section 5), of at most 16,382 bytes.
+pub fn datagram(payload: &[u8]) -> Vec<u8> {
+    const DATAGRAM: u8 = 0;
+    const CONTEXT: u8 = 0;
+    // Two bytes of a variable-length integer (RFC 9000 section 16).
+    let length = 0x4000 | (payload.len() as u16 + 1);
+    let mut capsule = vec![DATAGRAM];
+    capsule.extend(length.to_be_bytes());
+    capsule.push(CONTEXT);
+    capsule.extend(payload);
+    capsule
 }
 
 /// Fetches `target`, which is a path, or a whole URI if a proxy is to fetch it; the connection ends with the answer.
@@ -309,6 +343,28 @@ mod tests {
             assert!(get("/", hostile, "ajar").is_err(), "{hostile:?}");
         }
         assert!(options("host", "ajar\r\nX: y").is_err());
+    }
+
+    #[test]
+    fn datagrams_travel_in_capsules() {
+        let to = "[2001:db8::1]:7401".parse().unwrap();
+        let request = connect_udp(to, "192.0.2.1:443", "ajar").unwrap();
+        let request = String::from_utf8(request).unwrap();
+        let line = "GET /.well-known/masque/udp/2001%3Adb8%3A%3A1/7401/ HTTP/1.1\r\nHost: 192.0.2.1:443\r\n";
+        assert!(request.starts_with(line), "{request}");
+        assert!(
+            request.contains("\r\nUpgrade: connect-udp\r\n"),
+            "{request}"
+        );
+        assert_eq!(datagram(b"ab"), [0, 0x40, 3, 0, b'a', b'b']);
+        assert_eq!(datagram(&[7; 300])[..5], [0, 0x41, 45, 0, 7]);
+        let upgraded = |text: &str| {
+            let parsed = Head::parse(text.as_bytes()).unwrap().unwrap();
+            parsed.0.upgrades_to("connect-udp")
+        };
+        assert!(upgraded("HTTP/1.1 101 ok\r\nUpgrade: Connect-UDP\r\n\r\n"));
+        assert!(!upgraded("HTTP/1.1 101 ok\r\nUpgrade: websocket\r\n\r\n"));
+        assert!(!upgraded("HTTP/1.1 200 ok\r\nUpgrade: connect-udp\r\n\r\n"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod fetch;
 mod get;
 mod host;
 mod path;
+mod udp;
 
 use ajar_model::{Exposure, Reply, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
@@ -20,6 +21,7 @@ use connect::Connect;
 use get::Get;
 use host::Host;
 use path::Path;
+use udp::Udp;
 
 /// Heads with an interim status that are skipped at most.
 const MAX_INTERIM: usize = 5;
@@ -37,7 +39,7 @@ impl Protocol for Http {
     }
 
     fn probes(&self) -> &'static [&'static dyn Probe] {
-        &[&Connect, &Get, &Host, &Path]
+        &[&Connect, &Get, &Host, &Path, &Udp]
     }
 
     fn ports(&self) -> &'static [u16] {

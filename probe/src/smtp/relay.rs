@@ -2,7 +2,7 @@
 
 use ajar_model::{
     Attempt, Canary, Evidence, Nonce, ProbeId, Reply, Tier, Timestamp,
-    evidence::{Broken, Control},
+    evidence::{Broken, Control, RoleMailbox},
     nonce::Role,
     proof::{Check, Kind},
 };
@@ -88,20 +88,32 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     async fn run(mut self) -> Evidence {
         let (mut attempts, mut controls) = (Vec::new(), Vec::new());
-        let mut broken = None;
-        match self.connect(Opening::Usual, "").await {
-            Ok(line) => (attempts, controls) = self.converse(line).await,
-            Err(Failure::Said(reply)) => match self.connect_through_proxy().await {
-                Some(line) => (attempts, controls) = self.converse(line).await,
-                None => attempts.push(self.attempt(FIRST, line::refusal(&reply))),
-            },
-            Err(failure) => broken = Some(how(&failure)),
+        let (mut broken, mut mailboxes) = (None, Vec::new());
+        let line = match self.connect(Opening::Usual, "").await {
+            Err(Failure::Said(reply)) => {
+                let line = self.connect_through_proxy().await;
+                if line.is_none() {
+                    attempts.push(self.attempt(FIRST, line::refusal(&reply)));
+                }
+                line
+            }
+            Err(failure) => {
+                broken = Some(how(&failure));
+                None
+            }
+            Ok(line) => Some(line),
+        };
+        if let Some(line) = line {
+            let host = line.host().to_owned();
+            (attempts, controls) = self.converse(line).await;
+            mailboxes = self.role_mailboxes(&host, &attempts).await;
         }
         self.leave().await;
         let evidence = self.examination.evidence_of(&Smtp);
         Evidence {
             attempts,
             controls,
+            mailboxes,
             broken,
             tls: evidence.tls || self.tls,
             ..evidence
@@ -239,6 +251,47 @@ impl<'r, 'v> Relaying<'r, 'v> {
             reply,
             answer,
         }
+    }
+
+    /// Whether its domain's addresses for complaints take mail. No message is sent. Whoever shut us out, or wants a login, is not
+    /// asked.
+    async fn role_mailboxes(&mut self, host: &str, attempts: &[Attempt]) -> Vec<RoleMailbox> {
+        let brief = self.examination.brief();
+        let names = Names::new(&brief.canary.domain, brief.endpoint.ip(), host);
+        let mut answered = Vec::new();
+        let is_shut = |attempt: &Attempt| {
+            matches!(
+                attempt.reply,
+                Reply::AuthRequired { .. } | Reply::Broken { .. }
+            )
+        };
+        let Some(domain) = names.mail_domain() else {
+            return answered;
+        };
+        if brief.tier < Tier::Envelope || attempts.last().is_none_or(is_shut) {
+            return answered;
+        }
+        for mailbox in ["abuse", "postmaster"] {
+            let address = format!("{mailbox}@{domain}");
+            let author = self.nonce(&address, Role::Sender);
+            let sender = names.mail_from(Sender::External, author, author);
+            let (Some(Ok(sender)), Ok(recipient)) = (sender, smtp::rcpt_to(&address)) else {
+                continue;
+            };
+            let mail = Mail {
+                sender,
+                recipient,
+                message: None,
+            };
+            if self.examination.is_over() {
+                break;
+            }
+            match self.offer(Opening::Usual, host, &mail).await {
+                Ok(Outcome { reply, .. }) => answered.push(RoleMailbox { address, reply }),
+                Err(_) => break,
+            }
+        }
+        answered
     }
 
     /// Offers a mail, and once more over another connection where one that had served before was cut; an error if

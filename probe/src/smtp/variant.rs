@@ -256,7 +256,7 @@ impl Names {
     }
 
     /// The domain that its name is in, if that can be a mail domain.
-    fn mail_domain(&self) -> Option<&str> {
+    pub(super) fn mail_domain(&self) -> Option<&str> {
         let (_, domain) = self.host()?.split_once('.')?;
         domain.contains('.').then_some(domain)
     }

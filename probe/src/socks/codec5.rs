@@ -9,6 +9,12 @@ use crate::codec::{Injection, Parsed, Unreadable};
 /// The greeting: one method is offered, "no authentication required" (RFC 1928 section 3).
 pub const GREETING: &[u8] = &[5, 1, NO_AUTHENTICATION];
 
+/// The same with a password beside, which would not be sent.
+pub const GREETING_WITH_PASSWORD: &[u8] = &[5, 2, NO_AUTHENTICATION, PASSWORD];
+
+/// User name and password (RFC 1929).
+pub const PASSWORD: u8 = 2;
+
 /// The method that the greeting offers.
 pub const NO_AUTHENTICATION: u8 = 0;
 
@@ -20,7 +26,7 @@ pub const SUCCEEDED: u8 = 0;
 pub fn parse_method(bytes: &[u8]) -> Parsed<u8> {
     match bytes {
         [] | [5] => Ok(None),
-        [5, method @ (NO_AUTHENTICATION | 2 | 0xff), ..] => Ok(Some((*method, 2))),
+        [5, method @ (NO_AUTHENTICATION | PASSWORD | 0xff), ..] => Ok(Some((*method, 2))),
         _ => Err(Unreadable::Garbled),
     }
 }

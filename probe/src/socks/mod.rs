@@ -116,11 +116,42 @@ impl Offer for V5 {
         }
         .boxed()
     }
+
+    /// Some hang up on whoever has no password to offer.
+    fn after_hang_up(&self) -> Option<&'static dyn Offer> {
+        Some(&WithPassword)
+    }
+}
+
+/// A greeting that lets the server choose a password: whether it would have one is all that is asked.
+struct WithPassword;
+
+impl Offer for WithPassword {
+    fn tier(&self) -> Tier {
+        Tier::Handshake
+    }
+
+    fn offer<'a>(
+        &'a self,
+        wire: &'a mut Wire,
+        _asking: &'a Asking<'_>,
+    ) -> BoxFuture<'a, Result<Answered, Broken>> {
+        async move {
+            let refused = greet_by(wire, codec5::GREETING_WITH_PASSWORD).await?;
+            let reply = refused.ok_or(Broken::Garbled)?;
+            Ok(Answered::Probe(Socks5.id(), reply))
+        }
+        .boxed()
+    }
 }
 
 /// Greets in version 5, and waits for the method that the server selects; a reply if that is not "none".
 async fn greet(wire: &mut Wire) -> Result<Option<Reply>, Broken> {
-    wire.send(codec5::GREETING).await?;
+    greet_by(wire, codec5::GREETING).await
+}
+
+async fn greet_by(wire: &mut Wire, greeting: &[u8]) -> Result<Option<Reply>, Broken> {
+    wire.send(greeting).await?;
     let method = wire
         .frame(wire.limits().reply, codec5::parse_method)
         .await?;

@@ -159,6 +159,10 @@ fn names_only_the_canary(line: &str) -> bool {
                     .any(|ours| host.starts_with(&format!("{ours}/")))
             })
         });
+        let masque = target.strip_prefix("/.well-known/masque/udp/192.0.2.9/");
+        if let Some(port) = masque.and_then(|rest| rest.strip_suffix("/ HTTP/1.1")) {
+            return ["7401", "1"].contains(&port);
+        }
         let mut urls = target.split("http://").skip(1);
         let all = urls.all(|url| OURS.iter().any(|ours| url.starts_with(&format!("{ours}/"))));
         return (named && all) || target.len() == 1 + 32 + " HTTP/1.1".len();

@@ -109,7 +109,8 @@ pub async fn sink(mut conn: Conn, key: SigningKey, rule: impl Fn(&str) -> &'stat
     }
 }
 
-fn sign(nonce: &str, port: u16, key: &SigningKey) -> Option<String> {
+/// The answer to a nonce that came to this port.
+pub fn sign(nonce: &str, port: u16, key: &SigningKey) -> Option<String> {
     let nonce: Nonce = nonce.parse().ok()?;
     let egress = "198.51.100.9".parse().unwrap();
     Some(Answer::sign(key, nonce, egress, port, Timestamp::UNIX_EPOCH).to_string())

@@ -29,7 +29,13 @@ fn connect_port(request: &str) -> Option<u16> {
 }
 
 /// The probes of an HTTP server.
-const FETCHING: [&str; 4] = ["http-connect", "http-get", "http-host", "http-path"];
+const FETCHING: [&str; 5] = [
+    "http-connect",
+    "http-get",
+    "http-host",
+    "http-path",
+    "http-udp",
+];
 
 /// A proxy that opens tunnels, and fetches nothing.
 async fn tunnels(mut conn: Conn, established: &str, key: SigningKey) {
@@ -75,7 +81,7 @@ async fn an_open_proxy_is_proven_at_every_port_of_the_canary() {
         assert_eq!(exam.verdict("http-get"), Verdict::Closed);
         assert_eq!(
             exam.sent.len(),
-            4 + 3 + 2 + 7,
+            4 + 3 + 2 + 7 + 1,
             "the sweep's connection carries the first tunnel"
         );
     };

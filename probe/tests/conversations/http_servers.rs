@@ -1,5 +1,7 @@
 //! Web servers and proxies that look alike.
 
+use std::sync::{Arc, Mutex};
+
 use ajar_model::Verdict;
 
 use crate::{canary, exam::Exam, peer::Conn};
@@ -79,4 +81,28 @@ async fn a_proxy_that_forbids_to_fetch_is_told_from_a_server_that_forbids_its_pa
     check("HTTP/1.1 200 OK", Verdict::Closed).await;
     check("HTTP/1.1 403 Forbidden", Verdict::NotAService).await;
     check("HTTP/1.1 401 Unauthorized", Verdict::NotAService).await;
+}
+
+/// A cache, or a scanner of links, asks the canary itself, and has the answer to an earlier question.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_fetched_for_another_request_is_no_proof() {
+    let kept = Arc::new(Mutex::new(None));
+    let cache = move |mut conn: Conn| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let head = conn.head().await.unwrap_or_default();
+            let now = canary::page(&head, 80, &canary::key());
+            let before = kept.lock().unwrap().replace(now);
+            if head.starts_with("GET ") {
+                conn.say(before.unwrap_or_default()).await;
+            }
+        }
+    };
+    let exam = Exam::of(8080).run(cache).await;
+    let evidence = exam.evidence("http-get");
+    let mut attempts = evidence.attempts.iter();
+    assert!(attempts.any(|attempt| attempt.answer.is_some()));
+    for probe in ["http-connect", "http-get", "http-host", "http-path"] {
+        assert_ne!(exam.verdict(probe), Verdict::Open, "{probe}");
+    }
 }

@@ -7,6 +7,7 @@ mod exam;
 mod http;
 mod http2;
 mod http_servers;
+mod http_udp;
 mod peer;
 mod recognise;
 mod smtp;

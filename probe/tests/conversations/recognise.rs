@@ -161,7 +161,13 @@ async fn a_web_server_that_complains_of_nonsense_is_recognised_by_it() {
     let exam = Exam::of(1080).run(web).await;
     assert_eq!(
         exam.probes(),
-        ["http-connect", "http-get", "http-host", "http-path"]
+        [
+            "http-connect",
+            "http-get",
+            "http-host",
+            "http-path",
+            "http-udp"
+        ]
     );
     assert_eq!(exam.verdict("http-connect"), Verdict::NotAService);
 }

@@ -1,6 +1,6 @@
 //! Mail servers: what their yes is worth, by the checks on receipts and on silence.
 
-use ajar_model::{Nonce, Verdict, judge::Doubt, proof::Check};
+use ajar_model::{Nonce, Reply, Verdict, judge::Doubt, proof::Check};
 
 use crate::{
     canary,
@@ -115,4 +115,42 @@ async fn a_server_that_took_ours_and_no_other_mailbox_is_unproven() {
         (judgement.verdict, judgement.doubt),
         (Verdict::Unproven, None)
     );
+}
+
+/// Owners are written to at these addresses (RFC 2142 section 4): whether they exist is asked, and nothing is sent there.
+#[tokio::test(start_paused = true)]
+async fn the_addresses_for_complaints_are_asked_for_and_sent_nothing() {
+    let exam = examine(Exam::of(25), |line| match line {
+        "RCPT TO:<postmaster@victim.example>" => "550 5.1.1 unknown",
+        rcpt if rcpt.starts_with("RCPT") && !rcpt.ends_with("@victim.example>") => "550 no relay",
+        line => obliging(line),
+    })
+    .await;
+    assert_eq!(
+        exam.count("RCPT TO:<abuse@"),
+        0,
+        "its name has no domain above it"
+    );
+    let named = |line: &str| match line {
+        "EHLO audit.example" => "250 mx.victim.example",
+        "RCPT TO:<abuse@victim.example>" => "250 ok",
+        rcpt if rcpt.starts_with("RCPT") => "550 no",
+        line => obliging(line),
+    };
+    let exam = Exam::of(25)
+        .run(move |conn| serve(conn, "220 mx.victim.example ESMTP\r\n", named))
+        .await;
+    let evidence = exam.evidence("smtp-relay");
+    let answered: Vec<(&str, Reply)> = evidence
+        .mailboxes
+        .iter()
+        .map(|mailbox| (mailbox.address.as_str(), mailbox.reply))
+        .collect();
+    let expected = [
+        ("abuse@victim.example", Reply::Accepted { code: 250 }),
+        ("postmaster@victim.example", Reply::Refused { code: 550 }),
+    ];
+    assert_eq!(answered, expected);
+    assert_eq!(exam.count("DATA"), 0);
+    assert_eq!(exam.verdict("smtp-relay"), Verdict::Closed);
 }

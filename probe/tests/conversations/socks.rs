@@ -264,3 +264,21 @@ async fn a_server_inside_tls_is_found_there() {
         assert!(exam.evidence("socks5").tls);
     }
 }
+
+/// pproxy hangs up on whoever offers no password, if it wants one.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_up_on_whoever_has_no_password_is_protected() {
+    let exam = Exam::of(1080)
+        .run(|mut conn| async move {
+            let Some(head) = conn.take(2).await else {
+                return;
+            };
+            let methods = conn.take(usize::from(head[1])).await.unwrap_or_default();
+            if head[0] == 5 && methods.contains(&2) {
+                conn.say([5, 2]).await;
+                assert_eq!(conn.take(1).await, None, "no credentials are sent");
+            }
+        })
+        .await;
+    assert_eq!(exam.verdict("socks5"), Verdict::Protected);
+}

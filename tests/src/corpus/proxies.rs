@@ -150,6 +150,9 @@ pub(super) fn add(corpus: &mut Corpus) {
     corpus.add("Dante, open", 1080, Open, socks(), |_, endpoint| {
         Dante::start(Access::Open, endpoint)
     });
+    corpus.add("ssh -D, open", 1080, Open, socks(), |_, endpoint| {
+        Front::ssh(endpoint)
+    });
     corpus.add("Dante, closed", 1080, Closed, socks(), |_, endpoint| {
         Dante::start(Access::Closed, endpoint)
     });

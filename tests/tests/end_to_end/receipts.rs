@@ -45,6 +45,9 @@ fn a_mail_server_that_handles_one_of_the_canarys_domains() {
     assert_eq!(relay.verdict, Verdict::Open, "{}", scan.stdout);
     let checks = &relay.proof.as_ref().unwrap().checks;
     assert_eq!(checks, &[Check::Greeting, Check::OtherDomain]);
+    let mailboxes = relay.mailboxes.iter();
+    let mailboxes: Vec<&str> = mailboxes.map(|m| m.address.as_str()).collect();
+    assert_eq!(mailboxes, ["abuse@lab.test", "postmaster@lab.test"]);
     assert_eq!(backup.verdict, Verdict::Unproven, "{}", scan.stdout);
     assert_eq!(backup.doubt, Some(Doubt::OneDomain));
     // Nothing that a backup MX does for its own domain says anything of the others.
