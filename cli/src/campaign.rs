@@ -138,7 +138,8 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     for count in &progress.verdicts {
         writeln!(out, "          {} {}", count.count, count.verdict)?;
     }
-    if let Some(next) = progress.next_revisit {
+    let is_over = convert::state_in(campaign.state)?.is_final();
+    if let Some(next) = progress.next_revisit.filter(|_| !is_over) {
         let (left, seconds) = (progress.awaiting_revisit, next.seconds);
         writeln!(out, "revisits  {left} waiting, the first due in {seconds}s")?;
     }

@@ -1,8 +1,11 @@
 //! What was found at the other addresses of a host: a door that is open by one of them only is open by accident.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
-use ajar_model::{Campaign, Finding, Plan, ProbeId, Verdict, finding::Difference};
+use ajar_model::{Campaign, Finding, Host, Plan, ProbeId, Verdict, finding::Difference};
 use ajar_store::{FindingQuery, Store};
 use tonic::Status;
 
@@ -18,13 +21,19 @@ pub(crate) async fn compare(
     campaign: &Campaign,
     findings: &mut [Finding],
 ) -> Result<(), Status> {
-    let hosts = &campaign.spec.hosts;
+    let of_this = |f: &&mut Finding| f.campaign == campaign.id && f.verdict == Verdict::Open;
+    let open = findings.iter_mut().filter(of_this);
+    let open: BTreeSet<IpAddr> = open.map(|finding| finding.ip).collect();
+    let is_open = |host: &&Host| host.addresses.iter().any(|ip| open.contains(ip));
+    let hosts: Vec<&Host> = campaign.spec.hosts.iter().filter(is_open).collect();
+    if hosts.is_empty() {
+        return Ok(());
+    }
     // What cannot be laid out any more, by rules of today, is still read.
     let Ok(plan) = Plan::of(campaign.id, &campaign.spec) else {
         return Ok(());
     };
-    let of_this = findings.iter_mut().filter(|f| f.campaign == campaign.id);
-    for finding in of_this.filter(|f| f.verdict == Verdict::Open) {
+    for finding in findings.iter_mut().filter(of_this) {
         let mine = hosts
             .iter()
             .filter(|host| host.addresses.contains(&finding.ip));
@@ -34,10 +43,9 @@ pub(crate) async fn compare(
                 continue;
             }
             let verdict = verdict_at(store, campaign, ip, finding.port).await?;
-            use Verdict::{Closed, NotAService, Protected};
             let differs = match verdict {
                 None => campaign.state.is_final(),
-                Some(verdict) => matches!(verdict, Closed | NotAService | Protected),
+                Some(verdict) => verdict.is_shut(),
             };
             if differs {
                 finding.differs.push(Difference {

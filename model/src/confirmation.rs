@@ -85,17 +85,15 @@ fn differences(judged: &[Judged]) -> Vec<Difference> {
         let verdict = verdict.or_insert(Verdict::Unresponsive);
         *verdict = (*verdict).max(seen.finding.verdict);
     }
-    let other = verdicts.into_iter().filter(|(_, verdict)| {
-        use Verdict::{Closed, NotAService, Protected};
-        matches!(verdict, Closed | NotAService | Protected)
-    });
-    other
-        .map(|(vantage, verdict)| Difference {
-            vantage: Some(vantage.to_owned()),
-            ip: None,
-            verdict: Some(verdict),
-        })
-        .collect()
+    let shut = verdicts
+        .into_iter()
+        .filter(|(_, verdict)| verdict.is_shut());
+    shut.map(|(vantage, verdict)| Difference {
+        vantage: Some(vantage.to_owned()),
+        ip: None,
+        verdict: Some(verdict),
+    })
+    .collect()
 }
 
 impl Judged {

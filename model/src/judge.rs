@@ -45,6 +45,14 @@ impl Verdict {
         Verdict::Open,
     ];
 
+    /// True if it was asked, and is decidedly not open.
+    pub fn is_shut(self) -> bool {
+        matches!(
+            self,
+            Verdict::NotAService | Verdict::Closed | Verdict::Protected
+        )
+    }
+
     /// The name in results.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -58,6 +58,27 @@ impl Postfix {
         self.configure(&[&format!("relay_domains={domain}")])
     }
 
+    /// Takes mail inside TLS alone.
+    pub fn require_tls(&self) -> anyhow::Result<()> {
+        let [key, certificate] =
+            ["key", "certificate"].map(|name| self.directory.path().join(name));
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args([
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            ])
+            .args(["-subj", "/CN=mx.lab.test", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate);
+        run(&mut openssl)?;
+        self.configure(&[
+            "smtpd_tls_security_level=encrypt".to_owned(),
+            format!("smtpd_tls_key_file={}", key.display()),
+            format!("smtpd_tls_cert_file={}", certificate.display()),
+        ])
+    }
+
     /// Takes mail, but delivers none until [`Self::deliver`] is called.
     pub fn hold(&self) -> anyhow::Result<()> {
         self.configure(&["defer_transports=smtp"])
@@ -191,6 +212,7 @@ fn master_cf(endpoint: SocketAddr) -> String {
         "virtual unix - n n - - virtual".to_owned(),
         "anvil unix - - n - 1 anvil".to_owned(),
         "scache unix - - n - 1 scache".to_owned(),
+        "tlsmgr unix - - n 1000? 1 tlsmgr".to_owned(),
         "postlog unix-dgram n - n - 1 postlogd".to_owned(),
     ];
     services.join("\n") + "\n"

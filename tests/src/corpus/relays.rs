@@ -206,6 +206,17 @@ pub(super) fn add(corpus: &mut Corpus) {
         "--from who@lab.test",
         "FEATURE(`relay_local_from')",
     );
+    corpus.add(
+        "Postfix, open inside TLS alone",
+        2525,
+        Open,
+        Truth::Mail("--tls"),
+        |site, endpoint| {
+            let postfix = postfix(site, Access::Open, endpoint)?;
+            postfix.require_tls()?;
+            Ok(postfix)
+        },
+    );
     let behind_nginx = |auth: &'static str| {
         move |site: &Site, endpoint: SocketAddr| {
             let behind = SocketAddr::new(endpoint.ip(), 2526);
