@@ -2,6 +2,7 @@
 #![cfg_attr(fuzzing, no_main)]
 
 use ajar_canary::codec::{self, Command, Message};
+use ajar_model::disclosed::{Disclosed, received_from};
 
 /// Lines and messages as the sink reads them.
 pub fn check(data: &[u8]) {
@@ -14,6 +15,7 @@ pub fn check(data: &[u8]) {
             }
         }
     }
+    disclosed(&String::from_utf8_lossy(data));
     const KEEP: usize = 32;
     let whole = read(data, data.len().max(1), KEEP);
     for chunk in [1, 2, 3] {
@@ -26,6 +28,17 @@ pub fn check(data: &[u8]) {
     if let Some((end, size, header)) = whole {
         assert!(size <= end && header.len() <= KEEP.min(size));
     }
+}
+
+/// What a header tells of the way that it came.
+fn disclosed(header: &str) {
+    if received_from(header).is_some() {
+        assert!(header.to_ascii_lowercase().contains("received:") && header.contains('['));
+    }
+    let fields = header.lines().filter_map(|line| line.split_once(": "));
+    let told = Disclosed::by(fields);
+    let read: Disclosed = told.to_string().parse().expect("it reads what it writes");
+    assert_eq!(read, told);
 }
 
 /// How many bytes belong to the message, its size and its header; none if it does not end.
