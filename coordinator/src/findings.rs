@@ -92,7 +92,8 @@ impl Coordinator {
 
     /// Compares open findings with those at other addresses of their hosts.
     async fn compare(&self, findings: &mut [Finding]) -> Result<(), Status> {
-        let campaigns: BTreeSet<CampaignId> = findings.iter().map(|f| f.campaign).collect();
+        let open = findings.iter().filter(|f| f.verdict == Verdict::Open);
+        let campaigns: BTreeSet<CampaignId> = open.map(|f| f.campaign).collect();
         let store = &self.options.store;
         for id in campaigns {
             let campaign = store.campaign(id).await.map_err(error::store)?;

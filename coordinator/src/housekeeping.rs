@@ -7,7 +7,7 @@ use ajar_store::{AuditEntry, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{Coordinator, Drives, error, leases::ABANDONED};
+use crate::{Coordinator, Drives, error, leases::lately};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -86,8 +86,7 @@ impl Coordinator {
     async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
         let store = &self.options.store;
         let now = Timestamp::now();
-        let seen_since = now.saturating_sub(ABANDONED).unwrap_or(Timestamp::MIN);
-        let due = store.plan_revisits(id, now, seen_since).await;
+        let due = store.plan_revisits(id, now, lately(now)).await;
         let due = due.map_err(error::store)?;
         if !due.is_empty() {
             let offered = self.options.queue.offer(&due, Duration::ZERO).await;

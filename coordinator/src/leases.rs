@@ -21,7 +21,7 @@ const LATER: Duration = Duration::from_secs(1);
 /// A worker that has not asked for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
 /// A vantage point that no worker has asked from for so long is not waited for.
-pub(crate) const ABANDONED: Duration = Duration::from_secs(300);
+const ABANDONED: Duration = Duration::from_secs(300);
 
 #[tonic::async_trait]
 impl WorkService for Coordinator {
@@ -253,13 +253,12 @@ impl Coordinator {
             _ => return Ok(false),
         };
         let (store, now) = (&self.options.store, Timestamp::now());
-        let since = now.saturating_sub(ABANDONED).unwrap_or(Timestamp::MIN);
-        let workers = store.workers(since).await.map_err(error::store)?;
+        let workers = store.workers(lately(now)).await.map_err(error::store)?;
         if workers.iter().all(|worker| worker.vantage != *wanted) {
             return Ok(false);
         }
-        let progress = store.progress(campaign, now).await.map_err(error::store)?;
-        let mut troubles = progress.troubles.iter();
+        let troubles = store.troubles(campaign, now).await;
+        let mut troubles = troubles.map_err(error::store)?.into_iter();
         Ok(!troubles.any(|trouble| trouble.vantage == *wanted))
     }
 
@@ -273,6 +272,11 @@ impl Coordinator {
         let workers = self.workers.lock().expect("no holder panics");
         workers.len().max(1) as u32
     }
+}
+
+/// Since when a worker must have been seen for its vantage point to count.
+pub(crate) fn lately(now: Timestamp) -> Timestamp {
+    now.saturating_sub(ABANDONED).unwrap_or(Timestamp::MIN)
 }
 
 /// What a worker says is shown to operators.

@@ -232,11 +232,6 @@ impl<'a> Examination<'a> {
         }
     }
 
-    /// Notes that the endpoint showed itself to be a proxy.
-    pub(crate) fn note_proxy(&self) {
-        self.transcript.note_proxy();
-    }
-
     /// True if it ever said that it is a gateway, and did not turn out to be a fixed forward.
     pub(crate) fn saw_proxy(&self) -> bool {
         self.transcript.saw_proxy() && !self.forward

@@ -100,6 +100,10 @@ impl<B: Backend> Store for Engine<B> {
         grant::release(self.0.write().await?, shard, token, failed).await
     }
 
+    async fn troubles(&self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error> {
+        self.0.read().await?.troubles(id, now).await
+    }
+
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error> {
         stored::name("a worker's identity", &trouble.worker)?;
         stored::name("a vantage point", &trouble.vantage)?;

@@ -129,6 +129,9 @@ pub trait Store: Send + Sync + 'static {
     /// Notes why a worker gave a lease back, in place of what it said before. Shown in [`Progress::troubles`].
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
 
+    /// What was noted lately, as [`Progress::troubles`] has it.
+    async fn troubles(&self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error>;
+
     /// Ends the leases of every campaign that a single process drives. Only for a store that one process owns, whose
     /// predecessor's workers died with it.
     async fn end_local_leases(&self) -> Result<(), Error>;

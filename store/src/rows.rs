@@ -121,6 +121,7 @@ pub(crate) trait CampaignRows: Send {
         slot: i64,
         counts: &BTreeMap<&'static str, i64>,
     ) -> Result<(), Error>;
+    async fn troubles(&mut self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error>;
     async fn put_trouble(&mut self, trouble: &Trouble, horizon: Timestamp) -> Result<(), Error>;
 }
 

@@ -50,21 +50,9 @@ impl Front {
 
     /// nginx with this in its configuration of the server.
     pub fn nginx(endpoint: SocketAddr, locations: &str) -> anyhow::Result<Self> {
-        let configuration = |directory: &Path| {
-            let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-            let directory = directory.display();
-            let paths = kinds.map(|kind| format!("{kind}_temp_path {directory}/{kind};"));
-            format!(
-                "daemon off;\nmaster_process off;\npid {directory}/pid;\nerror_log {directory}/error.log;\nevents {{}}\n\
-                 http {{\n    access_log off;\n    {}\n    server {{ listen {endpoint}; {locations} }}\n}}\n",
-                paths.join(" ")
-            )
-        };
-        Self::start(endpoint, configuration, |path| {
-            let mut nginx = Command::new("/usr/sbin/nginx");
-            nginx.arg("-c").arg(path);
-            nginx
-        })
+        let server = format!("listen {endpoint}; {locations}");
+        let configuration = |directory: &Path| nginx_serving(directory, &server);
+        Self::start(endpoint, configuration, nginx)
     }
 
     /// nginx that passes mail on to another server, to whoever has shown who they are in one of these ways; `none` for everybody.
@@ -72,25 +60,19 @@ impl Front {
         // It asks an HTTP server whom to let in, and where to.
         let asked = SocketAddr::new(endpoint.ip(), 9099);
         let (ip, port) = (to.ip(), to.port());
+        let server = format!(
+            "listen {asked}; location / {{ add_header Auth-Status OK; add_header Auth-Server {ip}; \
+             add_header Auth-Port {port}; return 204; }}"
+        );
         let configuration = |directory: &Path| {
-            let directory = directory.display();
-            let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .map(|kind| format!("{kind}_temp_path {directory}/{kind};"));
+            let web = nginx_serving(directory, &server);
             format!(
-                "load_module /usr/lib/nginx/modules/ngx_mail_module.so;\n\
-                 daemon off;\nmaster_process off;\npid {directory}/pid;\nerror_log {directory}/error.log;\nevents {{}}\n\
-                 http {{ access_log off; {} server {{ listen {asked}; location / {{\n\
-                 add_header Auth-Status OK; add_header Auth-Server {ip}; add_header Auth-Port {port}; return 204; }} }} }}\n\
+                "load_module /usr/lib/nginx/modules/ngx_mail_module.so;\n{web}\
                  mail {{ server_name mx.lab.test; auth_http {asked}/; xclient off;\n\
-                 server {{ listen {endpoint}; protocol smtp; smtp_auth {auth}; }} }}\n",
-                temporary.join(" ")
+                 server {{ listen {endpoint}; protocol smtp; smtp_auth {auth}; }} }}\n"
             )
         };
-        Self::start(endpoint, configuration, |path| {
-            let mut nginx = Command::new("/usr/sbin/nginx");
-            nginx.arg("-c").arg(path);
-            nginx
-        })
+        Self::start(endpoint, configuration, nginx)
     }
 
     /// `ssh -D` for everybody, by way of a server at the same address.
@@ -301,6 +283,24 @@ impl Front {
             _directory: directory,
         })
     }
+}
+
+/// nginx's configuration with this in its only web server.
+fn nginx_serving(directory: &Path, server: &str) -> String {
+    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let directory = directory.display();
+    let paths = kinds.map(|kind| format!("{kind}_temp_path {directory}/{kind};"));
+    format!(
+        "daemon off;\nmaster_process off;\npid {directory}/pid;\nerror_log {directory}/error.log;\nevents {{}}\n\
+         http {{\n    access_log off;\n    {}\n    server {{ {server} }}\n}}\n",
+        paths.join(" ")
+    )
+}
+
+fn nginx(configuration: &Path) -> Command {
+    let mut nginx = Command::new("/usr/sbin/nginx");
+    nginx.arg("-c").arg(configuration);
+    nginx
 }
 
 /// A program that runs where its configuration is, and a `key` and a `certificate` that are made first.

@@ -43,7 +43,6 @@ impl Probe for Get {
                 && evidence.attempts.first().is_some_and(is_forbidden)
                 && forbids_forwarding(examination).await == Some(true)
             {
-                examination.note_proxy();
                 return Evidence {
                     shows_proxy: Some(true),
                     ..evidence
@@ -55,7 +54,7 @@ impl Probe for Get {
     }
 }
 
-/// True if what is forbidden is not the page but to fetch it. To a plain server the absolute form is no other request than the
+/// True if what is forbidden is not the page but to fetch it, which is noted. To a plain server the absolute form is no other request than the
 /// origin form (RFC 9112 section 3.2.2); to a proxy with an access list it is. None if it cannot be told.
 async fn forbids_forwarding(examination: &mut Examination<'_>) -> Option<bool> {
     let canary = examination.brief().canary;
@@ -64,7 +63,9 @@ async fn forbids_forwarding(examination: &mut Examination<'_>) -> Option<bool> {
     let mut wire = examination.open(&Http).await.ok()?;
     wire.send(&request).await.ok()?;
     let status = head(&mut wire).await.ok()?.status;
-    Some(status < 500 && ![401, 403].contains(&status))
+    let is_a_page = status < 500 && ![401, 403].contains(&status);
+    is_a_page.then(|| wire.note_proxy());
+    Some(is_a_page)
 }
 
 impl Fetcher for Get {

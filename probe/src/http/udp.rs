@@ -1,7 +1,7 @@
 //! Proxies that relay datagrams (RFC 9298), over HTTP/1.1: an upgrade to `connect-udp`, and capsules from there on (RFC 9297).
 
 use ajar_model::{
-    Attempt, Evidence, Nonce, ProbeId, Reply, Tier,
+    Evidence, Nonce, ProbeId, Reply, Tier,
     evidence::{Broken, Control},
     nonce::Role,
     proof::{Answer, Check},
@@ -47,8 +47,7 @@ async fn relayed(id: ProbeId, examination: &mut Examination<'_>) -> Evidence {
     let canary = examination.brief().canary;
     let destination = Destination::new(canary, CanaryPort::Raw, Form::Literal);
     let (variant, nonce, reply, answer) = sent(&id, examination, &destination).await;
-    let attempt: Attempt =
-        tunnel::attempted(variant.clone(), nonce, &destination, reply, answer.clone());
+    let attempt = tunnel::attempted(variant.clone(), nonce, &destination, reply, answer.clone());
     let mut controls = Vec::new();
     if answer.is_some_and(|answer| answer.proves(nonce, &canary.key)) {
         let unused = Destination::unused(canary, CanaryPort::Raw, Form::Literal);
@@ -78,9 +77,9 @@ async fn sent(
     let nonce = examination.nonce(id, &variant, Role::Destination);
     let (reply, answer) = match ask(examination, destination).await {
         Ok((reply @ Reply::Accepted { .. }, mut wire)) => {
+            let capsule = codec::datagram(&tunnel::datagram(nonce));
             let mut answer = None;
             for _ in 0..SENDINGS {
-                let capsule = codec::datagram(&tunnel::datagram(nonce));
                 if answer.is_some() || wire.send(&capsule).await.is_err() {
                     break;
                 }

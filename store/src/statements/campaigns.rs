@@ -281,20 +281,6 @@ impl CampaignRows for Tx {
                 .bind(id.to_string())
                 .fetch_optional(&mut *self.0)
                 .await?;
-        let troubles: Vec<(String, String, String, At)> = sqlx::query_as(TROUBLES)
-            .bind(id.to_string())
-            .bind(At(stored::cutoff(now, stored::TROUBLE)))
-            .fetch_all(&mut *self.0)
-            .await?;
-        let troubles = troubles.into_iter().map(|(worker, vantage, cause, at)| {
-            Ok(Trouble {
-                campaign: id,
-                worker,
-                vantage,
-                cause,
-                at: at.0,
-            })
-        });
         let counted = stored::progress(&row, counts)?;
         let next_revisit_at = match counted.awaiting_revisit {
             0 => None,
@@ -304,9 +290,26 @@ impl CampaignRows for Tx {
             last_report_at: last_report.map(|at| at.0),
             next_revisit_at,
             cause: cause.flatten(),
-            troubles: troubles.collect::<Result<_, Error>>()?,
+            troubles: self.troubles(id, now).await?,
             ..counted
         })
+    }
+
+    async fn troubles(&mut self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error> {
+        let troubles: Vec<(String, String, String, At)> = sqlx::query_as(TROUBLES)
+            .bind(id.to_string())
+            .bind(At(stored::cutoff(now, stored::TROUBLE)))
+            .fetch_all(&mut *self.0)
+            .await?;
+        let troubles = troubles.into_iter();
+        let troubles = troubles.map(|(worker, vantage, cause, at)| Trouble {
+            campaign: id,
+            worker,
+            vantage,
+            cause,
+            at: at.0,
+        });
+        Ok(troubles.collect())
     }
 
     async fn add_counts(

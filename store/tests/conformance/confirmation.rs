@@ -5,7 +5,7 @@ use ajar_model::{
     lease::Work,
     nonce::{Occasion, Role},
 };
-use ajar_store::{Batch, Store};
+use ajar_store::Store;
 
 use crate::support::*;
 
@@ -51,19 +51,9 @@ async fn found_open(store: &dyn Store) -> CampaignId {
         .await
         .unwrap();
     let first = seen_in(0, "north", 10, ACCEPTED);
-    close(store, 0, vec![first.clone()]).await;
+    close(store, shard(CAMPAIGN, 0), vec![first.clone()]).await;
     store.record_sighting(&sighting(&first, 20)).await.unwrap();
     campaign.id
-}
-
-async fn close(store: &dyn Store, number: u64, observations: Vec<Observation>) {
-    let shard = shard(CAMPAIGN, number);
-    let token = token_of(store, shard, at(0), 3).await;
-    let last = Batch {
-        progress: Some(advance(0, 3, true)),
-        ..batch(shard, token, observations)
-    };
-    store.ingest(&last).await.unwrap();
 }
 
 async fn planned(store: &dyn Store, seconds: i64) -> Vec<ShardId> {
@@ -108,7 +98,7 @@ pub async fn what_is_open_is_visited_again_and_confirmed(place: &Place) {
     assert_eq!(planned(store, 1000).await, []);
 
     let again = seen_in(1, "north", 130, ACCEPTED);
-    close(store, 1, vec![again.clone()]).await;
+    close(store, shard(CAMPAIGN, 1), vec![again.clone()]).await;
     // The second mail is still under way.
     assert_eq!(finding(store).await.verdict, Verdict::Unproven);
     assert_eq!(finding(store).await.doubt, Some(Doubt::NotAgain));
@@ -128,7 +118,12 @@ pub async fn what_is_open_once_only_is_not_called_open(place: &Place) {
     let store = &*place.store;
     found_open(store).await;
     planned(store, 120).await;
-    close(store, 1, vec![seen_in(1, "north", 130, REFUSED)]).await;
+    close(
+        store,
+        shard(CAMPAIGN, 1),
+        vec![seen_in(1, "north", 130, REFUSED)],
+    )
+    .await;
     let denied = finding(store).await;
     assert_eq!(denied.verdict, Verdict::Unproven);
     assert_eq!(denied.doubt, Some(Doubt::NotAgain));
@@ -147,8 +142,13 @@ pub async fn another_vantage_point_is_asked_too_if_there_is_one(place: &Place) {
     assert_eq!(work(store, 1).await, (2, 1, "north".to_owned()));
     assert_eq!(work(store, 2).await, (2, 1, "south".to_owned()));
     let south = seen_in(1, "south", 130, ACCEPTED);
-    close(store, 1, vec![seen_in(1, "north", 130, LATER)]).await;
-    close(store, 2, vec![south.clone()]).await;
+    close(
+        store,
+        shard(CAMPAIGN, 1),
+        vec![seen_in(1, "north", 130, LATER)],
+    )
+    .await;
+    close(store, shard(CAMPAIGN, 2), vec![south.clone()]).await;
     store.record_sighting(&sighting(&south, 140)).await.unwrap();
     let confirmed = finding(store).await;
     assert_eq!(confirmed.confirmation.unwrap().vantage, "south");
@@ -158,7 +158,12 @@ pub async fn whoever_puts_us_off_then_is_asked_in_the_same_round(place: &Place) 
     let store = &*place.store;
     found_open(store).await;
     planned(store, 120).await;
-    close(store, 1, vec![seen_in(1, "north", 130, LATER)]).await;
+    close(
+        store,
+        shard(CAMPAIGN, 1),
+        vec![seen_in(1, "north", 130, LATER)],
+    )
+    .await;
     assert_eq!(finding(store).await.verdict, Verdict::Open);
     // As long as after a first visit.
     assert_eq!(planned(store, 159).await, []);
@@ -168,7 +173,7 @@ pub async fn whoever_puts_us_off_then_is_asked_in_the_same_round(place: &Place) 
         visit: 3,
         ..seen_in(1, "north", 170, ACCEPTED)
     };
-    close(store, 2, vec![let_in.clone()]).await;
+    close(store, shard(CAMPAIGN, 2), vec![let_in.clone()]).await;
     store
         .record_sighting(&sighting(&let_in, 180))
         .await

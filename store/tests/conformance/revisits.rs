@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ajar_model::{Observation, Reply, ShardId, Verdict, campaign::State, lease::Work};
-use ajar_store::{Batch, Store};
+use ajar_store::Store;
 
 use crate::support::*;
 
@@ -20,15 +20,6 @@ async fn closed(store: &dyn Store, observations: Vec<Observation>) -> ShardId {
     let shard = submit(store, 1, 1).await;
     close(store, shard, observations).await;
     shard
-}
-
-async fn close(store: &dyn Store, shard: ShardId, observations: Vec<Observation>) {
-    let token = token_of(store, shard, at(0), 3).await;
-    let last = Batch {
-        progress: Some(advance(0, 3, true)),
-        ..batch(shard, token, observations)
-    };
-    store.ingest(&last).await.unwrap();
 }
 
 async fn planned(store: &dyn Store, seconds: i64) -> Vec<ShardId> {

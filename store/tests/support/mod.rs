@@ -237,6 +237,16 @@ pub fn batch(shard: ShardId, token: u64, observations: Vec<Observation>) -> Batc
     }
 }
 
+/// Closes a shard of three targets with these observations.
+pub async fn close(store: &dyn Store, shard: ShardId, observations: Vec<Observation>) {
+    let token = token_of(store, shard, at(0), 3).await;
+    let last = Batch {
+        progress: Some(advance(0, 3, true)),
+        ..batch(shard, token, observations)
+    };
+    store.ingest(&last).await.unwrap();
+}
+
 /// A move whose every slot was silent.
 pub fn advance(from: u64, to: u64, closes: bool) -> Advance {
     Advance {
