@@ -40,11 +40,30 @@ impl Permutation {
         at
     }
 
+    /// What goes to `image`: the inverse of [`Self::apply`]. Panics if `image >= n`.
+    pub fn invert(&self, image: u64) -> u64 {
+        assert!(image < self.n, "image {image} of {}", self.n);
+        let mut at = self.decrypt(image);
+        while at >= self.n {
+            at = self.decrypt(at);
+        }
+        at
+    }
+
     fn encrypt(&self, value: u64) -> u64 {
         let mask = (1u64 << self.half_bits) - 1;
         let (mut left, mut right) = (value >> self.half_bits, value & mask);
         for key in self.keys {
             (left, right) = (right, left ^ (mix(right ^ key) & mask));
+        }
+        left << self.half_bits | right
+    }
+
+    fn decrypt(&self, value: u64) -> u64 {
+        let mask = (1u64 << self.half_bits) - 1;
+        let (mut left, mut right) = (value >> self.half_bits, value & mask);
+        for key in self.keys.iter().rev() {
+            (left, right) = (right ^ (mix(left ^ key) & mask), left);
         }
         left << self.half_bits | right
     }
@@ -75,6 +94,7 @@ mod tests {
                     n,
                     "{image} twice in {n}"
                 );
+                assert_eq!(permutation.invert(image), index);
             }
         }
     }

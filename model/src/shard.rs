@@ -3,7 +3,7 @@
 //! Blocks are permuted by a key that the campaign's id gives; a shard is a range of permuted block indices. The targets of its blocks are interleaved, so that no network sees a burst, and a target's number is
 //! its place in that order: a cursor is one integer.
 
-use std::{net::SocketAddr, ops::Range};
+use std::{collections::HashMap, net::SocketAddr, ops::Range};
 
 use ipnet::IpNet;
 
@@ -11,7 +11,7 @@ use crate::{
     id::CampaignId,
     permutation::Permutation,
     ports::Ports,
-    space::{Block, TargetSpace},
+    space::{self, Block, TargetSpace},
 };
 
 /// The targets of one shard.
@@ -19,6 +19,8 @@ use crate::{
 pub struct ShardSpace {
     /// By falling size, so that the blocks that still have a target in a round come first.
     blocks: Vec<(Block, Permutation)>,
+    /// Where each prefix is among them.
+    places: HashMap<IpNet, usize>,
     ports: Ports,
     levels: Vec<Level>,
     targets: u64,
@@ -58,8 +60,10 @@ impl ShardSpace {
             .iter()
             .map(|(block, _)| block.addresses * ports.as_slice().len() as u64)
             .collect();
+        let places = blocks.iter().map(|(block, _)| block.prefix).zip(0..);
         Self {
             levels: levels(&sizes),
+            places: places.collect(),
             targets: sizes.iter().sum(),
             ports: ports.clone(),
             blocks,
@@ -87,6 +91,18 @@ impl ShardSpace {
         let address = block.address(pair / ports.len() as u64);
         SocketAddr::new(address, ports[(pair % ports.len() as u64) as usize])
     }
+
+    /// The number of a target, worked out without a list: the inverse of [`Self::target`]. None if it is not of this shard.
+    pub fn number(&self, target: SocketAddr) -> Option<u64> {
+        let place = *self.places.get(&space::prefix_of(target.ip()))?;
+        let (block, order) = &self.blocks[place];
+        let ports = self.ports.as_slice();
+        let port = ports.binary_search(&target.port()).ok()?;
+        let pair = block.index(target.ip())? * ports.len() as u64 + port as u64;
+        let round = order.invert(pair);
+        let level = self.levels[self.levels.partition_point(|level| level.round <= round) - 1];
+        Some(level.start + (round - level.round) * level.width + place as u64)
+    }
 }
 
 /// `sizes` is falling.
@@ -113,6 +129,27 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn every_target_is_found_by_its_number_and_its_number_by_the_target() {
+        let include = ["10.0.0.3-10.0.2.9", "10.0.4.200", "2001:db8::/121"];
+        let include = include.map(|target| target.parse().unwrap());
+        let space = TargetSpace::new(&include, &["10.0.1.7".parse().unwrap()]).unwrap();
+        let campaign = "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P".parse().unwrap();
+        let ports = "25,80-82".parse().unwrap();
+        let shard = ShardSpace::new(&space, &ports, campaign, 0..space.blocks());
+        for number in 0..shard.targets() {
+            assert_eq!(shard.number(shard.target(number)), Some(number));
+        }
+        for stranger in [
+            "10.0.1.7:25",
+            "10.0.0.3:26",
+            "10.0.3.1:25",
+            "[2001:db8::80]:25",
+        ] {
+            assert_eq!(shard.number(stranger.parse().unwrap()), None, "{stranger}");
+        }
+    }
 
     #[test]
     fn consecutive_targets_are_in_different_networks() {

@@ -127,6 +127,19 @@ impl Block {
         }
         panic!("address {index} of {}", self.addresses)
     }
+
+    /// The number of an address, if it is a target of the block.
+    pub fn index(&self, ip: IpAddr) -> Option<u64> {
+        let ip = number(ip);
+        let mut before = 0;
+        for &(first, last) in &self.ranges {
+            if (first..=last).contains(&ip) {
+                return Some((before + (ip - first)) as u64);
+            }
+            before += last - first + 1;
+        }
+        None
+    }
 }
 
 /// The /24 or /64 that an address is in.
