@@ -20,8 +20,6 @@ use crate::{
     visit::{Visited, Visitor},
 };
 
-/// Finished targets that may lie ahead of the slowest one.
-const SPREAD: usize = 1 << 16;
 /// Observations of one batch: with their transcripts about 1 MiB.
 const BATCH: usize = 64;
 /// How long an observation waits for company.
@@ -81,8 +79,7 @@ pub async fn run(
             starting = None;
         }
         // No credit, no probes: what was seen must be stored before more is looked at.
-        let may_start =
-            next < range.end && results.progress.spread() < SPREAD && results.outbox.is_empty();
+        let may_start = next < range.end && results.outbox.is_empty();
         let places = async {
             let turn = Arc::clone(&turns).acquire_owned().await;
             let place = Arc::clone(&capacity).acquire_owned().await;
@@ -112,7 +109,9 @@ pub async fn run(
                     (number, visited)
                 };
                 visits.spawn(visit.in_current_span());
+                results.progress.begin(next);
                 next += 1;
+                results.progress.settle(next);
             }
         }
     };
@@ -154,7 +153,7 @@ impl<'a> Results<'a> {
         self.progress.finish(number, visited.outcome);
         self.observations.extend(visited.observations);
         // Where the cursor stands still, nobody needs to hear more than once a second that targets beyond it are done.
-        let moves = number == self.progress.cursor() || !self.observations.is_empty();
+        let moves = self.progress.is_ready() || !self.observations.is_empty();
         let wait = if moves { LINGER } else { STANDSTILL };
         let at = Instant::now() + wait;
         self.batch_at = Some(self.batch_at.map_or(at, |due| due.min(at)));
