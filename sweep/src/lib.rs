@@ -6,3 +6,4 @@
 //! the worker's egress opened.
 
 pub mod connect;
+pub mod syn;

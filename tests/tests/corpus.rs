@@ -75,4 +75,5 @@ fn every_codec_has_a_target() {
         }
     }
     assert!(targets.contains("ajar_canary::codec"));
+    assert!(targets.contains("ajar_sweep::syn"));
 }
