@@ -20,7 +20,8 @@ lint:
 # Whole runs against a bare loop on loopback, then a store with a million findings; takes about ten minutes after the build.
 bench: packages
 	cargo build --release --locked -p ajar-cli -p ajar-benches
-	"$${CARGO_TARGET_DIR:-target}/release/scan-benchmark"
+	unshare --net --pid --mount-proc --fork --kill-child \
+		"$${CARGO_TARGET_DIR:-target}/release/scan-benchmark" -o docs/benchmarks.md
 	cargo bench --locked -p ajar-store --bench findings
 
 # Writes docs/accuracy.md: what ajar, nmap and proxycheck say of the servers that the tests know. Needs root, nmap and proxycheck; runs

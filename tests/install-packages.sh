@@ -33,7 +33,10 @@ want dig bind9-dnsutils
 ls /usr/lib/nginx/modules/ngx_stream_module.so >/dev/null 2>&1 || need="$need nginx libnginx-mod-stream"
 ls /usr/lib/nginx/modules/ngx_mail_module.so >/dev/null 2>&1 || need="$need libnginx-mod-mail"
 [ -d /usr/lib/python3/dist-packages/twisted ] || need="$need python3-twisted"
-ls /usr/lib/*/libgnutls-dane.so.0 >/dev/null 2>&1 || need="$need libgnutls-dane0 libidn12 libdb5.3 libevent-2.1-7 libldap-2.5-0 libnsl2 libsasl2-2 libwrap0"
+for library in libgnutls-dane.so.0:libgnutls-dane0 libidn.so.12:libidn12 libdb-5.3.so:libdb5.3 libevent-2.1.so.7:libevent-2.1-7 \
+    libldap-2.5.so.0:libldap-2.5-0 libnsl.so.2:libnsl2 libsasl2.so.2:libsasl2-2 libwrap.so.0:libwrap0 liblockfile.so.1:liblockfile1; do
+    ls /usr/lib/*/"${library%%:*}" >/dev/null 2>&1 || need="$need ${library##*:}"
+done
 want m4 m4
 want ip iproute2
 want tcpdump tcpdump

@@ -1,16 +1,22 @@
-//! One run of `ajar scan`, and what it took.
+//! One run of a command, and what it took.
 
 use std::{
     fs,
-    path::PathBuf,
     process::{Child, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::rig::INTERFACE;
+
+/// How often a run is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// What a run took.
+#[derive(Debug, Clone, Default)]
 pub struct Spent {
     /// Seconds from start to end.
     pub wall: f64,
@@ -18,80 +24,88 @@ pub struct Spent {
     pub cpu: f64,
     /// The most memory that was resident.
     pub megabytes: f64,
-    pub results: usize,
-    pub said: String,
+    /// Packets that left by the rig's interface.
+    pub packets: u64,
+    /// Seconds from the first of them to the last.
+    pub sending: f64,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-/// Runs a scan to its end, or interrupts it after a while.
-pub fn scan(arguments: &[&str], interrupted_after: Option<Duration>) -> anyhow::Result<Spent> {
+/// Runs a command to its end, or interrupts it after a while.
+pub fn run(command: &mut Command, interrupted_after: Option<Duration>) -> anyhow::Result<Spent> {
     let directory = tempfile::tempdir()?;
-    let fast = ["--rate", "1000000", "--prefix-rate", "1000000"];
-    let rates: &[&str] = if arguments.contains(&"--rate") {
-        &[]
-    } else {
-        &fast
-    };
-    let log = fs::File::create(directory.path().join("log"))?;
+    let file = |name: &str| directory.path().join(name);
+    let child_cpu = children_cpu()?;
+    let packets_before = packets();
     let started = Instant::now();
-    let mut child = Command::new(program()?)
-        .args([
-            "scan", "--settle", "0s", "--format", "jsonl", "-o", "results",
-        ])
-        .args(["--canary-ports", "0,0,0,0"])
-        .args(rates)
-        .args(arguments)
-        .current_dir(directory.path())
-        .env_clear()
-        .env("HOME", directory.path())
-        .stdout(Stdio::null())
-        .stderr(log)
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(file("out"))?)
+        .stderr(fs::File::create(file("err"))?)
         .spawn()
-        .context("ajar cannot be started")?;
-    let (mut megabytes, mut cpu) = (0.0, 0.0);
+        .with_context(|| format!("{:?} cannot be started", command.get_program()))?;
+    let mut spent = Spent::default();
     let mut interrupted = false;
-    while child.try_wait()?.is_none() {
-        if let Some((rss, seconds)) = usage(&child) {
-            (megabytes, cpu) = (rss, seconds);
+    let (mut seen, mut first, mut last) = (packets_before, None, started);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
         }
+        let (now, sent) = (Instant::now(), packets());
+        if sent != seen {
+            (seen, last) = (sent, now);
+            first.get_or_insert(now);
+        }
+        spent.megabytes = peak(&child).unwrap_or(spent.megabytes);
         if !interrupted && interrupted_after.is_some_and(|after| started.elapsed() > after) {
             kill_process(Pid::from_child(&child), Signal::INT)?;
             interrupted = true;
         }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(Spent {
-        wall: started.elapsed().as_secs_f64(),
-        cpu,
-        megabytes,
-        results: fs::read_to_string(directory.path().join("results"))?
-            .lines()
-            .count(),
-        said: fs::read_to_string(directory.path().join("log"))?,
-    })
+        thread::sleep(LOOK);
+    };
+    spent.wall = started.elapsed().as_secs_f64();
+    spent.cpu = children_cpu()? - child_cpu;
+    spent.packets = packets().saturating_sub(packets_before);
+    spent.sending = first.map_or(0.0, |first| (last - first).as_secs_f64());
+    spent.stdout = String::from_utf8_lossy(&fs::read(file("out"))?).into_owned();
+    spent.stderr = String::from_utf8_lossy(&fs::read(file("err"))?).into_owned();
+    ensure!(
+        status.success() || interrupted,
+        "{command:?}: {status}: {}",
+        spent.stderr
+    );
+    Ok(spent)
 }
 
-/// Megabytes at most so far, and seconds of processor time; none once the process is over.
-fn usage(child: &Child) -> Option<(f64, f64)> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", child.id())).ok();
-    let status = read("status")?;
+/// Packets that ever left by the rig's interface; none without a rig.
+fn packets() -> u64 {
+    let devices = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let mut lines = devices.lines();
+    let counters = lines.find_map(|line| line.trim().strip_prefix(INTERFACE)?.strip_prefix(':'));
+    let sent = counters.and_then(|counters| counters.split_whitespace().nth(9));
+    sent.and_then(|sent| sent.parse().ok()).unwrap_or(0)
+}
+
+/// Processor time of all children that have ended, and of theirs. Proc(5): fields 16 and 17, in ticks of 10 ms.
+fn children_cpu() -> anyhow::Result<f64> {
+    cpu("self", 13).context("no processor time in /proc")
+}
+
+/// Two fields of a process's `stat`. The second field of it ends with the last parenthesis; the one after it is number 0 here.
+fn cpu(process: &str, field: usize) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((ticks(field)? + ticks(field + 1)?) / 100.0)
+}
+
+/// Megabytes at most so far; none once the process is over.
+pub fn peak(child: &Child) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let peak = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
-    // proc(5): fields 14 and 15, in ticks of 10 ms; the second field ends with the last parenthesis.
-    let stat = read("stat")?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    Some((kilobytes / 1024.0, ticks / 100.0))
-}
-
-/// The release program, which `make bench` builds beside this one.
-fn program() -> anyhow::Result<PathBuf> {
-    let beside = std::env::current_exe()?.with_file_name("ajar");
-    anyhow::ensure!(
-        beside.exists(),
-        "{} is missing: run `make bench`",
-        beside.display()
-    );
-    Ok(beside)
+    Some(kilobytes / 1024.0)
 }

@@ -110,9 +110,8 @@ pub struct Request {
     pub probes: Vec<String>,
     #[command(flatten)]
     pub rates: Rates,
-    /// How open ports are found.
-    #[arg(long, value_parser = sweep(), default_value = SweepMethod::Auto.as_str())]
-    pub sweep: SweepMethod,
+    #[command(flatten)]
+    pub discovery: Discovery,
     /// How far probes may go; to deliver, or as far as the authorization goes, if not given.
     #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
@@ -173,6 +172,17 @@ pub struct Rates {
     pub prefix_rate: Option<u32>,
 }
 
+/// How open ports are found.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Discovery {
+    /// How open ports are found.
+    #[arg(long, value_parser = sweep(), default_value = SweepMethod::Auto.as_str())]
+    pub sweep: SweepMethod,
+    /// How many times more a target is asked that does not answer.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(..=10))]
+    pub retries: u32,
+}
+
 /// Who allowed it.
 #[derive(Debug, Args)]
 pub struct Authorization {
@@ -203,9 +213,8 @@ pub struct Sweep {
     pub targets: Targets,
     #[command(flatten)]
     pub rates: Rates,
-    /// How open ports are found.
-    #[arg(long, value_parser = sweep(), default_value = SweepMethod::Auto.as_str())]
-    pub sweep: SweepMethod,
+    #[command(flatten)]
+    pub discovery: Discovery,
     #[command(flatten)]
     pub authorization: Authorization,
     /// Where pairs go; - is standard output.

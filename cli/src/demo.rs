@@ -125,6 +125,7 @@ fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
         prefix_rate: RATE,
         tier: Tier::Deliver,
         sweep: Sweep::Connect,
+        retries: 1,
         settle_secs: SETTLE_SECS,
         revisits: REVISITS,
         canary,

@@ -85,7 +85,8 @@ impl Request {
                 .prefix_rate
                 .unwrap_or(most(PREFIX_RATE, |a| a.prefix_rate)),
             tier,
-            sweep: options.sweep,
+            sweep: options.discovery.sweep,
+            retries: options.discovery.retries,
             settle_secs: options.settle,
             revisits: Revisits {
                 most: options.revisits,

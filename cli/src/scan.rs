@@ -13,7 +13,7 @@ use crate::{
     args, canary,
     cluster::Cluster,
     connect,
-    exit::{self, Ended, refuse},
+    exit::{self, Ended, OrRefuse, refuse},
     local::LocalCluster,
     output::Sink,
     request::{self, Request},
@@ -52,6 +52,7 @@ async fn begin(
             (Cluster::Remote(coordinator), canary)
         }
         None => {
+            ajar_worker::check(options.request.discovery.sweep).or_refuse()?;
             let canary = request.canary_options(&options.request, &options.canary_service)?;
             let mut local = LocalCluster::start(&options.store, signers.clone(), id).await?;
             let canary = local.receive(canary).await?.clone();
@@ -86,6 +87,7 @@ async fn go_on(
             ));
         }
         let spec = convert::spec_in(campaign.spec)?;
+        ajar_worker::check(spec.sweep).or_refuse()?;
         receive_again(local, &spec, &options.canary_service).await?;
     }
     run.resume(authorization.as_ref().map(|(signed, _)| signed))

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     args,
-    exit::Ended,
+    exit::{Ended, OrRefuse},
     local::LocalCluster,
     output,
     request::Request,
@@ -33,6 +33,7 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     let options = as_request(options);
     let reading = Request::read(&options);
     let request = unless_stopped(&stop, reading).await?;
+    ajar_worker::check(options.discovery.sweep).or_refuse()?;
     let directory = tempfile::tempdir()?;
     let store = directory.path().join("sweep.db");
     let id = run::new_id();
@@ -70,7 +71,7 @@ fn as_request(options: args::Sweep) -> args::Request {
         targets: options.targets,
         probes: vec!["all".to_owned()],
         rates: options.rates,
-        sweep: options.sweep,
+        discovery: options.discovery,
         tier: Some(Tier::Connect),
         authorization: options.authorization,
         canary: None,

@@ -206,7 +206,6 @@ fn options_that_cannot_be_are_named() {
         "",
         "--settle",
     );
-    refused(&["scan", "127.0.0.1", "--sweep", "syn"], &[], "", "SYN");
     refused(
         &["scan", "127.0.0.1", "--resume", "x"],
         &[],

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, CampaignId, NonceKey, Permission, Plan, Spec, Timestamp,
-    campaign::{State, Sweep},
+    Campaign, CampaignId, NonceKey, Permission, Plan, Spec, Timestamp, campaign::State,
 };
 use ajar_store::{Admission, AuditEntry, Registered};
 use sha2::{Digest, Sha256};
@@ -80,9 +79,6 @@ impl Coordinator {
             return refuse(format!(
                 "{unknown} is not a probe: `ajar probes` lists them"
             ));
-        }
-        if spec.sweep == Sweep::Syn {
-            return refuse("this version has no SYN sweep: use --sweep connect".to_owned());
         }
         Ok(())
     }

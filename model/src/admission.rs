@@ -257,6 +257,7 @@ mod tests {
             prefix_rate: 20,
             tier: Tier::Deliver,
             sweep: Sweep::Connect,
+            retries: 1,
             settle_secs: 60,
             revisits: crate::Revisits::default(),
             canary: Canary {

@@ -63,6 +63,9 @@ pub struct Spec {
     pub tier: Tier,
     /// How open pairs are found.
     pub sweep: Sweep,
+    /// How many times more a target is asked that does not answer.
+    #[serde(default = "once")]
+    pub retries: u32,
     /// Seconds to wait for relayed mail after the last probe.
     pub settle_secs: u32,
     /// How often and how soon endpoints are visited again that were no clear yes or no.
@@ -75,6 +78,11 @@ pub struct Spec {
     /// The W3C trace context of the submission, so that one trace shows the way of a campaign.
     #[serde(default)]
     pub traceparent: Option<String>,
+}
+
+/// What older campaigns did.
+fn once() -> u32 {
+    1
 }
 
 /// Where a campaign stands.

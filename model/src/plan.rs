@@ -19,8 +19,10 @@ const SHARDS: u64 = 256;
 const MAX_BLOCKS: u64 = 4096;
 /// Shards that reach a campaign's rate together: each block adds no more than the rate of a prefix.
 const SIDE_BY_SIDE: u64 = 8;
-/// Targets that are worth a lease.
+/// Targets that are worth a lease, at any rate.
 const WORTHWHILE: u64 = 128;
+/// At a high rate a lease is worth its trouble if it uses up the rate of the whole for 1/16 s.
+const WORTHWHILE_OF_RATE: u64 = 16;
 
 /// The endpoints of a campaign, and how they are cut into shards.
 #[derive(Debug, Clone)]
@@ -137,7 +139,8 @@ struct Pace {
 /// rate, and enough targets to be worth a lease.
 fn cut(blocks: u64, pace: Pace) -> Vec<Range<u64>> {
     let by_rate = u64::from(pace.rate).div_ceil(u64::from(pace.prefix_rate.max(1)) * SIDE_BY_SIDE);
-    let by_targets = (WORTHWHILE.saturating_mul(blocks)).div_ceil(pace.targets.max(1));
+    let worthwhile = WORTHWHILE.max(u64::from(pace.rate) / WORTHWHILE_OF_RATE);
+    let by_targets = (worthwhile.saturating_mul(blocks)).div_ceil(pace.targets.max(1));
     let size = blocks
         .div_ceil(SHARDS)
         .max(by_rate)
@@ -236,7 +239,8 @@ mod tests {
         check(256, 500, 20, 65_536, 4);
         check(256, 20, 20, 65_536, 1);
         check(256, 5000, 20, 65_536, 32);
-        check(255, 100_000, 50_000, 1297, 26);
+        check(255, 2000, 50_000, 1297, 26);
+        check(255, 100_000, 50_000, 250 * 255, 25);
         check(1, 500, 20, 16, 1);
         check(1 << 16, 500, 20, 1 << 24, 256);
     }

@@ -1,9 +1,10 @@
 //! Which (address, port) pairs answer.
 //!
-//! [`connect`] reads the answer from plain connections, which need no privilege.
+//! [`syn`] sends SYNs and hears what comes back, past the kernel's own TCP; it needs CAP_NET_RAW. [`connect`] reads the answer
+//! from plain connections, which need no privilege.
 //!
-//! Architecture invariant: nothing is sent from here. The connect half is given the outcome of connections that
-//! the worker's egress opened.
+//! Architecture invariant: nothing here decides what is sent, or when. Only the worker's egress calls [`syn::Syn::send`], with
+//! targets that lease, scope and pace let go, and it opens the connections whose outcome [`connect`] is given.
 
 pub mod connect;
 pub mod syn;

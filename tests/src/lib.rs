@@ -26,7 +26,7 @@ pub use cluster::{Cluster, ClusterBuilder};
 pub use exim::Exim;
 pub use front::Front;
 pub use liar::Liar;
-pub use namespace::{Captured, captured, cluster, with_hosts};
+pub use namespace::{BEHIND_A_GATEWAY, Captured, captured, cluster, with_hosts};
 pub use opensmtpd::OpenSmtpd;
 pub use postfix::Postfix;
 pub use postgrey::Postgrey;

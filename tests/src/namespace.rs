@@ -1,6 +1,7 @@
-//! A network namespace of its own, in which every packet to a target is captured.
+//! A network namespace of its own, in which every packet to a target is captured where it arrives.
 //!
-//! 10.99.0.0/16 is this machine and refuses or answers; 10.98.0.0/16 is an empty wire, where nobody ever answers.
+//! 10.99.0.0/16 is this machine and refuses or answers; 10.98.0.0/16 is a wire to another namespace, where nobody answers
+//! unless [`behind_a_gateway`].
 
 use std::{net::SocketAddrV4, path::Path, process::Command};
 
@@ -32,24 +33,47 @@ pub fn cluster(options: &str) -> String {
     )
 }
 
-/// Runs a shell script in a namespace, in the directory of `ajar`. `$AJAR` is the program. Whatever it leaves running is
-/// killed with it.
+/// Gives a script for [`captured`] a gateway at the other end of the wire, behind which 10.98.0.0/18 and 2001:db8:98::/64
+/// are one machine that refuses or answers. Of 10.98.64.0/24 it says that it cannot be reached.
+pub const BEHIND_A_GATEWAY: &str = r#"
+        $FAR sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0 net.ipv6.ip_nonlocal_bind=1
+        $FAR ip address add 10.98.255.253/16 dev wire
+        $FAR ip address add 2001:db8::2/64 dev wire nodad
+        $FAR ip route add local 10.98.0.0/18 dev lo
+        $FAR ip route add unreachable 10.98.64.0/24
+        $FAR ip route add local 2001:db8:98::/64 dev lo
+        ip link set silent arp on
+        ip address add 2001:db8::1/64 dev silent nodad
+        ip route add 10.98.0.0/17 via 10.98.255.253
+        ip route add 2001:db8:98::/64 via 2001:db8::2
+"#;
+
+/// Runs a shell script in a namespace, in the directory of `ajar`. `$AJAR` is the program, and `$FAR` runs one at the other end of
+/// the wire. Whatever it leaves running is killed with it.
 pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
     let script = format!(
         r#"
         export HOME=$PWD
         ip link set lo up
         ip route add local 10.99.0.0/16 dev lo
+        unshare --net sleep infinity &
+        far=$!
         ip link add silent type veth peer name wire
+        until [ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.01; done
+        ip link set wire netns $far
+        FAR="nsenter --net=/proc/$far/ns/net"
+        $FAR ip link set lo up
+        $FAR ip link set wire up
         ip link set silent arp off up
-        ip link set wire up
         ip address add 10.98.255.254/16 dev silent
-        for device in lo silent; do
-            tcpdump -i $device -Z root --immediate-mode -s 128 -B 16384 -w $device.pcap \
-                'tcp[tcpflags] == tcp-syn and dst net 10.98.0.0/15' 2>$device.log &
+        capture() {{
+            $3 tcpdump -i $1 -Z root --immediate-mode -s 128 -B 16384 -w $1.pcap \
+                "tcp[tcpflags] == tcp-syn and dst net $2" 2>$1.log &
             captures="$captures $!"
-        done
-        for device in lo silent; do
+        }}
+        capture lo 10.99.0.0/16
+        capture wire 10.98.0.0/16 "$FAR"
+        for device in lo wire; do
             for _ in $(seq 100); do grep -q 'listening on' $device.log && break; sleep 0.1; done
         done
         (
@@ -59,8 +83,8 @@ pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
         sleep 1
         kill -INT $captures
         wait $captures
-        cat lo.log silent.log >&2
-        for device in lo silent; do tcpdump -Z root -tt -n -r $device.pcap; done
+        cat lo.log wire.log >&2
+        for device in lo wire; do tcpdump -Z root -tt -n -r $device.pcap; done
         exit $status
         "#
     );
@@ -68,6 +92,7 @@ pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
         .args([
             "--net",
             "--pid",
+            "--mount-proc",
             "--fork",
             "--kill-child",
             "sh",

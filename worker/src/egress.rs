@@ -11,8 +11,12 @@ use std::{
 
 use ajar_model::{Canary, Outcome, Scope, Timestamp, scope::Denied, space};
 use ajar_probe::{BoxStream, Datagrams, Dial};
-use ajar_sweep::connect::{self, Patience};
+use ajar_sweep::{
+    connect::{self, Patience},
+    syn::Syn,
+};
 use futures::{FutureExt, future::BoxFuture};
+use ipnet::IpNet;
 use tokio::{
     net::{TcpStream, UdpSocket},
     time::{Instant, timeout},
@@ -21,12 +25,8 @@ use tokio::{
 use crate::{
     fault,
     fence::{Fence, Now},
-    pacer::{Budget, Pacer},
+    pacer::{Budget, Pacer, Prefixes},
 };
-
-/// Connections that are tried before a target counts as silent. The kernel would send a SYN again after one second, past the
-/// pace: an attempt ends before that, and the next one waits for its turn.
-const ATTEMPTS: u32 = 2;
 
 /// Opens a connection to the operator's own end, which is no target.
 pub async fn to_canary(canary: &Canary, socket: SocketAddr) -> io::Result<TcpStream> {
@@ -45,6 +45,9 @@ pub struct Egress {
     pacer: Arc<Pacer>,
     budget: Arc<Budget>,
     patience: Mutex<Patience>,
+    /// Connections that are tried again before a target counts as silent. The kernel would send a SYN again after one second,
+    /// past the pace: an attempt ends before that, and the next one waits for its turn.
+    retries: u32,
 }
 
 /// Why no connection was opened.
@@ -60,6 +63,15 @@ pub enum Refusal {
     Failed(io::Error),
 }
 
+impl Refusal {
+    fn of(error: io::Error, endpoint: SocketAddr) -> Self {
+        match fault::of_this_machine(&error, endpoint) {
+            Some(cause) => Unvisited::Fault(cause).into(),
+            None => Refusal::Failed(error),
+        }
+    }
+}
+
 /// Why a target has no outcome although its visit began.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unvisited {
@@ -71,13 +83,20 @@ pub enum Unvisited {
 }
 
 impl Egress {
-    pub fn new(scope: Scope, fence: Arc<Fence>, pacer: Arc<Pacer>, budget: Arc<Budget>) -> Self {
+    pub fn new(
+        scope: Scope,
+        fence: Arc<Fence>,
+        pacer: Arc<Pacer>,
+        budget: Arc<Budget>,
+        retries: u32,
+    ) -> Self {
         Self {
             scope,
             fence,
             pacer,
             budget,
             patience: Mutex::default(),
+            retries,
         }
     }
 
@@ -95,15 +114,47 @@ impl Egress {
             .await;
     }
 
+    /// Waits for the pace of the whole, for up to `most` SYNs: see [`Pacer::admit_some`].
+    pub async fn admit_some(&self, most: u32) -> u32 {
+        self.pacer.admit_some(&self.budget, most).await
+    }
+
+    /// Says how many of those that were admitted went.
+    pub fn used(&self, admitted: u32, sent: u32) {
+        self.pacer.used(&self.budget, admitted, sent);
+    }
+
+    /// The limits of these prefixes.
+    pub fn prefixes(&self, prefixes: Vec<IpNet>) -> Prefixes {
+        self.pacer.prefixes(prefixes)
+    }
+
+    /// Sends a SYN to each of these targets that lease and scope permit, now. Returns those that it was not sent to.
+    pub fn syn(&self, syn: &Syn, targets: &[SocketAddr]) -> Vec<(SocketAddr, Refusal)> {
+        let mut refused = Vec::new();
+        let mut failed = Vec::new();
+        // So few take less than a millisecond: one look at the clocks is enough for all.
+        let permit = self.permit();
+        let permitted = targets.iter().copied().filter(|target| {
+            let checked = permit(*target);
+            let permitted = checked.is_ok();
+            refused.extend(checked.err().map(|refusal| (*target, refusal)));
+            permitted
+        });
+        syn.send(permitted, |target, error| failed.push((target, error)));
+        let failed = failed.into_iter();
+        refused.extend(failed.map(|(target, error)| (target, Refusal::of(error, target))));
+        refused
+    }
+
     /// Opens a connection whose first attempt was admitted, if lease and scope let it.
     pub async fn open(&self, endpoint: SocketAddr) -> Result<TcpStream, Refusal> {
-        let mut attempt = 1;
+        let mut retries = 0..self.retries;
         loop {
             match self.attempt(endpoint).await {
                 Err(Refusal::Failed(error))
-                    if connect::outcome(&error) == Outcome::Silent && attempt < ATTEMPTS =>
+                    if connect::outcome(&error) == Outcome::Silent && retries.next().is_some() =>
                 {
-                    attempt += 1;
                     self.admit(endpoint).await;
                 }
                 result => return result,
@@ -113,13 +164,21 @@ impl Egress {
 
     /// Whether lease and scope let anything go to this address now.
     fn check(&self, endpoint: SocketAddr) -> Result<(), Refusal> {
-        if !self.fence.is_open(Now::read()) {
-            return Err(Unvisited::Ended.into());
-        }
-        match self.scope.permits(endpoint, Timestamp::now()) {
-            Ok(()) => Ok(()),
-            Err(Denied::Window) => Err(Unvisited::Ended.into()),
-            Err(denied) => Err(Refusal::Denied(denied)),
+        self.permit()(endpoint)
+    }
+
+    /// Whether lease and scope let anything go to an address, at the time of this call.
+    fn permit(&self) -> impl Fn(SocketAddr) -> Result<(), Refusal> {
+        let (open, now) = (self.fence.is_open(Now::read()), Timestamp::now());
+        move |endpoint| {
+            if !open {
+                return Err(Unvisited::Ended.into());
+            }
+            match self.scope.permits(endpoint, now) {
+                Ok(()) => Ok(()),
+                Err(Denied::Window) => Err(Unvisited::Ended.into()),
+                Err(denied) => Err(Refusal::Denied(denied)),
+            }
         }
     }
 
@@ -154,10 +213,7 @@ impl Egress {
             let mut patience = self.patience.lock().expect("no holder panics");
             patience.answered_after(started.elapsed());
         }
-        let stream = result.map_err(|error| match fault::of_this_machine(&error, endpoint) {
-            Some(cause) => Unvisited::Fault(cause).into(),
-            None => Refusal::Failed(error),
-        })?;
+        let stream = result.map_err(|error| Refusal::of(error, endpoint))?;
         // Conversations are short lines that wait for each other.
         stream.set_nodelay(true).map_err(Refusal::Failed)?;
         Ok(stream)
@@ -265,7 +321,7 @@ mod tests {
         let pacer = Arc::new(Pacer::new(100));
         let budget = pacer.lease(Arc::clone(&fence), 100);
         let scope = Scope::new(None, space, &[], &[]);
-        let egress = Egress::new(scope, Arc::clone(&fence), pacer, budget);
+        let egress = Egress::new(scope, Arc::clone(&fence), pacer, budget, 1);
         let elsewhere = EndpointDial::new(&egress, "127.0.0.2:25".parse().unwrap());
         assert!(elsewhere.dial().await.is_err());
         assert!(elsewhere.datagrams(53).await.is_err());

@@ -15,6 +15,7 @@ use ajar_model::{
     lease::Work, signers::AllowedSigners,
 };
 use ajar_proto::{convert, dial::Traced, trace, v1, v1::work_service_client::WorkServiceClient};
+use ajar_sweep::syn;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -54,6 +55,8 @@ pub enum Error {
     Canary(#[from] Unreached),
     #[error("this machine cannot open connections: {0}")]
     Fault(String),
+    #[error(transparent)]
+    Sweep(#[from] Arc<syn::Error>),
     /// The results are not taken, or a visit was lost.
     #[error("the shard could not be run: {0}")]
     Broken(String),
@@ -154,6 +157,7 @@ impl Worker {
         let plan = Plan::of(lease.shard.campaign, &spec)
             .map_err(|cause| Error::Message(cause.to_string()))?;
         let targets = targets(lease, &plan)?;
+        let syn = self.syn(&spec)?;
         let scope = Scope::new(
             permission.authorization(),
             plan.space().clone(),
@@ -179,7 +183,13 @@ impl Worker {
             our_name: spec.canary.domain.clone(),
             visit,
             round,
-            egress: Egress::new(scope, Arc::clone(&fence), pacer, Arc::clone(&budget)),
+            egress: Egress::new(
+                scope,
+                Arc::clone(&fence),
+                pacer,
+                Arc::clone(&budget),
+                spec.retries,
+            ),
             limits: options.limits,
             slots: PrefixSlots::new(spec.prefix_rate),
             spec: Arc::new(spec),
@@ -200,6 +210,7 @@ impl Worker {
         let keeping = tokio::spawn(keeper.keep(stop.clone()));
         let context = Context {
             visitor,
+            syn,
             capacity: Arc::clone(&self.capacity),
             turns,
             reporter: &mut reporter,

@@ -9,16 +9,17 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, OnceLock, Weak},
     time::Duration,
 };
 
-use ajar_model::{CampaignId, Lease, Spec, signers::AllowedSigners};
+use ajar_model::{CampaignId, Lease, Spec, campaign::Sweep, signers::AllowedSigners};
 use ajar_probe::Limits;
 use ajar_proto::{
     dial::{Coordinator, Traced},
     v1::{self, work_service_client::WorkServiceClient},
 };
+use ajar_sweep::syn::{self, Syn};
 use fence::Now;
 use pacer::Pacer;
 use reach::Reach;
@@ -34,11 +35,13 @@ mod fault;
 mod fence;
 mod lease;
 mod pacer;
+mod passes;
 mod prefix_slots;
 mod progress;
 mod reach;
 mod report;
 mod shard;
+mod sweep;
 mod turn;
 mod visit;
 
@@ -83,6 +86,8 @@ struct Worker {
     pacers: Mutex<HashMap<CampaignId, Weak<Pacer>>>,
     /// Whether canaries are reached from here.
     reach: Reach,
+    /// Opened when the first lease asks for it.
+    syn: OnceLock<Result<Arc<Syn>, Arc<syn::Error>>>,
     /// No further target is visited.
     drain: CancellationToken,
     /// Results that could not be stored are given up.
@@ -91,6 +96,14 @@ struct Worker {
 
 type Leases = JoinSet<Result<(), lease::Error>>;
 
+/// Why this process cannot find open targets as it was asked to.
+pub fn check(sweep: Sweep) -> Result<(), syn::Error> {
+    match sweep {
+        Sweep::Syn => Syn::open().map(drop),
+        Sweep::Auto | Sweep::Connect | Sweep::None => Ok(()),
+    }
+}
+
 /// Works until `drain` is cancelled; then visits no further target, reports what was seen and gives its leases back.
 pub async fn run(options: Options, drain: CancellationToken) {
     let worker = Arc::new(Worker {
@@ -98,6 +111,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
         capacity: Arc::new(Semaphore::new(options.capacity)),
         pacers: Mutex::default(),
         reach: Reach::default(),
+        syn: OnceLock::new(),
         give_up: CancellationToken::new(),
         drain,
         options,
@@ -194,6 +208,22 @@ impl Worker {
         let response = self.control.clone().lease(request).await?.into_inner();
         let lease = response.lease.map(Lease::try_from);
         Ok(lease.transpose()?)
+    }
+
+    /// What finds open targets by SYNs, if that is how this campaign does it.
+    fn syn(&self, spec: &Spec) -> Result<Option<Arc<Syn>>, lease::Error> {
+        let open = || match Syn::open() {
+            Ok(syn) => Ok(Arc::new(syn)),
+            Err(cause) => {
+                tracing::info!(%cause, "this worker sweeps by plain connections");
+                Err(Arc::new(cause))
+            }
+        };
+        match spec.sweep {
+            Sweep::Connect | Sweep::None => Ok(None),
+            Sweep::Auto => Ok(self.syn.get_or_init(open).clone().ok()),
+            Sweep::Syn => Ok(Some(self.syn.get_or_init(open).clone()?)),
+        }
     }
 
     /// The limits of a campaign, which its leases share.

@@ -27,7 +27,7 @@ use crate::fence::{Fence, Now};
 const SLACK: Duration = Duration::from_millis(20);
 /// How soon a changed rate is noticed by whoever waits for the next connection.
 const NOTICE: Duration = Duration::from_millis(200);
-/// Networks whose limits are remembered before those that were not used lately are forgotten.
+/// Networks whose limits are remembered at least, before those that were not used lately are forgotten.
 const REMEMBERED: usize = 4096;
 
 /// One limit, in connections a second.
@@ -57,14 +57,29 @@ impl Limit {
         self.last = self.next().max(now.saturating_sub(SLACK));
     }
 
+    /// Counts a connection that is opened at `now`, if it conforms.
+    fn try_take(&mut self, now: Duration) -> bool {
+        let conforms = self.next() <= now;
+        if conforms {
+            self.take(now);
+        }
+        conforms
+    }
+
+    /// Takes back one that was counted and is not opened after all.
+    fn give_back(&mut self) {
+        self.last = self.last.saturating_sub(self.interval);
+    }
+
     /// Changes the rate, for the next connection on.
     pub fn set_rate(&mut self, rate: u32) {
         self.interval = interval(rate);
     }
 }
 
+/// Rounded up: a high rate must not be exceeded for the sake of parts of a nanosecond.
 fn interval(rate: u32) -> Duration {
-    Duration::from_secs(1) / rate.max(1)
+    Duration::from_nanos(1_000_000_000_u64.div_ceil(rate.max(1).into()))
 }
 
 /// The rate of one lease, which counts while its fence is open, and how much of it was asked for.
@@ -118,7 +133,33 @@ pub struct Pacer {
     all: SyncMutex<Option<Limit>>,
     /// The queue of those who wait for `all`.
     queue: Mutex<()>,
-    prefixes: SyncMutex<HashMap<IpNet, Arc<Mutex<Limit>>>>,
+    prefixes: SyncMutex<Remembered>,
+}
+
+/// The limits of prefixes that are in use, or were lately.
+#[derive(Debug)]
+struct Remembered {
+    limits: HashMap<IpNet, Arc<Mutex<Limit>>>,
+    /// How many there may be before those that nobody needs are looked for.
+    enough: usize,
+}
+
+/// The limits of some prefixes.
+#[derive(Debug)]
+pub struct Prefixes {
+    start: Instant,
+    limits: HashMap<IpNet, Arc<Mutex<Limit>>>,
+}
+
+impl Prefixes {
+    /// Counts one that is sent to this prefix, which is one of those, if its limit conforms and nobody waits for it.
+    pub fn try_take(&self, prefix: IpNet) -> bool {
+        let limit = self.limits.get(&prefix).map(|limit| limit.try_lock());
+        match limit {
+            Some(Ok(mut limit)) => limit.try_take(self.start.elapsed()),
+            _ => false,
+        }
+    }
 }
 
 impl Pacer {
@@ -130,7 +171,10 @@ impl Pacer {
             budgets: SyncMutex::default(),
             all: SyncMutex::default(),
             queue: Mutex::default(),
-            prefixes: SyncMutex::default(),
+            prefixes: SyncMutex::new(Remembered {
+                limits: HashMap::new(),
+                enough: REMEMBERED,
+            }),
         }
     }
 
@@ -158,7 +202,7 @@ impl Pacer {
         sleep_until(self.start + prefix.next()).await;
         let interval = {
             let _in_order = self.queue.lock().await;
-            self.take().await
+            self.take(1).await.1
         };
         prefix.take(self.start.elapsed());
         drop(prefix);
@@ -166,18 +210,44 @@ impl Pacer {
         sleep(interval.mul_f64(jitter)).await;
     }
 
-    /// Waits for the whole, and says how long it then rests.
-    async fn take(&self) -> Duration {
+    /// Waits until the whole lets at least one more SYN of a lease go, and says how many: at most `most`, and no more than
+    /// are due by now. What became of them is to be said by [`Pacer::used`], at once.
+    pub async fn admit_some(&self, lease: &Budget, most: u32) -> u32 {
+        let _waiting = lease.wait();
+        let _in_order = self.queue.lock().await;
+        self.take(most).await.0
+    }
+
+    /// Counts those of the `admitted` SYNs that were sent. The others may go at any time.
+    pub fn used(&self, lease: &Budget, admitted: u32, sent: u32) {
+        lease.admitted.fetch_add(sent, Ordering::Relaxed);
+        let mut all = self.all.lock().expect("no holder panics");
+        if let Some(all) = all.as_mut() {
+            (sent..admitted).for_each(|_| all.give_back());
+        }
+    }
+
+    /// The limits of these prefixes, which are remembered until the last holder lets go.
+    pub fn prefixes(&self, prefixes: Vec<IpNet>) -> Prefixes {
+        let limits = prefixes.into_iter();
+        Prefixes {
+            start: self.start,
+            limits: limits.map(|net| (net, self.limit_of(net))).collect(),
+        }
+    }
+
+    /// Waits until the whole lets go one or more, at most `most`. Says how many, and the interval between two.
+    async fn take(&self, most: u32) -> (u32, Duration) {
         loop {
-            let wait = match self.try_take() {
-                Ok(interval) => return interval,
+            let wait = match self.try_take(most) {
+                Ok(taken) => return taken,
                 Err(wait) => wait,
             };
             sleep(wait.min(NOTICE)).await;
         }
     }
 
-    fn try_take(&self) -> Result<Duration, Duration> {
+    fn try_take(&self, most: u32) -> Result<(u32, Duration), Duration> {
         let (rate, now) = (self.rate(), self.start.elapsed());
         if rate == 0 {
             return Err(NOTICE);
@@ -185,12 +255,10 @@ impl Pacer {
         let mut all = self.all.lock().expect("no holder panics");
         let all = all.get_or_insert_with(|| Limit::new(rate, now));
         all.set_rate(rate);
-        match all.next().checked_sub(now) {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                all.take(now);
-                Ok(all.interval)
-            }
+        let taken = (0..most).take_while(|_| all.try_take(now)).count();
+        match taken {
+            0 => Err(all.next().saturating_sub(now)),
+            _ => Ok((taken as u32, all.interval)),
         }
     }
 
@@ -208,13 +276,15 @@ impl Pacer {
     fn limit_of(&self, prefix: IpNet) -> Arc<Mutex<Limit>> {
         let now = self.start.elapsed();
         let mut prefixes = self.prefixes.lock().expect("no holder panics");
-        if prefixes.len() >= REMEMBERED && !prefixes.contains_key(&prefix) {
-            prefixes.retain(|_, limit| {
+        let Remembered { limits, enough } = &mut *prefixes;
+        if limits.len() >= *enough && !limits.contains_key(&prefix) {
+            limits.retain(|_, limit| {
                 let idle = |limit: &Mutex<Limit>| limit.try_lock().is_ok_and(|l| l.next() <= now);
                 Arc::strong_count(limit) > 1 || !idle(limit)
             });
+            *enough = REMEMBERED.max(limits.len() * 2);
         }
-        let limit = prefixes
+        let limit = limits
             .entry(prefix)
             .or_insert_with(|| Arc::new(Mutex::new(Limit::new(self.prefix_rate, now))));
         Arc::clone(limit)
@@ -281,6 +351,44 @@ mod tests {
     async fn a_prefix_has_its_own_limit() {
         let times = times(pacer(1000, 20), 200, |_| 1).await;
         assert!(most_in_a_second(&times) <= 21);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bursts_keep_the_rate_and_what_was_not_sent_goes_later() {
+        let (pacer, budget) = pacer(2000, 20);
+        let start = Instant::now();
+        let mut times = Vec::new();
+        while times.len() < 4000 {
+            let admitted = pacer.admit_some(&budget, 256).await;
+            let sent = admitted.div_ceil(2);
+            pacer.used(&budget, admitted, sent);
+            times.extend((0..sent).map(|_| start.elapsed()));
+        }
+        assert!(most_in_a_second(&times) <= 2000 + 41);
+        assert!(
+            start.elapsed() < Duration::from_millis(2100),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_wait_for_a_prefix_keeps_its_limit_too() {
+        let (pacer, budget) = pacer(1000, 10);
+        let prefixes = pacer.prefixes(vec![prefix(1)]);
+        let (start, mut times) = (Instant::now(), Vec::new());
+        while start.elapsed() < Duration::from_secs(3) {
+            if prefixes.try_take(prefix(1)) {
+                times.push(start.elapsed());
+            }
+            if times.len() % 3 == 0 {
+                pacer.admit(&budget, prefix(1), 0.0).await;
+                times.push(start.elapsed());
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(most_in_a_second(&times) <= 11, "{times:?}");
+        assert!(times.len() > 25, "{}", times.len());
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,7 +61,6 @@ impl Progress {
     }
 
     /// True if the target is being visited, or has its outcome.
-    #[cfg(test)]
     pub fn knows(&self, number: u64) -> bool {
         number < self.front || self.window.contains_key(&number)
     }
@@ -69,6 +68,11 @@ impl Progress {
     /// True if the cursor could move.
     pub fn is_ready(&self) -> bool {
         self.finished.total() > 0
+    }
+
+    /// Where it would move to.
+    pub fn ready_to(&self) -> u64 {
+        self.cursor + self.finished.total()
     }
 
     /// The targets beyond the cursor that have their outcome.
@@ -86,13 +90,14 @@ impl Progress {
     /// Notes that a target is visited, of which nothing was known.
     pub fn begin(&mut self, number: u64) {
         self.window.insert(number, None);
+        self.absorb();
     }
 
     /// Notes the outcome of a target that was visited, or of which nothing was known.
     pub fn finish(&mut self, number: u64, outcome: Outcome) {
         if number >= self.front {
             self.window.insert(number, Some(outcome));
-            return;
+            return self.absorb();
         }
         let mut tally = self.visits.remove(&number).unwrap_or_default();
         tally.count(outcome);
@@ -101,16 +106,27 @@ impl Progress {
 
     /// Moves the front: every target before `to` of which nothing is known was silent.
     pub fn settle(&mut self, to: u64) {
-        let beyond = self.window.split_off(&to);
-        for (number, outcome) in std::mem::replace(&mut self.window, beyond) {
+        while let Some((&number, _)) = self.window.first_key_value()
+            && number < to
+        {
             self.silent_until(number);
-            match outcome {
-                Some(outcome) => self.before(number).count(outcome),
-                None => drop(self.visits.insert(number, Tally::default())),
-            }
-            self.front = number + 1;
+            self.absorb();
         }
         self.silent_until(to);
+        self.absorb();
+    }
+
+    /// Moves the front over targets that are known.
+    fn absorb(&mut self) {
+        while let Some(first) = self.window.first_entry()
+            && *first.key() == self.front
+        {
+            match first.remove() {
+                Some(outcome) => self.before(self.front).count(outcome),
+                None => drop(self.visits.insert(self.front, Tally::default())),
+            }
+            self.front += 1;
+        }
     }
 
     fn silent_until(&mut self, to: u64) {
@@ -147,7 +163,6 @@ mod tests {
         let mut progress = Progress::new(10);
         for number in 10..13 {
             progress.begin(number);
-            progress.settle(number + 1);
         }
         progress.finish(11, Outcome::Answered);
         progress.finish(12, Outcome::Refused);

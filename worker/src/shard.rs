@@ -1,9 +1,10 @@
 //! One shard: its targets in order, paced, visited side by side, reported in batches.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
-use ajar_model::{Observation, Targets};
+use ajar_model::{Observation, Targets, Tier};
 use ajar_proto::v1;
+use ajar_sweep::syn::Syn;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -16,6 +17,7 @@ use crate::{
     egress::Unvisited,
     progress::{Progress, Run},
     report::Reporter,
+    sweep::{Sweep, Tools},
     turn::{Starting, Turn},
     visit::{Visited, Visitor},
 };
@@ -26,6 +28,9 @@ const BATCH: usize = 64;
 const LINGER: Duration = Duration::from_millis(200);
 /// How long the news waits that targets were finished beyond a cursor that stands still.
 const STANDSTILL: Duration = Duration::from_secs(1);
+
+/// Targets that were found open and wait for their visit: with more of them, no SYN is sent.
+const UNVISITED: usize = 4096;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub enum Ran {
 /// What a run needs beside its targets.
 pub struct Context<'a> {
     pub visitor: Arc<Visitor>,
+    /// What finds the targets that are worth a visit; none if each one is visited.
+    pub syn: Option<Arc<Syn>>,
     /// Places for visits, shared by all leases.
     pub capacity: Arc<Semaphore>,
     /// Visits that may wait for their first connection.
@@ -51,8 +58,8 @@ pub struct Context<'a> {
     pub all_started: Box<dyn FnOnce() + Send + Sync>,
 }
 
-/// Visits the targets from `range.start` to before `range.end`, until all are done or `stop` is asked for. What was begun is
-/// then dropped, and what was observed is reported.
+/// Visits the targets from `range.start` to before `range.end` that may be open, until all are done or `stop` is asked for.
+/// What was begun is then dropped, and what was observed is reported.
 pub async fn run(
     targets: &Targets,
     range: std::ops::Range<u64>,
@@ -61,6 +68,7 @@ pub async fn run(
 ) -> Ran {
     let Context {
         visitor,
+        syn,
         capacity,
         turns,
         reporter,
@@ -68,18 +76,41 @@ pub async fn run(
     } = context;
     let turns = Arc::new(Semaphore::new(turns));
     let mut starting = Some(Starting::new(all_started));
+    // Either each target is visited, or those that the sweep finds open.
+    let mut each = range.clone();
+    let mut open = VecDeque::new();
+    let mut sweep = match (syn, targets) {
+        (Some(syn), Targets::Space(space)) => {
+            each.start = range.end;
+            let tools = Tools {
+                syn,
+                visitor: Arc::clone(&visitor),
+                turns: Arc::clone(&turns),
+                starting: starting.take(),
+            };
+            Some(Sweep::new(space, range.clone(), tools))
+        }
+        _ => None,
+    };
     let mut results = Results::new(range.clone(), reporter);
     let mut visits: JoinSet<(u64, Result<Visited, Unvisited>)> = JoinSet::new();
-    let mut next = range.start;
     let ran = loop {
         if results.is_done() {
             break Ran::Done;
         }
-        if next == range.end {
+        if each.is_empty() {
             starting = None;
         }
         // No credit, no probes: what was seen must be stored before more is looked at.
-        let may_start = next < range.end && results.outbox.is_empty();
+        let credit = results.outbox.is_empty();
+        let may_start = credit && !(each.is_empty() && open.is_empty());
+        let may_sweep = credit && open.len() < UNVISITED;
+        let swept = async {
+            match &mut sweep {
+                Some(sweep) => sweep.step(&mut results.progress, may_sweep).await,
+                None => pending().await,
+            }
+        };
         let places = async {
             let turn = Arc::clone(&turns).acquire_owned().await;
             let place = Arc::clone(&capacity).acquire_owned().await;
@@ -101,7 +132,13 @@ pub async fn run(
             },
             () = sleep_until(batch_at), if results.batch_at.is_some() => results.pack(),
             (turn, place) = places, if may_start => {
-                let (visitor, number, endpoint) = (Arc::clone(&visitor), next, targets.get(next));
+                let number = open.pop_front().or_else(|| {
+                    let number = each.next()?;
+                    results.progress.begin(number);
+                    Some(number)
+                });
+                let Some(number) = number else { continue };
+                let (visitor, endpoint) = (Arc::clone(&visitor), targets.get(number));
                 let turn = Turn::new(turn, starting.clone());
                 let visit = async move {
                     let visited = visitor.visit(endpoint, turn).await;
@@ -109,12 +146,25 @@ pub async fn run(
                     (number, visited)
                 };
                 visits.spawn(visit.in_current_span());
-                results.progress.begin(next);
-                next += 1;
-                results.progress.settle(next);
+            }
+            swept = swept => match swept {
+                Ok(found) if visitor.spec.tier == Tier::Connect => {
+                    for found in found {
+                        let visited = visitor.discovered(found.endpoint, found.ours);
+                        results.finish(found.number, visited);
+                    }
+                    results.swept();
+                }
+                Ok(found) => {
+                    open.extend(found.into_iter().map(|found| found.number));
+                    results.swept();
+                }
+                Err(Unvisited::Ended) => break Ran::Stopped,
+                Err(Unvisited::Fault(cause)) => break Ran::Fault(cause),
             }
         }
     };
+    drop(sweep);
     visits.shutdown().await;
     results.deliver().await;
     ran
@@ -154,12 +204,24 @@ impl<'a> Results<'a> {
         self.observations.extend(visited.observations);
         // Where the cursor stands still, nobody needs to hear more than once a second that targets beyond it are done.
         let moves = self.progress.is_ready() || !self.observations.is_empty();
-        let wait = if moves { LINGER } else { STANDSTILL };
-        let at = Instant::now() + wait;
-        self.batch_at = Some(self.batch_at.map_or(at, |due| due.min(at)));
+        self.pack_in(if moves { LINGER } else { STANDSTILL });
         if self.observations.len() >= BATCH {
             self.pack();
         }
+    }
+
+    /// Takes note of what the sweep did to the progress.
+    fn swept(&mut self) {
+        match self.progress.ready_to() == self.end {
+            true if self.progress.is_ready() => self.pack_in(Duration::ZERO),
+            _ if self.progress.is_ready() => self.pack_in(STANDSTILL),
+            _ => {}
+        }
+    }
+
+    fn pack_in(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.batch_at = Some(self.batch_at.map_or(at, |due| due.min(at)));
     }
 
     /// Makes a batch of everything that is not reported.

@@ -100,6 +100,15 @@ impl Visitor {
         }
     }
 
+    /// What there is to say of a target that answered a SYN, if no more is asked for.
+    pub fn discovered(&self, endpoint: SocketAddr, ours: IpAddr) -> Visited {
+        let evidence = vec![(DISCOVERED, Evidence::default())];
+        Visited {
+            outcome: Outcome::Answered,
+            observations: self.observations(endpoint, Timestamp::now(), Some(ours), evidence),
+        }
+    }
+
     #[tracing::instrument(name = "probe", skip_all, fields(endpoint = %endpoint))]
     async fn converse(
         &self,
@@ -150,8 +159,8 @@ impl Visitor {
     }
 }
 
-/// What a refused connection means for its target.
-fn refused(endpoint: SocketAddr, refusal: Refusal) -> Result<Outcome, Unvisited> {
+/// What a refused connection, or a refused SYN, means for its target.
+pub fn refused(endpoint: SocketAddr, refusal: Refusal) -> Result<Outcome, Unvisited> {
     let outcome = match refusal {
         Refusal::Unvisited(unvisited) => return Err(unvisited),
         Refusal::Denied(denied) => {

@@ -97,6 +97,7 @@ impl From<&Spec> for v1::Spec {
             prefix_rate: spec.prefix_rate,
             tier: v1::Tier::from(spec.tier).into(),
             sweep: v1::Sweep::from(spec.sweep).into(),
+            retries: spec.retries,
             settle: Some(duration_out(Duration::from_secs(spec.settle_secs.into()))),
             canary: Some((&spec.canary).into()),
             authorization: spec.authorization.as_ref().map(Into::into),
@@ -152,6 +153,7 @@ impl TryFrom<v1::Spec> for Spec {
             prefix_rate: spec.prefix_rate,
             tier,
             sweep,
+            retries: spec.retries,
             settle_secs: u32::try_from(settle).map_err(|cause| wrong("settle", cause))?,
             revisits: Revisits {
                 most: spec.revisits,

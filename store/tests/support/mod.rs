@@ -103,6 +103,7 @@ pub fn campaign(number: u128) -> Campaign {
             prefix_rate: 5,
             tier: Tier::Deliver,
             sweep: Sweep::Auto,
+            retries: 1,
             settle_secs: 60,
             revisits: REVISITS,
             canary: canary("192.0.2.1"),

@@ -9,7 +9,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -60,11 +60,15 @@ type Heard = Box<dyn FnMut(Reply) + Send>;
 struct Listeners {
     by_prefix: Mutex<HashMap<IpNet, Arc<Mutex<Heard>>>>,
     closed: AtomicBool,
+    /// Why nothing is heard any more.
+    fault: OnceLock<String>,
 }
 
 impl Syn {
     /// Fails without CAP_NET_RAW.
-    pub fn open(key: [u8; 16]) -> Result<Self, Error> {
+    pub fn open() -> Result<Self, Error> {
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).map_err(io::Error::from)?;
         let reserved = reserve()?;
         let port = reserved
             .local_addr()?
@@ -86,6 +90,11 @@ impl Syn {
             listeners,
             _reserved: reserved,
         })
+    }
+
+    /// Why nothing is heard any more, if so: to go on sending would make every target silent.
+    pub fn fault(&self) -> Option<String> {
+        self.listeners.fault.get().cloned()
     }
 
     /// Calls `heard` for each reply from these networks, until what is returned is dropped. It must not wait.
@@ -136,7 +145,9 @@ impl Listeners {
                 }
             });
             if let Err(error) = received {
-                tracing::error!(%error, "replies to SYNs cannot be received");
+                let _ = self
+                    .fault
+                    .set(format!("replies to SYNs cannot be received: {error}"));
                 return;
             }
         }

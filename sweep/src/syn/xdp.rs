@@ -18,7 +18,7 @@ use rustix::{
     net::{SendFlags, send},
 };
 use xdp::{
-    CompletionRing, FillRing, RingConfigBuilder, TxRing, Umem,
+    CompletionRing, FillRing, Packet, RingConfigBuilder, TxRing, Umem,
     nic::NicIndex,
     slab::{HeapSlab, Slab},
     socket::{SocketError, XdpSocket, XdpSocketBuilder},
@@ -46,6 +46,9 @@ pub struct Xdp {
     // Dropped last: the rings name its frames.
     frames: Umem,
 }
+
+// SAFETY: what its pointers name is the memory of `frames`, which goes where they go, and no thread owns it.
+unsafe impl Send for Xdp {}
 
 impl Xdp {
     /// Needs CAP_NET_RAW, and room under RLIMIT_MEMLOCK.
@@ -84,9 +87,8 @@ impl Xdp {
         packet: &[u8],
         failed: &mut impl FnMut(SocketAddr, io::Error),
     ) {
-        // SAFETY: `self.frames` is dropped after everything that may hold the frame.
-        let Some(mut frame) = (unsafe { self.frames.alloc() }) else {
-            failed(target, io::ErrorKind::WouldBlock.into());
+        let Some(mut frame) = self.frame() else {
+            failed(target, Errno::NOBUFS.into());
             return;
         };
         let kind = match target {
@@ -102,6 +104,19 @@ impl Xdp {
         self.targets.push(target);
         if self.targets.len() == BATCH {
             self.flush(failed);
+        }
+    }
+
+    /// A frame, as soon as the kernel has sent one.
+    fn frame(&mut self) -> Option<Packet> {
+        let started = Instant::now();
+        loop {
+            // SAFETY: `self.frames` is dropped after everything that may hold the frame.
+            let frame = unsafe { self.frames.alloc() };
+            if frame.is_some() || started.elapsed() > PATIENCE {
+                return frame;
+            }
+            self.reclaim();
         }
     }
 

@@ -54,7 +54,7 @@ fn a_target_that_kills_its_workers_is_given_up_and_named_and_the_rest_is_visited
     let id = submit_at(
         &cluster,
         "127.0.48.0/25 127.0.49.0/25",
-        "--rate 64 --prefix-rate 32",
+        "--rate 64 --prefix-rate 32 --sweep connect",
     );
     let mut deaths = 0;
     let (ajar, url) = (cluster.ajar.clone(), cluster.url());

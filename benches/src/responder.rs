@@ -1,0 +1,199 @@
+//! What the open pairs of the rig serve: open proxies that really forward, relays that really deliver, and their closed kin.
+//!
+//! The port says which protocol, and the address whether the door is open: an even one's is.
+
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+
+use crate::rig::{NEAR, PORTS};
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Smtp,
+    Http,
+    Socks,
+}
+
+impl Protocol {
+    pub fn of(port: u16) -> Self {
+        match port {
+            25 | 587 | 2525 => Protocol::Smtp,
+            1080 | 1081 | 9050 => Protocol::Socks,
+            _ => Protocol::Http,
+        }
+    }
+}
+
+/// True if whoever asks this server is let through.
+pub fn is_open_door(ip: Ipv4Addr) -> bool {
+    u32::from(ip).is_multiple_of(2)
+}
+
+/// Serves until it is killed. Says so on standard output when it does.
+pub async fn serve() -> anyhow::Result<()> {
+    for port in PORTS {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
+        tokio::spawn(accept(socket.listen(65_535)?));
+    }
+    io::stdout().write_all(b"ready\n")?;
+    std::future::pending().await
+}
+
+async fn accept(listener: TcpListener) {
+    loop {
+        // Whoever went away before it was accepted is no reason to stop.
+        if let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(converse(stream));
+        }
+    }
+}
+
+async fn converse(stream: TcpStream) -> io::Result<()> {
+    let ours = stream.local_addr()?;
+    let open = matches!(ours.ip(), IpAddr::V4(ip) if is_open_door(ip));
+    stream.set_nodelay(true)?;
+    match Protocol::of(ours.port()) {
+        Protocol::Smtp => relay(BufReader::new(stream), open).await,
+        Protocol::Http => http(BufReader::new(stream), open).await,
+        Protocol::Socks => socks(stream, open).await,
+    }
+}
+
+/// A second connection, which leads to the near end only.
+#[expect(clippy::disallowed_methods, reason = "this is the proxy")]
+async fn forward(to: SocketAddr) -> io::Result<TcpStream> {
+    if to.ip() != IpAddr::V4(NEAR) {
+        return Err(io::ErrorKind::HostUnreachable.into());
+    }
+    TcpStream::connect(to).await
+}
+
+async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    match stream.read_line(&mut line).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(line),
+    }
+}
+
+async fn http(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
+    let request = line(&mut stream).await?;
+    while line(&mut stream).await?.len() > 2 {}
+    let mut words = request.split(' ');
+    let (method, uri) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
+    let authority = uri.strip_prefix("http://").unwrap_or(uri);
+    let (host, path) = authority.split_once('/').unwrap_or((authority, ""));
+    let host = match host.contains(':') {
+        true => host.to_owned(),
+        false => format!("{host}:80"),
+    };
+    let to: Option<SocketAddr> = host.parse().ok().filter(|_| open);
+    let Some(to) = to else {
+        let answer = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        return stream.write_all(answer).await;
+    };
+    let Ok(mut far) = forward(to).await else {
+        let answer = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        return stream.write_all(answer).await;
+    };
+    match method {
+        "CONNECT" => {
+            stream
+                .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                .await?
+        }
+        _ => {
+            let request =
+                format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            far.write_all(request.as_bytes()).await?;
+        }
+    }
+    copy_bidirectional(&mut stream, &mut far).await.map(drop)
+}
+
+async fn socks(mut stream: TcpStream, open: bool) -> io::Result<()> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await?;
+    if head[0] != 5 {
+        return Ok(());
+    }
+    stream.read_exact(&mut vec![0; head[1].into()]).await?;
+    if !open {
+        return stream.write_all(&[5, 0xff]).await;
+    }
+    stream.write_all(&[5, 0]).await?;
+    let mut request = [0; 10];
+    stream.read_exact(&mut request).await?;
+    let [5, 1, 0, 1, a, b, c, d, high, low] = request else {
+        return stream.write_all(&[5, 8, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+    };
+    let to = SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])));
+    let Ok(mut far) = forward(to).await else {
+        return stream.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+    };
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+    copy_bidirectional(&mut stream, &mut far).await.map(drop)
+}
+
+async fn relay(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
+    stream.write_all(b"220 mail.test ESMTP\r\n").await?;
+    let (mut sender, mut recipients) = (String::new(), Vec::new());
+    loop {
+        let command = line(&mut stream).await?;
+        let verb = command.get(..4).unwrap_or_default().to_ascii_uppercase();
+        let answer = match verb.as_str() {
+            "RCPT" if !open => "554 5.7.1 Relay access denied\r\n",
+            "RCPT" => {
+                recipients.push(command);
+                "250 Ok\r\n"
+            }
+            "MAIL" => {
+                (sender, recipients) = (command, Vec::new());
+                "250 Ok\r\n"
+            }
+            "DATA" if recipients.is_empty() => "503 5.5.1 No recipient\r\n",
+            "DATA" => {
+                stream.write_all(b"354 Go on\r\n").await?;
+                let mut message = String::new();
+                while !message.ends_with("\r\n.\r\n") {
+                    message.push_str(&line(&mut stream).await?);
+                }
+                let envelope = (std::mem::take(&mut sender), std::mem::take(&mut recipients));
+                tokio::spawn(deliver(envelope, message));
+                "250 2.0.0 Queued\r\n"
+            }
+            "QUIT" => return stream.write_all(b"221 2.0.0 Bye\r\n").await,
+            "STAR" | "AUTH" => "502 5.5.1 Not implemented\r\n",
+            _ => "250 Ok\r\n",
+        };
+        stream.write_all(answer.as_bytes()).await?;
+    }
+}
+
+/// Delivers a message to the near end, which is in charge of every domain.
+async fn deliver((sender, recipients): (String, Vec<String>), message: String) -> io::Result<()> {
+    let mut stream = BufReader::new(forward((NEAR, 25).into()).await?);
+    line(&mut stream).await?;
+    let greeting = "EHLO mail.test\r\n".to_owned();
+    for command in [greeting, sender].into_iter().chain(recipients) {
+        stream.write_all(command.as_bytes()).await?;
+        while line(&mut stream).await?.as_bytes().get(3) == Some(&b'-') {}
+    }
+    for text in ["DATA\r\n", &message, "QUIT\r\n"] {
+        stream.write_all(text.as_bytes()).await?;
+        line(&mut stream).await?;
+    }
+    Ok(())
+}
