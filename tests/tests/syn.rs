@@ -104,6 +104,20 @@ fn what_is_open_behind_a_gateway_is_found_at_full_speed_and_asked_once() {
 }
 
 #[test]
+fn whoever_cannot_be_reached_is_not_asked_again() {
+    // A gateway of Linux says so five times, and then once in a second.
+    let ajar = authorized("10.98.64.0/31");
+    let seen = swept(
+        &ajar,
+        &format!("{BEHIND_A_GATEWAY} {SWEEP} 10.98.64.0/31 --rate 200 --prefix-rate 200"),
+    );
+    let counts = counts(&seen);
+    assert_eq!(counts.len(), 4);
+    assert!(counts.values().all(|syns| *syns == 1), "{counts:?}");
+    assert_eq!(seen.stdout, "");
+}
+
+#[test]
 fn what_is_open_by_ipv6_is_found() {
     let ajar = authorized("2001:db8:98::/118");
     let seen = swept(
