@@ -58,9 +58,16 @@ impl Table {
     }
 }
 
-/// The middle one of a figure of several runs.
-pub fn median<T>(runs: &[T], figure: impl Fn(&T) -> f64) -> f64 {
+/// A figure of several runs: the middle one, and the least and the most.
+pub fn spread<T>(runs: &[T], decimals: usize, figure: impl Fn(&T) -> f64) -> String {
     let mut figures: Vec<f64> = runs.iter().map(figure).collect();
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    let (Some(least), Some(most)) = (figures.first(), figures.last()) else {
+        return "none".to_owned();
+    };
+    let middle = figures[figures.len() / 2];
+    match least == most {
+        true => format!("{middle:.decimals$}"),
+        false => format!("{middle:.decimals$} ({least:.decimals$} to {most:.decimals$})"),
+    }
 }

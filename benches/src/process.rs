@@ -26,7 +26,7 @@ pub struct Spent {
     pub megabytes: f64,
     /// Packets that left by the rig's interface.
     pub packets: u64,
-    /// Seconds from the first of them to the last.
+    /// Seconds that the middle nine tenths of them took: not the stragglers, which are resets of late answers.
     pub sending: f64,
     pub stdout: String,
     pub stderr: String,
@@ -47,16 +47,12 @@ pub fn run(command: &mut Command, interrupted_after: Option<Duration>) -> anyhow
         .with_context(|| format!("{:?} cannot be started", command.get_program()))?;
     let mut spent = Spent::default();
     let mut interrupted = false;
-    let (mut seen, mut first, mut last) = (packets_before, None, started);
+    let mut seen = Vec::new();
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        let (now, sent) = (Instant::now(), packets());
-        if sent != seen {
-            (seen, last) = (sent, now);
-            first.get_or_insert(now);
-        }
+        seen.push((started.elapsed().as_secs_f64(), packets() - packets_before));
         spent.megabytes = peak(&child).unwrap_or(spent.megabytes);
         if !interrupted && interrupted_after.is_some_and(|after| started.elapsed() > after) {
             kill_process(Pid::from_child(&child), Signal::INT)?;
@@ -67,7 +63,13 @@ pub fn run(command: &mut Command, interrupted_after: Option<Duration>) -> anyhow
     spent.wall = started.elapsed().as_secs_f64();
     spent.cpu = children_cpu()? - child_cpu;
     spent.packets = packets().saturating_sub(packets_before);
-    spent.sending = first.map_or(0.0, |first| (last - first).as_secs_f64());
+    let when = |part: f64| {
+        let reached = |(_, sent): &&(f64, u64)| *sent as f64 >= part * spent.packets as f64;
+        seen.iter()
+            .find(reached)
+            .map_or(spent.wall, |(when, _)| *when)
+    };
+    spent.sending = when(0.95) - when(0.05);
     spent.stdout = String::from_utf8_lossy(&fs::read(file("out"))?).into_owned();
     spent.stderr = String::from_utf8_lossy(&fs::read(file("err"))?).into_owned();
     ensure!(

@@ -22,6 +22,8 @@ use tempfile::TempDir;
 /// Our end of the wire, and the gateway's.
 pub const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+/// The gateway's address on the wire, for tools that do not ask the kernel.
+pub const GATEWAY: &str = "02:00:00:00:00:02";
 /// The first address of the network, which is a /14.
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 0);
 pub const NETWORK: &str = "10.128.0.0/14";
@@ -121,11 +123,12 @@ impl Rig {
         let pid = far.id();
         sh(&format!(
             "ip link set lo up
-             ip link add near type veth peer name far
+             ip link add near type veth peer name far address {GATEWAY}
              until [ $(readlink /proc/{pid}/ns/net) != $(readlink /proc/$$/ns/net) ]; do sleep 0.01; done
              ip link set far netns {pid}
              ip address add {NEAR}/30 dev near
              ip link set near up
+             ip neigh add {FAR} lladdr {GATEWAY} dev near
              ip route add {NETWORK} via {FAR}"
         ))?;
         let inside = format!("nsenter --net=/proc/{pid}/ns/net");
@@ -138,8 +141,7 @@ impl Rig {
              ip link set far up
              ip route add local {NETWORK} dev lo
              sysctl -q -w net.ipv4.tcp_max_syn_backlog=65536 net.core.somaxconn=65535 net.ipv4.tcp_syncookies=0
-             nft -f {}'
-             ping -q -c 1 -W 5 {FAR}",
+             nft -f {}'",
             rules.display()
         ))?;
         let mut responder = Command::new("nsenter")
@@ -161,16 +163,6 @@ impl Rig {
     /// Where files of this run may be.
     pub fn directory(&self) -> &Path {
         self.directory.path()
-    }
-
-    /// The gateway's address on the wire, as tools want it that do not ask the kernel.
-    pub fn gateway(&self) -> anyhow::Result<String> {
-        let neighbours = sh(&format!("ip neigh show {FAR}"))?;
-        let address = neighbours
-            .split(' ')
-            .skip_while(|word| *word != "lladdr")
-            .nth(1);
-        Ok(address.context("the gateway is not known")?.to_owned())
     }
 
     /// An authorization of the whole network for ajar: options of a command.
