@@ -3,6 +3,7 @@
 use ajar_model::{CampaignId, signers::AllowedSigners};
 use ajar_probe::Limits;
 use ajar_proto::dial;
+use ajar_store::Access;
 use tokio::sync::watch;
 
 use crate::{args, connect, local::LocalCluster};
@@ -24,7 +25,7 @@ impl Cluster {
         match &remote.coordinator {
             Some(url) => connect::dial(url, &remote.tls).map(Self::Remote),
             None => {
-                let local = LocalCluster::start(store_url, signers, id).await?;
+                let local = LocalCluster::start(store_url, signers, id, Access::Write).await?;
                 Ok(Self::Here(Box::new(local)))
             }
         }

@@ -5,6 +5,7 @@ use std::{io::Write, net::Ipv4Addr, time::Duration};
 use ajar_canary::Ports;
 use ajar_model::{Canary, Finding, Revisits, Spec, Target, Tier, Verdict, campaign::Sweep};
 use ajar_probe::Limits;
+use ajar_store::Access;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,7 +48,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
     };
     let stop = stop::on_signal();
     let id = run::new_id();
-    let mut cluster = LocalCluster::start(&store, signers::none(), id).await?;
+    let mut cluster = LocalCluster::start(&store, signers::none(), id, Access::Write).await?;
     let shutdown = CancellationToken::new();
     let canary_options = ajar_canary::Options {
         address: Ipv4Addr::LOCALHOST.into(),

@@ -8,7 +8,7 @@ use ajar_coordinator::Drives;
 use ajar_model::{CampaignId, Canary, signers::AllowedSigners};
 use ajar_probe::Limits;
 use ajar_proto::{dial, local};
-use ajar_store::Store;
+use ajar_store::{Access, Store};
 use anyhow::Context;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -39,11 +39,14 @@ impl LocalCluster {
         store_url: &str,
         signers: watch::Receiver<AllowedSigners>,
         id: CampaignId,
+        access: Access,
     ) -> anyhow::Result<Self> {
         let owner = Owner::of(store_url)?;
-        let store = ajar_store::open(store_url, &ajar_store::Options::default())
-            .await
-            .or_refuse()?;
+        let options = ajar_store::Options {
+            access,
+            ..ajar_store::Options::default()
+        };
+        let store = ajar_store::open(store_url, &options).await.or_refuse()?;
         if owner.is_some() {
             // The workers of an earlier run died with its process.
             store.end_local_leases().await?;
@@ -59,7 +62,7 @@ impl LocalCluster {
             ));
         }
         let reading = ajar_store::Options {
-            access: ajar_store::Access::Read,
+            access: Access::Read,
             ..ajar_store::Options::default()
         };
         let store = ajar_store::open(store_url, &reading).await.or_refuse()?;

@@ -6,6 +6,7 @@ use ajar_model::{
     CampaignId, Canary, SignedAuthorization, Spec, Tier, campaign::State, signers::AllowedSigners,
 };
 use ajar_proto::convert;
+use ajar_store::Access;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +55,8 @@ async fn begin(
         None => {
             ajar_worker::check(options.request.discovery.sweep).or_refuse()?;
             let canary = request.canary_options(&options.request, &options.canary_service)?;
-            let mut local = LocalCluster::start(&options.store, signers.clone(), id).await?;
+            let mut local =
+                LocalCluster::start(&options.store, signers.clone(), id, Access::Write).await?;
             let canary = local.receive(canary).await?.clone();
             (Cluster::Here(Box::new(local)), canary)
         }

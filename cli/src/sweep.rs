@@ -7,6 +7,7 @@ use std::{
 
 use ajar_model::Tier;
 use ajar_probe::Limits;
+use ajar_store::Access;
 use serde::Serialize;
 
 use crate::{
@@ -37,7 +38,13 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     let directory = tempfile::tempdir()?;
     let store = directory.path().join("sweep.db");
     let id = run::new_id();
-    let mut cluster = LocalCluster::start(&store.to_string_lossy(), signers.clone(), id).await?;
+    let mut cluster = LocalCluster::start(
+        &store.to_string_lossy(),
+        signers.clone(),
+        id,
+        Access::Scratch,
+    )
+    .await?;
     let run = Run::new(&cluster.coordinator, id);
     run.submit(&request.without_canary()).await?;
     cluster.work(signers, Limits::default());

@@ -21,8 +21,9 @@ const MAX_BLOCKS: u64 = 4096;
 const SIDE_BY_SIDE: u64 = 8;
 /// Targets that are worth a lease, at any rate.
 const WORTHWHILE: u64 = 128;
-/// At a high rate a lease is worth its trouble if it uses up the rate of the whole for 1/16 s.
+/// At a high rate a lease is worth its trouble if it uses up the rate of the whole for 1/16 s, or is this large.
 const WORTHWHILE_OF_RATE: u64 = 16;
+const LARGE: u64 = 1 << 16;
 
 /// The endpoints of a campaign, and how they are cut into shards.
 #[derive(Debug, Clone)]
@@ -139,7 +140,7 @@ struct Pace {
 /// rate, and enough targets to be worth a lease.
 fn cut(blocks: u64, pace: Pace) -> Vec<Range<u64>> {
     let by_rate = u64::from(pace.rate).div_ceil(u64::from(pace.prefix_rate.max(1)) * SIDE_BY_SIDE);
-    let worthwhile = WORTHWHILE.max(u64::from(pace.rate) / WORTHWHILE_OF_RATE);
+    let worthwhile = (u64::from(pace.rate) / WORTHWHILE_OF_RATE).clamp(WORTHWHILE, LARGE);
     let by_targets = (worthwhile.saturating_mul(blocks)).div_ceil(pace.targets.max(1));
     let size = blocks
         .div_ceil(SHARDS)
@@ -241,6 +242,7 @@ mod tests {
         check(256, 5000, 20, 65_536, 32);
         check(255, 2000, 50_000, 1297, 26);
         check(255, 100_000, 50_000, 250 * 255, 25);
+        check(1 << 8, u32::MAX, u32::MAX, 1 << 18, 64);
         check(1, 500, 20, 16, 1);
         check(1 << 16, 500, 20, 1 << 24, 256);
     }

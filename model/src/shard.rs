@@ -75,21 +75,28 @@ impl ShardSpace {
         self.targets
     }
 
-    /// The prefixes that it touches.
+    /// The prefixes that it touches, each at its place.
     pub fn prefixes(&self) -> Vec<IpNet> {
         self.blocks.iter().map(|(block, _)| block.prefix).collect()
     }
 
     /// The target of this number. Panics if `number >= targets()`.
     pub fn target(&self, number: u64) -> SocketAddr {
+        self.placed(number).1
+    }
+
+    /// The target of this number, and the place of its prefix. Panics if `number >= targets()`.
+    pub fn placed(&self, number: u64) -> (usize, SocketAddr) {
         assert!(number < self.targets, "target {number} of {}", self.targets);
         let level = self.levels[self.levels.partition_point(|level| level.start <= number) - 1];
         let at = number - level.start;
-        let (block, order) = &self.blocks[(at % level.width) as usize];
+        let place = (at % level.width) as usize;
+        let (block, order) = &self.blocks[place];
         let pair = order.apply(level.round + at / level.width);
         let ports = self.ports.as_slice();
         let address = block.address(pair / ports.len() as u64);
-        SocketAddr::new(address, ports[(pair % ports.len() as u64) as usize])
+        let port = ports[(pair % ports.len() as u64) as usize];
+        (place, SocketAddr::new(address, port))
     }
 
     /// The number of a target, worked out without a list: the inverse of [`Self::target`]. None if it is not of this shard.

@@ -9,6 +9,8 @@ use std::{
 
 use ipnet::IpNet;
 
+use crate::addresses::{is_v4, number};
+
 const REGISTRIES: [&str; 3] = [
     include_str!("../data/iana-ipv4-special-registry.csv"),
     include_str!("../data/iana-ipv6-special-registry.csv"),
@@ -28,11 +30,10 @@ pub struct Block {
 
 /// The most specific block that holds an address.
 pub fn block_of(ip: IpAddr) -> Option<&'static Block> {
-    let ip = ip.to_canonical();
-    TABLE
-        .iter()
-        .filter(|block| block.network.contains(&ip))
-        .max_by_key(|block| block.network.prefix_len())
+    let at = number(ip.to_canonical());
+    let after = SPANS.partition_point(|(first, _)| *first <= at);
+    let (_, block) = SPANS[after.checked_sub(1)?];
+    block.map(|block| &TABLE[block])
 }
 
 /// The block that an address is denied for; none if it is ordinary or globally reachable.
@@ -91,6 +92,34 @@ static TABLE: LazyLock<Vec<Block>> = LazyLock::new(|| {
         .collect()
 });
 
+/// Where on the line of [`number`] the most specific block changes, in rising order, and to which of [`TABLE`]: every packet
+/// is looked up here.
+static SPANS: LazyLock<Vec<(u128, Option<usize>)>> = LazyLock::new(|| {
+    let ends = |block: &Block| {
+        let (first, last) = (block.network.network(), block.network.broadcast());
+        (number(first), number(last))
+    };
+    let mut changes: Vec<u128> = TABLE
+        .iter()
+        .map(ends)
+        .flat_map(|(first, last)| [first, last.saturating_add(1)])
+        .collect();
+    changes.sort_unstable();
+    changes.dedup();
+    let most_specific = |at: u128| {
+        let holds = |block: &Block| {
+            (ends(block).0..=ends(block).1).contains(&at)
+                && is_v4(at) == block.network.addr().is_ipv4()
+        };
+        let holders = (0..TABLE.len()).filter(|block| holds(&TABLE[*block]));
+        holders.max_by_key(|block| TABLE[*block].network.prefix_len())
+    };
+    changes
+        .into_iter()
+        .map(|at| (at, most_specific(at)))
+        .collect()
+});
+
 /// A row may name several blocks.
 fn blocks_of(row: &csv::StringRecord) -> Vec<Block> {
     row[0]
@@ -114,10 +143,29 @@ fn without_note(cell: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addresses::address;
 
     #[test]
     fn the_registries_are_read_whole() {
         assert_eq!(blocks().len(), 26 + 25 + 3);
+    }
+
+    #[test]
+    fn the_look_up_is_the_search_of_every_block() {
+        let searched = |ip: IpAddr| {
+            let holders = blocks().iter().filter(|block| block.network.contains(&ip));
+            holders.max_by_key(|block| block.network.prefix_len())
+        };
+        let edges = blocks().iter().flat_map(|block| {
+            let (first, last) = (
+                number(block.network.network()),
+                number(block.network.broadcast()),
+            );
+            [first.saturating_sub(1), first, last, last.saturating_add(1)]
+        });
+        for ip in edges.map(address) {
+            assert_eq!(block_of(ip), searched(ip), "{ip}");
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Options {
 pub enum Access {
     /// Everything. It is created if it is missing, and its tables are brought up to date.
     Write,
+    /// The same, in a store that nobody keeps: an SQLite file is not synced.
+    Scratch,
     /// It is read as it is, and nothing in it changes.
     Read,
 }

@@ -85,7 +85,7 @@ impl Backend for Postgres {
 
     async fn write(&self) -> Result<Box<dyn Rows>, Error> {
         let begin = match self.access {
-            Access::Write => {
+            Access::Write | Access::Scratch => {
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL search_path = ajar"
             }
             Access::Read => {

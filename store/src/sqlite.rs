@@ -69,7 +69,7 @@ type DatabaseRow = SqliteRow;
 impl Sqlite {
     /// Opens a file, which is created if it is missing and may be written.
     pub(crate) async fn open(path: &Path, access: Access) -> Result<Self, Error> {
-        if access == Access::Write {
+        if access != Access::Read {
             create(path).map_err(|cause| Error::Unusable {
                 url: path.display().to_string(),
                 cause,
@@ -100,11 +100,14 @@ impl Sqlite {
                 readers: pool(READERS).connect_lazy_with(options),
             });
         }
-        let durable = options
+        let writing = options
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
-        let writer = pool(1).connect_with(durable).await?;
+            .synchronous(match access {
+                Access::Scratch => SqliteSynchronous::Off,
+                Access::Write | Access::Read => SqliteSynchronous::Full,
+            });
+        let writer = pool(1).connect_with(writing).await?;
         prepare(&writer, path).await?;
         let readers = pool(READERS).connect_lazy_with(options.read_only(true));
         Ok(Self { writer, readers })

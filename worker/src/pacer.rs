@@ -148,17 +148,14 @@ struct Remembered {
 #[derive(Debug)]
 pub struct Prefixes {
     start: Instant,
-    limits: HashMap<IpNet, Arc<Mutex<Limit>>>,
+    limits: Vec<Arc<Mutex<Limit>>>,
 }
 
 impl Prefixes {
-    /// Counts one that is sent to this prefix, which is one of those, if its limit conforms and nobody waits for it.
-    pub fn try_take(&self, prefix: IpNet) -> bool {
-        let limit = self.limits.get(&prefix).map(|limit| limit.try_lock());
-        match limit {
-            Some(Ok(mut limit)) => limit.try_take(self.start.elapsed()),
-            _ => false,
-        }
+    /// Counts one that is sent `now` to the prefix at this place, if its limit conforms and nobody waits for it.
+    pub fn try_take(&self, place: usize, now: Instant) -> bool {
+        let limit = self.limits[place].try_lock();
+        limit.is_ok_and(|mut limit| limit.try_take(now - self.start))
     }
 }
 
@@ -232,7 +229,7 @@ impl Pacer {
         let limits = prefixes.into_iter();
         Prefixes {
             start: self.start,
-            limits: limits.map(|net| (net, self.limit_of(net))).collect(),
+            limits: limits.map(|net| self.limit_of(net)).collect(),
         }
     }
 
@@ -378,7 +375,7 @@ mod tests {
         let prefixes = pacer.prefixes(vec![prefix(1)]);
         let (start, mut times) = (Instant::now(), Vec::new());
         while start.elapsed() < Duration::from_secs(3) {
-            if prefixes.try_take(prefix(1)) {
+            if prefixes.try_take(0, Instant::now()) {
                 times.push(start.elapsed());
             }
             if times.len() % 3 == 0 {

@@ -22,8 +22,9 @@ use crate::{
     visit::{Visited, Visitor},
 };
 
-/// Observations of one batch: with their transcripts about 1 MiB.
+/// Observations of one batch: with their transcripts about 1 MiB; and those that have none.
 const BATCH: usize = 64;
+const BARE_BATCH: usize = 1024;
 /// How long an observation waits for company.
 const LINGER: Duration = Duration::from_millis(200);
 /// How long the news waits that targets were finished beyond a cursor that stands still.
@@ -92,7 +93,11 @@ pub async fn run(
         }
         _ => None,
     };
-    let mut results = Results::new(range.clone(), reporter);
+    let batch = match visitor.spec.tier {
+        Tier::Connect => BARE_BATCH,
+        _ => BATCH,
+    };
+    let mut results = Results::new(range.clone(), batch, reporter);
     let mut visits: JoinSet<(u64, Result<Visited, Unvisited>)> = JoinSet::new();
     let ran = loop {
         if results.is_done() {
@@ -174,6 +179,8 @@ pub async fn run(
 struct Results<'a> {
     progress: Progress,
     observations: Vec<Observation>,
+    /// How many of them make a batch.
+    batch: usize,
     /// When the oldest unreported result has waited long enough.
     batch_at: Option<Instant>,
     /// Batches that wait for credit.
@@ -183,10 +190,11 @@ struct Results<'a> {
 }
 
 impl<'a> Results<'a> {
-    fn new(range: std::ops::Range<u64>, reporter: &'a mut Reporter) -> Self {
+    fn new(range: std::ops::Range<u64>, batch: usize, reporter: &'a mut Reporter) -> Self {
         Self {
             progress: Progress::new(range.start),
             observations: Vec::new(),
+            batch,
             // A shard that was done when its last worker died still has to be closed.
             batch_at: range.is_empty().then(Instant::now),
             outbox: VecDeque::new(),
@@ -205,7 +213,7 @@ impl<'a> Results<'a> {
         // Where the cursor stands still, nobody needs to hear more than once a second that targets beyond it are done.
         let moves = self.progress.is_ready() || !self.observations.is_empty();
         self.pack_in(if moves { LINGER } else { STANDSTILL });
-        if self.observations.len() >= BATCH {
+        if self.observations.len() >= self.batch {
             self.pack();
         }
     }

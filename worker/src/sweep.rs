@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ajar_model::{Outcome, shard::ShardSpace, space};
+use ajar_model::{Outcome, shard::ShardSpace};
 use ajar_sweep::syn::{
     Listening, Syn,
     reply::{Reply, Said},
@@ -201,9 +201,8 @@ impl<'a> Sweep<'a> {
             let Some(target) = again.or_else(&mut next) else {
                 break;
             };
-            let endpoint = self.space.target(target.number);
-            let ready = self.prefixes.try_take(space::prefix_of(endpoint.ip()));
-            if ready {
+            let (place, endpoint) = self.space.placed(target.number);
+            if self.prefixes.try_take(place, now) {
                 targets.push(endpoint);
                 if again.is_some() {
                     self.sent.push_back((now, target));

@@ -30,7 +30,7 @@ pub(super) async fn prepare(url: &str, how: &Options) -> Result<PgConnectOptions
     let shown = shown(&options);
     let mut connection = connect(&options, &shown, how.wait).await?;
     let made = match how.access {
-        Access::Write => make(&mut connection, &shown).await,
+        Access::Write | Access::Scratch => make(&mut connection, &shown).await,
         Access::Read => schema::check(&mut connection, schema::POSTGRES, MIGRATIONS, &shown).await,
     };
     made.map_err(|error| match error {

@@ -18,7 +18,7 @@ use crate::{
     stored::{self, signed},
 };
 
-/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 7.
+/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 9.
 const CHUNK: usize = 500;
 
 #[async_trait]
@@ -172,22 +172,30 @@ impl BatchRows for Tx {
     }
 
     async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error> {
-        for row in rows {
-            sqlx::query(
-                "UPDATE findings SET id = $2, verdict = $3, awaits_mail = $4, body = $5, \
-                 revisit_at = $6, revisit_vantage = $7, visits = $8, revisit_round = $9 WHERE row = $1",
-            )
-            .bind(row.row)
-            .bind(&row.finding.id)
-            .bind(row.finding.verdict.as_str())
-            .bind(row.awaits.mail)
-            .bind(stored::to_json("a finding", &row.finding)?)
-            .bind(row.awaits.revisit.as_ref().map(|revisit| At(revisit.at)))
-            .bind(row.awaits.revisit.as_ref().map(|revisit| &revisit.vantage))
-            .bind(row.visits)
-            .bind(row.awaits.revisit.as_ref().map_or(0, |revisit| revisit.round))
-            .execute(&mut *self.0)
-            .await?;
+        for rows in rows.chunks(CHUNK) {
+            let bodies = rows
+                .iter()
+                .map(|row| stored::to_json("a finding", &row.finding))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut query = QueryBuilder::new(
+                "UPDATE findings SET id = v.column2, verdict = v.column3, awaits_mail = v.column4, \
+                 body = v.column5, revisit_at = v.column6, revisit_vantage = v.column7, \
+                 visits = v.column8, revisit_round = v.column9 FROM (",
+            );
+            query.push_values(rows.iter().zip(bodies), |mut values, (row, body)| {
+                let revisit = row.awaits.revisit.as_ref();
+                values.push_bind(row.row);
+                values.push_bind(&row.finding.id);
+                values.push_bind(row.finding.verdict.as_str());
+                values.push_bind(row.awaits.mail);
+                values.push_bind(body);
+                values.push_bind(revisit.map(|revisit| At(revisit.at)));
+                values.push_bind(revisit.map(|revisit| &revisit.vantage));
+                values.push_bind(row.visits);
+                values.push_bind(revisit.map_or(0, |revisit| revisit.round));
+            });
+            query.push(") v WHERE findings.row = v.column1");
+            query.build().execute(&mut *self.0).await?;
         }
         Ok(())
     }

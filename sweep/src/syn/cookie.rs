@@ -32,7 +32,14 @@ impl Cookies {
     /// The sequence number of the SYN from one of our addresses to a target.
     pub fn sequence(&self, ours: IpAddr, target: SocketAddr) -> u32 {
         let mut hasher = self.hasher;
-        (ours, target).hash(&mut hasher);
+        match (ours, target) {
+            (IpAddr::V4(ours), SocketAddr::V4(target)) => {
+                hasher.write_u32(ours.to_bits());
+                hasher.write_u32(target.ip().to_bits());
+            }
+            (ours, target) => (ours, target.ip()).hash(&mut hasher),
+        }
+        hasher.write_u16(target.port());
         hasher.finish() as u32
     }
 }

@@ -15,21 +15,82 @@ const TCP: usize = TcpHeader::MIN_LEN + 4;
 const WINDOW: u16 = 64_240;
 const HOPS: u8 = 64;
 
-/// Writes the SYN from one of our addresses to a target as an IP packet, and returns its length. Both must be of one family.
-pub fn syn(into: &mut [u8; LONGEST], cookies: &Cookies, ours: IpAddr, target: SocketAddr) -> usize {
-    let sequence = cookies.sequence(ours, target);
-    let mut tcp = TcpHeader::new(cookies.port(), target.port(), sequence, WINDOW);
-    tcp.syn = true;
-    match (ours, target.ip()) {
-        (IpAddr::V4(ours), IpAddr::V4(target)) => v4(into, tcp, ours, target),
-        (IpAddr::V6(ours), IpAddr::V6(target)) => v6(into, tcp, ours, target),
-        (ours, target) => panic!("no packet goes from {ours} to {target}"),
+/// The SYN from one of our addresses to nobody yet.
+#[derive(Debug, Clone)]
+pub struct Syn {
+    ours: IpAddr,
+    packet: [u8; LONGEST],
+    length: usize,
+}
+
+impl Syn {
+    pub fn new(ours: IpAddr, port: u16) -> Self {
+        let mut tcp = TcpHeader::new(port, 0, 0, WINDOW);
+        tcp.syn = true;
+        let mut packet = [0; LONGEST];
+        let length = match ours {
+            IpAddr::V4(ours) => v4(&mut packet, tcp, ours),
+            IpAddr::V6(ours) => v6(&mut packet, tcp, ours),
+        };
+        Self {
+            ours,
+            packet,
+            length,
+        }
+    }
+
+    /// Our address.
+    pub fn ours(&self) -> IpAddr {
+        self.ours
+    }
+
+    /// Writes the one to this target as an IP packet, and returns its length. Both must be of one family.
+    pub fn write(&self, into: &mut [u8; LONGEST], cookies: &Cookies, target: SocketAddr) -> usize {
+        into.copy_from_slice(&self.packet);
+        let (ip, tcp) = into.split_at_mut(self.length - TCP);
+        let (mut sum, to) = (0, ip.len());
+        match (self.ours, target.ip()) {
+            (IpAddr::V4(_), IpAddr::V4(target)) => {
+                add(&mut sum, &target.octets());
+                ip[to - 4..].copy_from_slice(&target.octets());
+                update(&mut ip[10..12], sum);
+            }
+            (IpAddr::V6(_), IpAddr::V6(target)) => {
+                add(&mut sum, &target.octets());
+                ip[to - 16..].copy_from_slice(&target.octets());
+            }
+            (ours, target) => panic!("no packet goes from {ours} to {target}"),
+        }
+        let port = target.port().to_be_bytes();
+        let sequence = cookies.sequence(self.ours, target).to_be_bytes();
+        tcp[2..4].copy_from_slice(&port);
+        tcp[4..8].copy_from_slice(&sequence);
+        add(&mut sum, &port);
+        add(&mut sum, &sequence);
+        update(&mut tcp[16..18], sum);
+        self.length
     }
 }
 
-fn v4(into: &mut [u8; LONGEST], mut tcp: TcpHeader, ours: Ipv4Addr, target: Ipv4Addr) -> usize {
+/// Adds 16-bit words to a sum.
+fn add(sum: &mut u32, words: &[u8]) {
+    for word in words.chunks_exact(2) {
+        *sum += u32::from(u16::from_be_bytes([word[0], word[1]]));
+    }
+}
+
+/// A checksum over words that were zero and now add up to `sum` (RFC 1624 section 3).
+fn update(checksum: &mut [u8], sum: u32) {
+    let mut sum = sum + u32::from(!u16::from_be_bytes([checksum[0], checksum[1]]));
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    checksum.copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
+fn v4(into: &mut [u8; LONGEST], mut tcp: TcpHeader, ours: Ipv4Addr) -> usize {
     set_segment_size(&mut tcp, 1460);
-    let (from, to) = (ours.octets(), target.octets());
+    let (from, to) = (ours.octets(), [0; 4]);
     let mut ip = Ipv4Header::new(TCP as u16, HOPS, IpNumber::TCP, from, to)
         .expect("a header's length fits into its field");
     ip.dont_fragment = true;
@@ -43,9 +104,9 @@ fn v4(into: &mut [u8; LONGEST], mut tcp: TcpHeader, ours: Ipv4Addr, target: Ipv4
     ip.len() + TCP
 }
 
-fn v6(into: &mut [u8; LONGEST], mut tcp: TcpHeader, ours: Ipv6Addr, target: Ipv6Addr) -> usize {
+fn v6(into: &mut [u8; LONGEST], mut tcp: TcpHeader, ours: Ipv6Addr) -> usize {
     set_segment_size(&mut tcp, 1440);
-    let (source, destination) = (ours.octets(), target.octets());
+    let (source, destination) = (ours.octets(), [0; 16]);
     let ip = Ipv6Header {
         payload_length: TCP as u16,
         next_header: IpNumber::TCP,
@@ -82,7 +143,8 @@ mod tests {
         ] {
             let (ours, target) = (ours.parse().unwrap(), target.parse().unwrap());
             let mut packet = [0; LONGEST];
-            assert_eq!(syn(&mut packet, &cookies, ours, target), length);
+            let written = Syn::new(ours, 40_000).write(&mut packet, &cookies, target);
+            assert_eq!(written, length);
             let read = SlicedPacket::from_ip(&packet[..length]).unwrap();
             let ip = match read.net.unwrap() {
                 etherparse::NetSlice::Ipv4(ip) => {

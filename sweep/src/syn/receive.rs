@@ -1,6 +1,6 @@
 //! Hears what comes back, whatever interface it comes in by.
 
-use std::{io, num::NonZeroU32, os::fd::OwnedFd};
+use std::{io, num::NonZeroU32, os::fd::OwnedFd, thread, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -19,6 +19,8 @@ use super::{
 
 /// What may wait to be read, in bytes: a second of replies and more.
 const BUFFER: usize = 64 << 20;
+/// How long replies gather: to be woken by each one costs the kernel more than to send its SYN.
+const GATHER: Duration = Duration::from_millis(1);
 /// How long a call to [`Receiver::receive`] waits.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
@@ -47,7 +49,8 @@ impl Receiver {
         let [v4, v6] = &self.sockets;
         let mut polled = [v4, v6].map(|socket| PollFd::new(socket, PollFlags::IN));
         match poll(&mut polled, Some(&PATIENCE)) {
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(0) | Err(Errno::INTR) => return Ok(()),
+            Ok(_) => thread::sleep(GATHER),
             Err(error) => return Err(error.into()),
         }
         for socket in &self.sockets {

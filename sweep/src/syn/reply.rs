@@ -119,7 +119,7 @@ mod tests {
     use etherparse::PacketBuilder;
 
     use super::{
-        super::packet::{LONGEST, syn},
+        super::packet::{LONGEST, Syn},
         *,
     };
 
@@ -179,7 +179,8 @@ mod tests {
     /// An ICMP error about a SYN of ours, of which it repeats so many bytes.
     fn icmp(kind: u8, repeated: usize) -> Vec<u8> {
         let mut about = [0; LONGEST];
-        let length = syn(&mut about, &cookies(), OURS.into(), (TARGET, 25).into());
+        let length =
+            Syn::new(OURS.into(), 40_000).write(&mut about, &cookies(), (TARGET, 25).into());
         let mut packet = Vec::new();
         PacketBuilder::ipv4([203, 0, 113, 9], OURS, 60)
             .icmpv4_raw(kind, 1, [0; 4])
@@ -227,7 +228,7 @@ mod tests {
             .unwrap();
         assert_eq!(read(&packet, &cookies()), reply(Said::Open));
         let mut about = [0; LONGEST];
-        syn(&mut about, &cookies(), ours.into(), endpoint);
+        Syn::new(ours.into(), 40_000).write(&mut about, &cookies(), endpoint);
         for kind in [1, 3] {
             let mut packet = Vec::new();
             PacketBuilder::ipv6(target.octets(), ours.octets(), 60)

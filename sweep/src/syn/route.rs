@@ -62,9 +62,8 @@ impl Routes {
     }
 
     /// The way to an address, and to all others of its /24 or /64. Fails as a connection would if there is none.
-    pub fn path(&mut self, ip: IpAddr) -> io::Result<Path> {
+    pub fn path(&mut self, ip: IpAddr, now: Instant) -> io::Result<Path> {
         let prefix = space::prefix_of(ip);
-        let now = Instant::now();
         if let Some((until, path)) = self.known.get(&prefix)
             && now < *until
         {

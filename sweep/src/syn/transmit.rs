@@ -1,10 +1,10 @@
 //! How SYNs leave this machine: over AF_XDP where one hop over Ethernet leads to a gateway, through the kernel's routing elsewhere.
 
-use std::{collections::HashMap, io, net::SocketAddr};
+use std::{collections::HashMap, io, net::SocketAddr, time::Instant};
 
 use super::{
     cookie::Cookies,
-    packet::{self, LONGEST},
+    packet::{LONGEST, Syn},
     raw::Raw,
     route::Routes,
     xdp::Xdp,
@@ -13,6 +13,8 @@ use super::{
 /// Sends SYNs, each over the way that the kernel names.
 pub struct Transmitter {
     cookies: Cookies,
+    /// The last one.
+    syn: Option<Syn>,
     routes: Routes,
     raw: Raw,
     /// By interface; none if it does not take this kind of socket.
@@ -23,6 +25,7 @@ impl Transmitter {
     pub fn open(cookies: Cookies) -> io::Result<Self> {
         Ok(Self {
             cookies,
+            syn: None,
             routes: Routes::open()?,
             raw: Raw::open()?,
             xdp: HashMap::new(),
@@ -35,24 +38,29 @@ impl Transmitter {
         targets: impl IntoIterator<Item = SocketAddr>,
         mut failed: impl FnMut(SocketAddr, io::Error),
     ) {
-        let mut syn = [0; LONGEST];
+        let (mut buffer, now) = ([0; LONGEST], Instant::now());
         for target in targets {
-            let path = match self.routes.path(target.ip()) {
+            let path = match self.routes.path(target.ip(), now) {
                 Ok(path) => path,
                 Err(error) => {
                     failed(target, error);
                     continue;
                 }
             };
-            let length = packet::syn(&mut syn, &self.cookies, path.ours, target);
+            let syn = match &mut self.syn {
+                Some(syn) if syn.ours() == path.ours => syn,
+                last => last.insert(Syn::new(path.ours, self.cookies.port())),
+            };
+            let length = syn.write(&mut buffer, &self.cookies, target);
+            let packet = &buffer[..length];
             let xdp = path.hop.and_then(|hop| {
                 let opened = self.xdp.entry(hop.interface);
                 let xdp = opened.or_insert_with(|| open(hop.interface)).as_mut();
                 Some((hop, xdp?))
             });
             match xdp {
-                Some((hop, xdp)) => xdp.push(hop, target, &syn[..length], &mut failed),
-                None => self.raw.push(target, &syn[..length], &mut failed),
+                Some((hop, xdp)) => xdp.push(hop, target, packet, &mut failed),
+                None => self.raw.push(target, packet, &mut failed),
             }
         }
         self.raw.flush(&mut failed);

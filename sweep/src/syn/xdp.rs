@@ -109,11 +109,11 @@ impl Xdp {
 
     /// A frame, as soon as the kernel has sent one.
     fn frame(&mut self) -> Option<Packet> {
-        let started = Instant::now();
+        let mut started = None;
         loop {
             // SAFETY: `self.frames` is dropped after everything that may hold the frame.
             let frame = unsafe { self.frames.alloc() };
-            if frame.is_some() || started.elapsed() > PATIENCE {
+            if frame.is_some() || started.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                 return frame;
             }
             self.reclaim();
