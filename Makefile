@@ -17,7 +17,8 @@ lint:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Whole runs against a bare loop on loopback, then a store with a million findings; takes about ten minutes after the build.
+# Writes docs/benchmarks.md: discovery beside masscan and ZMap, in network namespaces. Then a store with a million findings. Takes
+# about ten minutes after the build. Needs root, masscan, zmap and nftables.
 bench: packages
 	cargo build --release --locked -p ajar-cli -p ajar-benches
 	unshare --net --pid --mount-proc --fork --kill-child \
