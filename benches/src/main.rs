@@ -10,6 +10,7 @@ mod figures;
 mod process;
 mod responder;
 mod rig;
+mod verification;
 
 use figures::Table;
 use rig::{Part, Rig};
@@ -21,7 +22,11 @@ const ROUNDS: usize = 5;
 type Benchmark = fn(&Rig, usize) -> anyhow::Result<Table>;
 
 /// The benchmarks, in the order of the report.
-const ALL: [(&str, Benchmark); 1] = [("discovery", discovery::compare)];
+const ALL: [(&str, Benchmark); 3] = [
+    ("discovery", discovery::compare),
+    ("relays", verification::relays),
+    ("proxies", verification::proxies),
+];
 
 /// `[--rounds N] [-o FILE] [BENCHMARK]...`: all of them if none is named; a report on standard output unless a file is.
 #[expect(clippy::print_stdout, reason = "its table is what a benchmark is for")]

@@ -62,19 +62,20 @@ async fn converse(stream: TcpStream) -> io::Result<()> {
     let open = matches!(ours.ip(), IpAddr::V4(ip) if is_open_door(ip));
     stream.set_nodelay(true)?;
     match Protocol::of(ours.port()) {
-        Protocol::Smtp => relay(BufReader::new(stream), open).await,
-        Protocol::Http => http(BufReader::new(stream), open).await,
-        Protocol::Socks => socks(stream, open).await,
+        Protocol::Smtp => relay(BufReader::new(stream), ours.ip(), open).await,
+        Protocol::Http => http(BufReader::new(stream), ours.ip(), open).await,
+        Protocol::Socks => socks(stream, ours.ip(), open).await,
     }
 }
 
-/// A second connection, which leads to the near end only.
-#[expect(clippy::disallowed_methods, reason = "this is the proxy")]
-async fn forward(to: SocketAddr) -> io::Result<TcpStream> {
+/// A second connection from this address of ours, which leads to the near end only.
+async fn forward(ours: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     if to.ip() != IpAddr::V4(NEAR) {
         return Err(io::ErrorKind::HostUnreachable.into());
     }
-    TcpStream::connect(to).await
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((ours, 0).into())?;
+    socket.connect(to).await
 }
 
 async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
@@ -85,7 +86,7 @@ async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     }
 }
 
-async fn http(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
+async fn http(mut stream: BufReader<TcpStream>, ours: IpAddr, open: bool) -> io::Result<()> {
     let request = line(&mut stream).await?;
     while line(&mut stream).await?.len() > 2 {}
     let mut words = request.split(' ');
@@ -104,7 +105,7 @@ async fn http(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
         let answer = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         return stream.write_all(answer).await;
     };
-    let Ok(mut far) = forward(to).await else {
+    let Ok(mut far) = forward(ours, to).await else {
         let answer = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         return stream.write_all(answer).await;
     };
@@ -123,7 +124,7 @@ async fn http(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
     copy_bidirectional(&mut stream, &mut far).await.map(drop)
 }
 
-async fn socks(mut stream: TcpStream, open: bool) -> io::Result<()> {
+async fn socks(mut stream: TcpStream, ours: IpAddr, open: bool) -> io::Result<()> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).await?;
     if head[0] != 5 {
@@ -140,14 +141,14 @@ async fn socks(mut stream: TcpStream, open: bool) -> io::Result<()> {
         return stream.write_all(&[5, 8, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     };
     let to = SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])));
-    let Ok(mut far) = forward(to).await else {
+    let Ok(mut far) = forward(ours, to).await else {
         return stream.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     };
     stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
     copy_bidirectional(&mut stream, &mut far).await.map(drop)
 }
 
-async fn relay(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
+async fn relay(mut stream: BufReader<TcpStream>, ours: IpAddr, open: bool) -> io::Result<()> {
     stream.write_all(b"220 mail.test ESMTP\r\n").await?;
     let (mut sender, mut recipients) = (String::new(), Vec::new());
     loop {
@@ -171,7 +172,7 @@ async fn relay(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
                     message.push_str(&line(&mut stream).await?);
                 }
                 let envelope = (std::mem::take(&mut sender), std::mem::take(&mut recipients));
-                tokio::spawn(deliver(envelope, message));
+                tokio::spawn(deliver(ours, envelope, message));
                 "250 2.0.0 Queued\r\n"
             }
             "QUIT" => return stream.write_all(b"221 2.0.0 Bye\r\n").await,
@@ -183,8 +184,12 @@ async fn relay(mut stream: BufReader<TcpStream>, open: bool) -> io::Result<()> {
 }
 
 /// Delivers a message to the near end, which is in charge of every domain.
-async fn deliver((sender, recipients): (String, Vec<String>), message: String) -> io::Result<()> {
-    let mut stream = BufReader::new(forward((NEAR, 25).into()).await?);
+async fn deliver(
+    ours: IpAddr,
+    (sender, recipients): (String, Vec<String>),
+    message: String,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(forward(ours, (NEAR, 25).into()).await?);
     line(&mut stream).await?;
     let greeting = "EHLO mail.test\r\n".to_owned();
     for command in [greeting, sender].into_iter().chain(recipients) {
