@@ -91,6 +91,20 @@ fn the_worker_opens_sockets_in_its_egress_only() {
 }
 
 #[test]
+fn what_is_unsafe_shares_frames_with_the_kernel() {
+    for path in sources() {
+        let allows = fs::read_to_string(&path).unwrap();
+        let allows = allows.contains(concat!("(unsafe", "_code"));
+        assert_eq!(
+            allows,
+            path.ends_with("sweep/src/syn/xdp.rs"),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
 fn every_test_that_the_documentation_names_is_there() {
     let page = fs::read_to_string(root().join("docs/what-fools-scanners.md")).unwrap();
     let rows = page.lines().filter(|line| line.starts_with("| "));
