@@ -20,18 +20,30 @@ use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
 
 use cookie::Cookies;
+#[cfg(not(target_os = "linux"))]
+use elsewhere::{Receiver, Transmitter};
+#[cfg(target_os = "linux")]
 use receive::Receiver;
 use reply::Reply;
+#[cfg(target_os = "linux")]
 use transmit::Transmitter;
 
 pub mod cookie;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
 pub mod filter;
 pub mod packet;
+#[cfg(target_os = "linux")]
 mod raw;
+#[cfg(target_os = "linux")]
 mod receive;
 pub mod reply;
+#[cfg(target_os = "linux")]
 mod route;
+#[cfg(target_os = "linux")]
 pub mod transmit;
+#[cfg(target_os = "linux")]
 mod xdp;
 
 /// Why this process cannot sweep by SYNs.
@@ -41,6 +53,8 @@ pub enum Error {
         "a SYN sweep needs the capability CAP_NET_RAW: run as root or with it, or sweep by plain connections (--sweep connect)"
     )]
     Unprivileged,
+    #[error("a SYN sweep works on Linux only: sweep by plain connections (--sweep connect)")]
+    Elsewhere,
     #[error("a SYN sweep cannot be set up: {0}")]
     Failed(#[from] io::Error),
 }
@@ -77,6 +91,7 @@ impl Syn {
         let cookies = Cookies::new(key, port);
         let receiver = Receiver::open(cookies.clone()).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => Error::Unprivileged,
+            io::ErrorKind::Unsupported => Error::Elsewhere,
             _ => Error::Failed(error),
         })?;
         let transmitter = Transmitter::open(cookies)?;
