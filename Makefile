@@ -17,8 +17,8 @@ lint:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Writes docs/benchmarks.md: discovery beside masscan and ZMap, in network namespaces. Then a store with a million findings. Takes
-# about ten minutes after the build. Needs root, masscan, zmap and nftables.
+# Writes docs/benchmarks.md: discovery beside masscan and ZMap, verification beside nmap's scripts, in network namespaces. Then a
+# store with a million findings. Needs root, masscan, zmap, nmap and nftables.
 bench: packages
 	cargo build --release --locked -p ajar-cli -p ajar-benches
 	unshare --net --pid --mount-proc --fork --kill-child \

@@ -41,22 +41,22 @@ impl Tool {
     /// Finds what is open in a part of the network.
     pub fn find(self, rig: &Rig, part: Part) -> anyhow::Result<Found> {
         match self {
-            Tool::Ajar => ajar(rig, part, &["--retries", "0", "--sweep", "syn"]),
+            Tool::Ajar => ajar(rig, part),
             Tool::Masscan => masscan(rig, part),
             Tool::Zmap => zmap(part),
         }
     }
 }
 
-pub fn ajar(rig: &Rig, part: Part, how: &[&str]) -> anyhow::Result<Found> {
+fn ajar(rig: &Rig, part: Part) -> anyhow::Result<Found> {
     let mut command = Command::new(program()?);
     command
         .arg("sweep")
         .args(rig.authorization()?)
         .args([&part.block(), "-p", &part.port_list()])
         .args(["--rate", UNLIMITED, "--prefix-rate", UNLIMITED])
-        .args(how);
-    let spent = process::run(&mut command, None)?;
+        .args(["--retries", "0", "--sweep", "syn"]);
+    let spent = process::run(&mut command)?;
     let open = spent.stdout.lines().map(|line| {
         let pair: Value = serde_json::from_str(line)?;
         pair_of(pair["ip"].as_str(), pair["port"].as_u64())
@@ -80,7 +80,7 @@ fn masscan(rig: &Rig, part: Part) -> anyhow::Result<Found> {
         ])
         .args(["--router-mac", GATEWAY, "-oL"])
         .arg(&list);
-    let spent = process::run(&mut command, None)?;
+    let spent = process::run(&mut command)?;
     // `open tcp 25 10.128.0.7 1700000000`
     let list = fs::read_to_string(&list)?;
     let open = list.lines().filter_map(|line| {
@@ -113,7 +113,7 @@ fn zmap(part: Part) -> anyhow::Result<Found> {
             ])
             .args(["-i", INTERFACE, "-S", &NEAR.to_string(), "-G", GATEWAY])
             .args(["-b", "/dev/null", "-f", "saddr", "-o", "-", &part.block()]);
-        let one = process::run(&mut command, None)?;
+        let one = process::run(&mut command)?;
         for ip in one.stdout.lines() {
             open.insert(pair_of(Some(ip.trim()), Some((*port).into()))?);
         }

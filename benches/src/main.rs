@@ -1,5 +1,5 @@
-//! `make bench`: the release program against the tools that people use today, and against bare loops that do the same and nothing
-//! more, on the same rig in the same run, in turn. Only ratios travel between machines.
+//! `make bench`: the release program against the tools that people use today, on the same rig in the same run, in turn. Only
+//! ratios travel between machines.
 
 use std::{env, fs};
 
@@ -13,7 +13,7 @@ mod rig;
 mod verification;
 
 use figures::Table;
-use rig::{Part, Rig};
+use rig::Rig;
 
 /// Rounds of each comparison; medians are shown.
 const ROUNDS: usize = 5;
@@ -28,7 +28,7 @@ const ALL: [(&str, Benchmark); 3] = [
     ("proxies", verification::proxies),
 ];
 
-/// `[--rounds N] [-o FILE] [BENCHMARK]...`: all of them if none is named; a report on standard output unless a file is.
+/// `[--rounds N] [-o FILE] [BENCHMARK]...`: all of them if none is named. The report goes to standard output, and to a file if one is.
 #[expect(clippy::print_stdout, reason = "its table is what a benchmark is for")]
 fn main() -> anyhow::Result<()> {
     let (mut names, mut rounds, mut file) = (Vec::new(), ROUNDS, None);
@@ -50,10 +50,7 @@ fn main() -> anyhow::Result<()> {
     let chosen = ALL
         .iter()
         .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name));
-    let rig = Rig::build(Part {
-        length: 16,
-        ports: rig::PORTS.len(),
-    })?;
+    let rig = Rig::build()?;
     let mut report = head()?;
     for (_, benchmark) in chosen {
         let table = benchmark(&rig, rounds)?.markdown();

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::rig::INTERFACE;
 
@@ -32,8 +31,8 @@ pub struct Spent {
     pub stderr: String,
 }
 
-/// Runs a command to its end, or interrupts it after a while.
-pub fn run(command: &mut Command, interrupted_after: Option<Duration>) -> anyhow::Result<Spent> {
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> anyhow::Result<Spent> {
     let directory = tempfile::tempdir()?;
     let file = |name: &str| directory.path().join(name);
     let child_cpu = children_cpu()?;
@@ -46,7 +45,6 @@ pub fn run(command: &mut Command, interrupted_after: Option<Duration>) -> anyhow
         .spawn()
         .with_context(|| format!("{:?} cannot be started", command.get_program()))?;
     let mut spent = Spent::default();
-    let mut interrupted = false;
     let mut seen = Vec::new();
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -54,10 +52,6 @@ pub fn run(command: &mut Command, interrupted_after: Option<Duration>) -> anyhow
         }
         seen.push((started.elapsed().as_secs_f64(), packets() - packets_before));
         spent.megabytes = peak(&child).unwrap_or(spent.megabytes);
-        if !interrupted && interrupted_after.is_some_and(|after| started.elapsed() > after) {
-            kill_process(Pid::from_child(&child), Signal::INT)?;
-            interrupted = true;
-        }
         thread::sleep(LOOK);
     };
     spent.wall = started.elapsed().as_secs_f64();
@@ -72,11 +66,7 @@ pub fn run(command: &mut Command, interrupted_after: Option<Duration>) -> anyhow
     spent.sending = when(0.95) - when(0.05);
     spent.stdout = String::from_utf8_lossy(&fs::read(file("out"))?).into_owned();
     spent.stderr = String::from_utf8_lossy(&fs::read(file("err"))?).into_owned();
-    ensure!(
-        status.success() || interrupted,
-        "{command:?}: {status}: {}",
-        spent.stderr
-    );
+    ensure!(status.success(), "{command:?}: {status}: {}", spent.stderr);
     Ok(spent)
 }
 
@@ -103,7 +93,7 @@ fn cpu(process: &str, field: usize) -> Option<f64> {
 }
 
 /// Megabytes at most so far; none once the process is over.
-pub fn peak(child: &Child) -> Option<f64> {
+fn peak(child: &Child) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let peak = status
         .lines()

@@ -17,7 +17,7 @@ use crate::{
     figures::{Table, spread},
     process::{self, Spent},
     responder::is_open_door,
-    rig::{self, NEAR, Part, Rig, program},
+    rig::{self, NEAR, Rig, program},
 };
 
 /// What nmap's http-open-proxy fetches and looks for.
@@ -63,11 +63,7 @@ pub fn proxies(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
 }
 
 fn compare(rig: &Rig, rounds: usize, door: &Door) -> anyhow::Result<Table> {
-    let widest = Part {
-        length: 16,
-        ports: rig::PORTS.len(),
-    };
-    let mut endpoints: Vec<SocketAddrV4> = widest.open().into_iter().collect();
+    let mut endpoints: Vec<SocketAddrV4> = rig::WIDEST.open().into_iter().collect();
     endpoints.retain(|pair| pair.port() == door.port);
     endpoints.sort_unstable();
     let truth: HashSet<SocketAddrV4> = endpoints
@@ -150,7 +146,7 @@ fn ajar(rig: &Rig, door: &Door, list: &str) -> anyhow::Result<Said> {
         .args(["--store", &path("store.db"), "-o", &path("results.jsonl")])
         .args(["--canary-key", &path("canary.key")])
         .current_dir(directory.path());
-    let spent = process::run(&mut command, None)?;
+    let spent = process::run(&mut command)?;
     let results = fs::read_to_string(path("results.jsonl"))?;
     let mut open = HashSet::new();
     for line in results.lines() {
@@ -169,7 +165,7 @@ fn nmap(door: &Door, list: &str) -> anyhow::Result<Said> {
         .args(["-n", "-Pn", "-sT", "-T5", "--min-hostgroup", "4096"])
         .args(["-p", &door.port.to_string(), "--script", door.script])
         .args(["--script-args", &door.arguments, "-iL", list]);
-    let spent = process::run(&mut command, None)?;
+    let spent = process::run(&mut command)?;
     let (mut open, mut at) = (HashSet::new(), None);
     for line in spent.stdout.lines() {
         if let Some(ip) = line.strip_prefix("Nmap scan report for ") {

@@ -1,7 +1,7 @@
 //! A network namespace of its own, in which every packet to a target is captured where it arrives.
 //!
 //! 10.99.0.0/16 is this machine and refuses or answers; 10.98.0.0/16 is a wire to another namespace, where nobody answers
-//! unless [`behind_a_gateway`].
+//! unless [`BEHIND_A_GATEWAY`].
 
 use std::{net::SocketAddrV4, path::Path, process::Command};
 

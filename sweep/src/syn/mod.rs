@@ -91,7 +91,7 @@ impl Syn {
         let cookies = Cookies::new(key, port);
         let receiver = Receiver::open(cookies.clone()).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => Error::Unprivileged,
-            io::ErrorKind::Unsupported => Error::Elsewhere,
+            _ if cfg!(not(target_os = "linux")) => Error::Elsewhere,
             _ => Error::Failed(error),
         })?;
         let transmitter = Transmitter::open(cookies)?;
