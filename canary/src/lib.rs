@@ -16,6 +16,7 @@ use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -111,6 +112,8 @@ struct Shared {
     recorder: Arc<dyn Recorder>,
     tls: tokio_rustls::TlsAcceptor,
     recordings: TaskTracker,
+    /// Room for mails that wait to be recorded, in bytes.
+    waiting: Arc<Semaphore>,
     peers: peer_limit::PeerLimit,
 }
 
@@ -163,6 +166,7 @@ pub async fn serve(
         key: options.key,
         recorder,
         recordings: TaskTracker::new(),
+        waiting: Arc::new(Semaphore::new(smtp::WAITING)),
         peers: peer_limit::PeerLimit::default(),
     });
     let recordings = shared.recordings.clone();

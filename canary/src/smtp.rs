@@ -19,8 +19,10 @@ const LINE: usize = 2048;
 const MESSAGE: usize = 1 << 20;
 const COMMANDS: usize = 1000;
 const RECIPIENTS: usize = 100;
-/// Mails that wait for a slow coordinator; the relays of others are told to try again.
-const RECORDINGS: usize = 512;
+/// Bytes of mails that wait for a slow coordinator; the relays of others are told to try again.
+pub(crate) const WAITING: usize = 8 << 20;
+/// What a receipt takes of it beside its header.
+const RECEIPT: usize = 1024;
 const HEADER: usize = 16 * 1024;
 const TEXT: usize = 512;
 /// How long a receipt may take to become durable.
@@ -182,9 +184,9 @@ impl Session {
     /// Makes the receipts durable, even if the sender hangs up or the canary is stopped meanwhile.
     async fn record(&self, envelope: Envelope, message: &Message) -> Result<(), String> {
         let text = |text: &str| Untrusted::from_bytes(text.as_bytes(), TEXT);
-        if self.shared.recordings.len() >= RECORDINGS {
-            return Err("too many mails wait to be recorded".to_owned());
-        }
+        let size = message.header().len() + RECEIPT * (1 + envelope.to.len());
+        let room = Arc::clone(&self.shared.waiting).try_acquire_many_owned(size as u32);
+        let room = room.map_err(|_| "too many mails wait to be recorded")?;
         let mut sightings: Vec<Sighting> = Vec::new();
         for (path, nonce) in &envelope.to {
             // A header is kept once, however many recipients a mail has.
@@ -204,9 +206,9 @@ impl Session {
         }
         let recorder = Arc::clone(&self.shared.recorder);
         let recording = self.shared.recordings.spawn(timeout(RECORD, async move {
-            for sighting in sightings {
-                recorder.record(sighting).await?;
-            }
+            let recorded = sightings.into_iter().map(|one| recorder.record(one));
+            futures::future::try_join_all(recorded).await?;
+            drop(room);
             Ok(())
         }));
         match recording.await {

@@ -210,7 +210,19 @@ async fn a_receipt_survives_a_stop_and_a_sender_that_hangs_up() {
 }
 
 #[tokio::test]
+async fn many_mails_are_taken_while_the_coordinator_is_slow() {
+    taken_of_600("Subject: a test\r\n", 600).await;
+}
+
+#[tokio::test]
 async fn mails_beyond_a_bound_are_put_off_while_the_coordinator_is_slow() {
+    // 16 KiB of a header are kept, and a receipt counts for 2 KiB more, of 8 MiB.
+    let header = format!("Subject: {}\r\n", "x".repeat(900)).repeat(20);
+    taken_of_600(&header, (8 << 20) / (18 << 10)).await;
+}
+
+/// Sends 600 mails, of which so many are taken.
+async fn taken_of_600(header: &str, taken: usize) {
     let bench = bench().await;
     let pass = bench.ledger.gate.acquire().await.unwrap();
     let mut peers = Vec::new();
@@ -220,18 +232,18 @@ async fn mails_beyond_a_bound_are_put_off_while_the_coordinator_is_slow() {
         let mut peer = Peer::connect_from(source, bench.handle.canary().smtp).await;
         assert!(peer.reply().await.starts_with("220 "));
         peer.begin().await;
-        peer.send("x\r\n.\r\n").await;
+        peer.send(format!("{header}\r\nx\r\n.\r\n")).await;
         peers.push(peer);
     }
     // Whoever is put off hears so while the others wait.
-    for peer in &mut peers[512..] {
+    for peer in &mut peers[taken..] {
         assert!(peer.reply().await.starts_with("451 "));
     }
     drop(pass);
-    for peer in &mut peers[..512] {
+    for peer in &mut peers[..taken] {
         assert!(peer.reply().await.starts_with("250 "));
     }
-    assert_eq!(bench.sightings(), 512);
+    assert_eq!(bench.sightings(), taken);
 }
 
 #[tokio::test]

@@ -29,19 +29,7 @@ impl CanaryService for Coordinator {
         let sighting = request.into_inner().sighting;
         let sighting =
             sighting.ok_or_else(|| Status::invalid_argument("field sighting: is missing"))?;
-        let sighting = Sighting::try_from(sighting)?;
-        let changed = self
-            .options
-            .store
-            .record_sighting(&sighting)
-            .await
-            .map_err(error::store)?;
-        if let Some(finding) = changed {
-            tracing::info!(
-                verdict = finding.verdict.as_str(),
-                "a mail arrived and changed a finding"
-            );
-        }
+        self.receipts.record(Sighting::try_from(sighting)?).await?;
         Ok(Response::new(v1::RecordResponse {}))
     }
 }

@@ -42,8 +42,10 @@ mod housekeeping;
 mod ingest;
 mod leases;
 mod plans;
+mod receipts;
 
 use plans::Planned;
+use receipts::Receipts;
 
 /// What a coordinator is told at its start.
 pub struct Options {
@@ -95,6 +97,7 @@ struct Coordinator {
     /// those that ask it; the store keeps the sum of what is granted under the cap.
     workers: Arc<Mutex<HashMap<String, Instant>>>,
     plans: Arc<Mutex<HashMap<CampaignId, Arc<Planned>>>>,
+    receipts: Receipts,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled.
@@ -108,10 +111,12 @@ where
     S: Stream<Item = std::io::Result<C>>,
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let receipts = Receipts::new(Arc::clone(&options.store));
     let coordinator = Coordinator {
         options: Arc::new(options),
         workers: Arc::default(),
         plans: Arc::default(),
+        receipts,
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -129,8 +129,8 @@ impl<B: Backend> Store for Engine<B> {
         ingest::ingest(&self.0, batch).await
     }
 
-    async fn record_sighting(&self, sighting: &Sighting) -> Result<Option<Finding>, Error> {
-        ingest::record_sighting(&self.0, sighting).await
+    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error> {
+        ingest::record_sightings(&self.0, sightings).await
     }
 
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error> {

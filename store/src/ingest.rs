@@ -3,7 +3,7 @@
 //! Locks are taken in one order: shard, then the keys of findings, sorted, then open endpoints, then counts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     net::IpAddr,
 };
 
@@ -51,49 +51,66 @@ pub(crate) async fn ingest(backend: &dyn Backend, batch: &Batch) -> Result<Inges
     Ok(Ingested { stale, findings })
 }
 
-/// See [`crate::Store::record_sighting`].
+/// See [`crate::Store::record_sightings`].
 ///
 /// A sighting is visible before its observation is looked for, and an observation before its sightings are looked
 /// for once more: whichever comes second sees the other.
-pub(crate) async fn record_sighting(
+pub(crate) async fn record_sightings(
     backend: &dyn Backend,
-    sighting: &Sighting,
-) -> Result<Option<Finding>, Error> {
-    check_time(sighting.received_at)?;
-    let sighting = Sighting {
-        received_at: stored::to_micros(sighting.received_at),
-        ..sighting.clone()
-    };
+    sightings: &[Sighting],
+) -> Result<Vec<Finding>, Error> {
+    let mut earliest: BTreeMap<Nonce, Sighting> = BTreeMap::new();
+    for sighting in sightings {
+        check_time(sighting.received_at)?;
+        let sighting = Sighting {
+            received_at: stored::to_micros(sighting.received_at),
+            ..sighting.clone()
+        };
+        let order = |sighting: &Sighting| (sighting.received_at, sighting.egress_ip);
+        match earliest.entry(sighting.nonce) {
+            Entry::Occupied(mut kept) if order(&sighting) < order(kept.get()) => {
+                kept.insert(sighting);
+            }
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) => drop(place.insert(sighting)),
+        }
+    }
+    let (nonces, sightings): (Vec<Nonce>, Vec<Sighting>) = earliest.into_iter().unzip();
     let mut tx = backend.write().await?;
-    tx.put_sighting(&sighting).await?;
+    tx.put_sightings(&sightings).await?;
     tx.commit().await?;
-    let changed = judge_nonce(backend, sighting.nonce).await?;
-    Ok(changed.into_iter().next())
+    judge_nonces(backend, &nonces).await
 }
 
 /// See [`crate::Store::judge_sightings`].
 pub(crate) async fn judge_sightings(backend: &dyn Backend) -> Result<Vec<Finding>, Error> {
     let nonces = backend.read().await?.unjudged(KEYS_AT_ONCE as u32).await?;
-    let mut changed = Vec::new();
-    for nonce in nonces {
-        changed.extend(judge_nonce(backend, nonce).await?);
-    }
-    Ok(changed)
+    judge_nonces(backend, &nonces).await
 }
 
-/// Judges the findings of a sighted nonce. A sighting that is of no finding yet stays unjudged.
-async fn judge_nonce(backend: &dyn Backend, nonce: Nonce) -> Result<Vec<Finding>, Error> {
-    let keys = backend.read().await?.keys_of_nonce(nonce).await?;
+/// Judges the findings of sighted nonces. A sighting that is of no finding yet stays unjudged.
+async fn judge_nonces(backend: &dyn Backend, nonces: &[Nonce]) -> Result<Vec<Finding>, Error> {
+    if nonces.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut known = BTreeSet::new();
+    let mut keys: BTreeMap<CampaignId, BTreeSet<Key>> = BTreeMap::new();
+    for (nonce, campaign, key) in backend.read().await?.keys_of_nonces(nonces).await? {
+        known.insert(nonce);
+        keys.entry(campaign).or_default().insert(key);
+    }
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut changed = Vec::new();
-    let is_known = !keys.is_empty();
-    for (campaign, key) in keys {
-        changed.extend(judge_again(backend, campaign, &[key]).await?);
+    for (campaign, keys) in keys {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        changed.extend(judge_again(backend, campaign, &keys).await?);
     }
-    if is_known {
-        let mut tx = backend.write().await?;
-        tx.set_judged(nonce).await?;
-        tx.commit().await?;
-    }
+    let known: Vec<Nonce> = known.into_iter().collect();
+    let mut tx = backend.write().await?;
+    tx.set_judged(&known).await?;
+    tx.commit().await?;
     Ok(changed)
 }
 

@@ -1,7 +1,7 @@
 //! The truth: campaigns, leases, observations, findings, sightings and the audit log.
 //!
 //! A finding is a pure function of the observations and sightings of its key: [`Store::ingest`] and
-//! [`Store::record_sighting`] judge it anew inside their transaction (see [`ajar_model::judge`]), so that
+//! [`Store::record_sightings`] judge it anew inside their transaction (see [`ajar_model::judge`]), so that
 //! batches may be replayed and reordered at will.
 //!
 //! Times are kept to the microsecond; what is finer is cut off on the way in.
@@ -146,9 +146,9 @@ pub trait Store: Send + Sync + 'static {
     /// A batch that no honest worker sends fails with [`Error::Invalid`], and nothing is stored.
     async fn ingest(&self, batch: &Batch) -> Result<Ingested, Error>;
 
-    /// Records a mail that the canary received, and judges the finding that its nonce belongs to, if any
-    /// is known. The earliest sighting of a nonce is kept. Returns the finding if it changed.
-    async fn record_sighting(&self, sighting: &Sighting) -> Result<Option<Finding>, Error>;
+    /// Records mails that the canary received, all of them or none, and judges the findings that their nonces belong to,
+    /// as far as they are known. The earliest sighting of a nonce is kept. Returns the findings that changed.
+    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
 
     /// Judges the findings of sightings that nobody judged: a process may die between storing the one and the other.
     /// Returns the findings that changed.

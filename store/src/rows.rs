@@ -153,12 +153,8 @@ pub(crate) trait FindingRows: Send {
     /// Creates what is missing of the keys' rows, locks them all and reads what is known of each. `keys` are sorted:
     /// whoever takes several locks takes them in the same order.
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error>;
-    /// Keeps the earlier one of two of the same nonce.
-    async fn put_sighting(&mut self, sighting: &Sighting) -> Result<(), Error>;
-    async fn keys_of_nonce(&mut self, nonce: Nonce) -> Result<Vec<(CampaignId, Key)>, Error>;
     /// Sighted nonces of known findings that were not judged since, at most so many.
     async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error>;
-    async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error>;
     /// Removes sightings of no finding that are older than `horizon`, or than the newest `most`.
     async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error>;
     /// Sorted, each once.
@@ -213,6 +209,14 @@ pub(crate) trait BatchRows: Send {
     async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error>;
     async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error>;
     async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error>;
+    /// Takes sightings, sorted by nonce and each of another one. Keeps the earlier one of two of the same nonce.
+    async fn put_sightings(&mut self, sightings: &[Sighting]) -> Result<(), Error>;
+    /// What these nonces are known to belong to.
+    async fn keys_of_nonces(
+        &mut self,
+        nonces: &[Nonce],
+    ) -> Result<Vec<(Nonce, CampaignId, Key)>, Error>;
+    async fn set_judged(&mut self, nonces: &[Nonce]) -> Result<(), Error>;
     /// The sightings of these nonces.
     async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error>;
     /// Notes endpoints, which are sorted, as open; says how many were not before.

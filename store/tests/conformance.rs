@@ -63,6 +63,7 @@ mod conformance {
                     sightings::a_sighting_after_its_observation_opens_it,
                     sightings::a_sighting_before_its_observation_opens_it,
                     sightings::a_sighting_beside_its_observation_opens_it,
+                    sightings::sightings_are_recorded_together,
                     sightings::the_earliest_sighting_is_kept,
                     sightings::only_an_accepted_mail_is_awaited,
                     sightings::sightings_of_no_finding_are_forgotten,

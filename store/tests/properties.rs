@@ -66,7 +66,7 @@ async fn outcome(events: &[Event]) -> Vec<(ajar_model::Finding, Vec<Observation>
                     .await
                     .unwrap(),
             ),
-            Event::Mail(mail) => drop(store.record_sighting(mail).await.unwrap()),
+            Event::Mail(mail) => drop(record(&**store, mail).await),
         }
     }
     table(&**store).await

@@ -44,7 +44,7 @@ async fn a_sighting_stored_while_its_observation_is_judged_opens_it() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(store.record_sighting(&mail).await.unwrap(), None);
+    assert_eq!(record(&*store, &mail).await, None);
     outsider.close().await.unwrap();
     let told = ingesting.await.unwrap().unwrap().findings;
     let verdicts: Vec<_> = told.iter().map(|finding| finding.verdict).collect();

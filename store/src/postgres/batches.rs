@@ -5,10 +5,11 @@ use std::{net::IpAddr, ops::Range};
 use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
 use async_trait::async_trait;
 use ipnet::IpNet;
+use sqlx::AssertSqlSafe;
 
 use super::{
     Tx,
-    findings::{ObservationColumns, held_row, place},
+    findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, owner, place},
 };
 use crate::{
     Error,
@@ -233,6 +234,68 @@ impl BatchRows for Tx {
                 .map(|r| r.map_or(0, |r| i64::from(r.round)))
                 .collect::<Vec<_>>(),
         )
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn put_sightings(&mut self, sightings: &[Sighting]) -> Result<(), Error> {
+        let bodies = sightings
+            .iter()
+            .map(|sighting| stored::to_json("a sighting", sighting))
+            .collect::<Result<Vec<_>, _>>()?;
+        sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO sightings (nonce, received_at, egress_ip, body) \
+             SELECT nonce, received_at, egress_ip, body::json \
+             FROM unnest($1::text[], $2::timestamptz[], $3::inet[], $4::text[]) \
+             AS s (nonce, received_at, egress_ip, body){KEEPS_EARLIER_SIGHTING}"
+        )))
+        .bind(
+            sightings
+                .iter()
+                .map(|sighting| sighting.nonce.to_string())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            sightings
+                .iter()
+                .map(|sighting| At(sighting.received_at))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            sightings
+                .iter()
+                .map(|sighting| sighting.egress_ip)
+                .collect::<Vec<_>>(),
+        )
+        .bind(bodies)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn keys_of_nonces(
+        &mut self,
+        nonces: &[Nonce],
+    ) -> Result<Vec<(Nonce, CampaignId, Key)>, Error> {
+        let rows = sqlx::query(
+            "SELECT n.nonce, f.campaign, f.ip, f.port, f.probe FROM nonces n \
+             JOIN findings f ON f.row = n.finding WHERE n.nonce = ANY ($1)",
+        )
+        .bind(nonces.iter().map(Nonce::to_string).collect::<Vec<_>>())
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter().map(owner).collect()
+    }
+
+    async fn set_judged(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
+        // In the order of nonces, as whoever puts sightings locks them.
+        sqlx::query(
+            "UPDATE sightings s SET judged = true FROM \
+             (SELECT nonce FROM sightings WHERE nonce = ANY ($1) ORDER BY nonce FOR UPDATE) h \
+             WHERE s.nonce = h.nonce",
+        )
+        .bind(nonces.iter().map(Nonce::to_string).collect::<Vec<_>>())
         .execute(&mut *self.0)
         .await?;
         Ok(())

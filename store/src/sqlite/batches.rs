@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 
 use super::{
     Tx,
-    findings::{ObservationColumns, held_row, place},
+    findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, owner, place},
 };
 use crate::{
     Error,
@@ -200,15 +200,58 @@ impl BatchRows for Tx {
         Ok(())
     }
 
+    async fn put_sightings(&mut self, sightings: &[Sighting]) -> Result<(), Error> {
+        for sightings in sightings.chunks(CHUNK) {
+            let bodies = sightings
+                .iter()
+                .map(|sighting| stored::to_json("a sighting", sighting))
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut query =
+                QueryBuilder::new("INSERT INTO sightings (nonce, received_at, egress_ip, body) ");
+            query.push_values(sightings.iter().zip(bodies), |mut row, (sighting, body)| {
+                row.push_bind(sighting.nonce.to_string());
+                row.push_bind(At(sighting.received_at));
+                row.push_bind(Address(sighting.egress_ip));
+                row.push_bind(Document(body));
+            });
+            query.push(KEEPS_EARLIER_SIGHTING);
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn keys_of_nonces(
+        &mut self,
+        nonces: &[Nonce],
+    ) -> Result<Vec<(Nonce, CampaignId, Key)>, Error> {
+        let mut owners = Vec::new();
+        for nonces in nonces.chunks(CHUNK) {
+            let mut query = among(
+                "SELECT n.nonce, f.campaign, f.ip, f.port, f.probe FROM nonces n \
+                 JOIN findings f ON f.row = n.finding WHERE n.nonce",
+                nonces,
+            );
+            for row in query.build().fetch_all(&mut *self.0).await? {
+                owners.push(owner(&row)?);
+            }
+        }
+        Ok(owners)
+    }
+
+    async fn set_judged(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
+        for nonces in nonces.chunks(CHUNK) {
+            among("UPDATE sightings SET judged = true WHERE nonce", nonces)
+                .build()
+                .execute(&mut *self.0)
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error> {
         let mut sightings = Vec::new();
         for nonces in nonces.chunks(CHUNK) {
-            let mut query = QueryBuilder::new("SELECT body FROM sightings WHERE nonce IN (");
-            let mut list = query.separated(", ");
-            for nonce in nonces {
-                list.push_bind(nonce.to_string());
-            }
-            query.push(")");
+            let mut query = among("SELECT body FROM sightings WHERE nonce", nonces);
             let bodies: Vec<Document> = query.build_query_scalar().fetch_all(&mut *self.0).await?;
             for body in bodies {
                 sightings.push(stored::from_json("a sighting", &body.0)?);
@@ -250,4 +293,16 @@ impl Tx {
         query.build().execute(&mut *self.0).await?;
         Ok(())
     }
+}
+
+/// A statement that ends in the column of a nonce, which is to be one of these.
+fn among(statement: &str, nonces: &[Nonce]) -> QueryBuilder<sqlx::Sqlite> {
+    let mut query = QueryBuilder::new(statement);
+    query.push(" IN (");
+    let mut list = query.separated(", ");
+    for nonce in nonces {
+        list.push_bind(nonce.to_string());
+    }
+    query.push(")");
+    query
 }

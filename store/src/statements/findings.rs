@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use ajar_model::{CampaignId, Finding, Nonce, Observation, ProbeId, Sighting, Timestamp};
+use ajar_model::{CampaignId, Finding, Nonce, Observation, ProbeId, Timestamp};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row};
 
@@ -20,47 +20,18 @@ use crate::{
 /// Finding, vantage, round, started and finished at, visit, evidence.
 pub(super) type ObservationColumns = (i64, String, i64, At, At, i64, Document);
 
+/// Of two sightings of a nonce the earlier one stays. One that takes another's place is to be judged.
+pub(super) const KEEPS_EARLIER_SIGHTING: &str = " ON CONFLICT (nonce) DO UPDATE SET \
+    received_at = excluded.received_at, egress_ip = excluded.egress_ip, body = excluded.body, \
+    judged = false WHERE (excluded.received_at, excluded.egress_ip) \
+    < (sightings.received_at, sightings.egress_ip)";
+
 #[async_trait]
 impl FindingRows for Tx {
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
         let mut held = self.hold_keys(id, keys).await?;
         self.add_observations(id, &mut held).await?;
         Ok(held)
-    }
-
-    async fn put_sighting(&mut self, sighting: &Sighting) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO sightings (nonce, received_at, egress_ip, body) \
-             VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (nonce) DO UPDATE SET received_at = excluded.received_at, \
-             egress_ip = excluded.egress_ip, body = excluded.body, \
-             judged = false \
-             WHERE (excluded.received_at, excluded.egress_ip) \
-             < (sightings.received_at, sightings.egress_ip)",
-        )
-        .bind(sighting.nonce.to_string())
-        .bind(At(sighting.received_at))
-        .bind(Address(sighting.egress_ip))
-        .bind(Document(stored::to_json("a sighting", sighting)?))
-        .execute(&mut *self.0)
-        .await?;
-        Ok(())
-    }
-
-    async fn keys_of_nonce(&mut self, nonce: Nonce) -> Result<Vec<(CampaignId, Key)>, Error> {
-        let rows = sqlx::query(
-            "SELECT f.ip, f.port, f.probe, f.campaign FROM nonces n \
-             JOIN findings f ON f.row = n.finding WHERE n.nonce = $1 ORDER BY f.row",
-        )
-        .bind(nonce.to_string())
-        .fetch_all(&mut *self.0)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let campaign: &str = row.try_get(3)?;
-                Ok((stored::parsed("a campaign's id", campaign)?, key(row, 0)?))
-            })
-            .collect()
     }
 
     async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error> {
@@ -74,14 +45,6 @@ impl FindingRows for Tx {
         .await?;
         let read = |nonce: &String| stored::parsed("a nonce", nonce);
         nonces.iter().map(read).collect()
-    }
-
-    async fn set_judged(&mut self, nonce: Nonce) -> Result<(), Error> {
-        sqlx::query("UPDATE sightings SET judged = true WHERE nonce = $1")
-            .bind(nonce.to_string())
-            .execute(&mut *self.0)
-            .await?;
-        Ok(())
     }
 
     async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error> {
@@ -244,6 +207,17 @@ pub(super) fn held_row(row: &DatabaseRow) -> Result<Held, Error> {
         visits: unsigned("a number of visits", row.try_get(8)?)?,
         observations: BTreeMap::new(),
     })
+}
+
+/// Columns: nonce, campaign, ip, port, probe.
+pub(super) fn owner(row: &DatabaseRow) -> Result<(Nonce, CampaignId, Key), Error> {
+    let nonce: &str = row.try_get(0)?;
+    let campaign: &str = row.try_get(1)?;
+    Ok((
+        stored::parsed("a nonce", nonce)?,
+        stored::parsed("a campaign's id", campaign)?,
+        key(row, 2)?,
+    ))
 }
 
 /// Columns from `at` on: ip, port, probe.

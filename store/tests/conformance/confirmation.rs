@@ -52,7 +52,7 @@ async fn found_open(store: &dyn Store) -> CampaignId {
         .unwrap();
     let first = seen_in(0, "north", 10, ACCEPTED);
     close(store, shard(CAMPAIGN, 0), vec![first.clone()]).await;
-    store.record_sighting(&sighting(&first, 20)).await.unwrap();
+    record(store, &sighting(&first, 20)).await;
     campaign.id
 }
 
@@ -103,7 +103,7 @@ pub async fn what_is_open_is_visited_again_and_confirmed(place: &Place) {
     assert_eq!(finding(store).await.verdict, Verdict::Unproven);
     assert_eq!(finding(store).await.doubt, Some(Doubt::NotAgain));
     assert_eq!(state(store, 30).await, State::Settling);
-    store.record_sighting(&sighting(&again, 140)).await.unwrap();
+    record(store, &sighting(&again, 140)).await;
     let confirmed = finding(store).await;
     assert_eq!(confirmed.verdict, Verdict::Open);
     assert_eq!(confirmed.proof.unwrap().received_at, at(20));
@@ -149,7 +149,7 @@ pub async fn another_vantage_point_is_asked_too_if_there_is_one(place: &Place) {
     )
     .await;
     close(store, shard(CAMPAIGN, 2), vec![south.clone()]).await;
-    store.record_sighting(&sighting(&south, 140)).await.unwrap();
+    record(store, &sighting(&south, 140)).await;
     let confirmed = finding(store).await;
     assert_eq!(confirmed.confirmation.unwrap().vantage, "south");
 }
@@ -174,9 +174,6 @@ pub async fn whoever_puts_us_off_then_is_asked_in_the_same_round(place: &Place) 
         ..seen_in(1, "north", 170, ACCEPTED)
     };
     close(store, shard(CAMPAIGN, 2), vec![let_in.clone()]).await;
-    store
-        .record_sighting(&sighting(&let_in, 180))
-        .await
-        .unwrap();
+    record(store, &sighting(&let_in, 180)).await;
     assert!(finding(store).await.confirmation.is_some());
 }

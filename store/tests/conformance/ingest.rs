@@ -195,7 +195,7 @@ pub async fn a_visit_that_breaks_early_forgets_nothing(place: &Place) {
         observations[0].evidence.attempts, first.evidence.attempts,
         "the first visit's mail is still waited for"
     );
-    let proven = store.record_sighting(&sighting(&first, 30)).await.unwrap();
+    let proven = record(&**store, &sighting(&first, 30)).await;
     assert_eq!(proven.unwrap().verdict, Verdict::Open);
 }
 
@@ -283,7 +283,7 @@ pub async fn overlapping_batches_do_not_deadlock(place: &Place) {
                     .await
                     .unwrap();
                 for mail in &mails {
-                    store.record_sighting(mail).await.unwrap();
+                    record(&*store, mail).await;
                 }
             }
         }));
@@ -373,7 +373,7 @@ pub async fn a_protocol_of_a_later_version_is_stored_and_shown(place: &Place) {
     let report = batch(shard, token, vec![seen.clone()]);
     store.ingest(&report).await.unwrap();
     let mail = sighting(&seen, 50);
-    let found = store.record_sighting(&mail).await.unwrap().unwrap();
+    let found = record(&**store, &mail).await.unwrap();
     assert_eq!(found.verdict, Verdict::Open);
     let line = serde_json::to_value(&all_findings(&**store).await[0]).unwrap();
     assert_eq!(
@@ -392,7 +392,7 @@ pub async fn a_large_batch_is_stored_whole(place: &Place) {
         .rev()
         .collect();
     let mail = sighting(&seen[7], 90);
-    store.record_sighting(&mail).await.unwrap();
+    record(&**store, &mail).await;
     let ingested = store.ingest(&batch(shard, token, seen)).await.unwrap();
     let open = |verdict| verdict == Verdict::Open;
     let opened = ingested.findings.iter().filter(|f| open(f.verdict)).count();

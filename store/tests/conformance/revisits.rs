@@ -131,7 +131,7 @@ pub async fn an_endpoint_that_is_open_by_then_is_left_out(place: &Place) {
     accepted.evidence.attempts[0].nonce = "00112233445566778899aabbccddeeff".parse().unwrap();
     let mail = sighting(&accepted, 20);
     closed(store, vec![visited(ENDPOINT, 1, 10, LATER), accepted]).await;
-    store.record_sighting(&mail).await.unwrap();
+    record(store, &mail).await;
     assert_eq!(waiting(store).await, (1, Some(at(40))));
     assert_eq!(planned(store, 40).await, []);
     assert_eq!(waiting(store).await, (0, None));

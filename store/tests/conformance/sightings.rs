@@ -1,4 +1,5 @@
-use ajar_model::Verdict;
+use ajar_model::{Finding, Sighting, Verdict};
+use ajar_store::Error;
 
 use crate::support::*;
 
@@ -12,14 +13,14 @@ pub async fn a_sighting_after_its_observation_opens_it(place: &Place) {
         .ingest(&batch(shard, token, vec![seen.clone()]))
         .await
         .unwrap();
-    let finding = store.record_sighting(&mail).await.unwrap().unwrap();
+    let finding = record(&**store, &mail).await.unwrap();
     assert_eq!(finding.verdict, Verdict::Open);
     let proof = finding.proof.as_ref().unwrap();
     assert_eq!((proof.nonce, proof.received_at), (nonce(&seen), at(50)));
     assert_eq!(all_findings(&**store).await, [finding]);
-    assert_eq!(store.record_sighting(&mail).await.unwrap(), None);
+    assert_eq!(record(&**store, &mail).await, None);
     let of_nobody = sighting(&observation(1, "10.0.0.2:25", ACCEPTED), 50);
-    assert_eq!(store.record_sighting(&of_nobody).await.unwrap(), None);
+    assert_eq!(record(&**store, &of_nobody).await, None);
 }
 
 pub async fn a_sighting_before_its_observation_opens_it(place: &Place) {
@@ -27,7 +28,7 @@ pub async fn a_sighting_before_its_observation_opens_it(place: &Place) {
     let shard = submit(&**store, 1, 1).await;
     let token = token(&**store, shard, at(0)).await;
     let seen = observation(1, "10.0.0.1:25", ACCEPTED);
-    let early = store.record_sighting(&sighting(&seen, 5)).await.unwrap();
+    let early = record(&**store, &sighting(&seen, 5)).await;
     assert_eq!(early, None);
     let ingested = store
         .ingest(&batch(shard, token, vec![seen]))
@@ -48,12 +49,8 @@ pub async fn a_sighting_beside_its_observation_opens_it(place: &Place) {
         let seen = observation(1, &format!("10.0.0.{round}:25"), ACCEPTED);
         let mail = sighting(&seen, 50);
         let batch = batch(shard, token, vec![seen]);
-        let (ingested, changed) = tokio::join!(store.ingest(&batch), store.record_sighting(&mail));
-        let told = ingested
-            .unwrap()
-            .findings
-            .into_iter()
-            .chain(changed.unwrap());
+        let (ingested, changed) = tokio::join!(store.ingest(&batch), record(&**store, &mail));
+        let told = ingested.unwrap().findings.into_iter().chain(changed);
         let open = |verdict| verdict == Verdict::Open;
         assert!(told.into_iter().any(|finding| open(finding.verdict)));
     }
@@ -73,11 +70,65 @@ pub async fn the_earliest_sighting_is_kept(place: &Place) {
         .unwrap();
     let mut received = Vec::new();
     for seconds in [60, 70, 50] {
-        let changed = store.record_sighting(&sighting(&seen, seconds)).await;
-        let proof = changed.unwrap().map(|finding| finding.proof.unwrap());
+        let changed = record(&**store, &sighting(&seen, seconds)).await;
+        let proof = changed.map(|finding| finding.proof.unwrap());
         received.push(proof.map(|proof| proof.received_at));
     }
     assert_eq!(received, [Some(at(60)), None, Some(at(50))]);
+}
+
+pub async fn sightings_are_recorded_together(place: &Place) {
+    let store = &place.store;
+    let mut mails = Vec::new();
+    for number in [1, 2] {
+        let shard = submit(&**store, number, 1).await;
+        let token = token(&**store, shard, at(0)).await;
+        let host = |host: u8| observation(number, &format!("10.{number}.0.{host}:25"), ACCEPTED);
+        let seen: Vec<_> = (1..4).map(host).collect();
+        mails.extend(seen[..2].iter().map(|seen| sighting(seen, 60)));
+        store.ingest(&batch(shard, token, seen)).await.unwrap();
+    }
+    let earlier = Sighting {
+        received_at: at(50),
+        ..mails[2].clone()
+    };
+    let later = Sighting {
+        received_at: at(70),
+        ..mails[2].clone()
+    };
+    let of_nobody = sighting(&observation(1, "10.9.0.1:25", ACCEPTED), 60);
+    mails.extend([earlier, later, of_nobody]);
+    let from_before_the_epoch = Sighting {
+        received_at: at(-2_000_000_000),
+        ..mails[0].clone()
+    };
+    let with_a_bad_one = [&mails[..], &[from_before_the_epoch]].concat();
+    let refused = store.record_sightings(&with_a_bad_one).await.unwrap_err();
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
+    let unproven = |finding: &Finding| finding.verdict == Verdict::Unproven;
+    assert!(all_findings(&**store).await.iter().all(unproven));
+
+    let changed = store.record_sightings(&mails).await.unwrap();
+    let received = |finding: &Finding| {
+        let proof = finding.proof.as_ref()?;
+        Some((finding.ip.to_string(), proof.received_at))
+    };
+    let proven: Vec<_> = all_findings(&**store)
+        .await
+        .iter()
+        .filter_map(received)
+        .collect();
+    let expect = [
+        ("10.1.0.1", 60),
+        ("10.1.0.2", 60),
+        ("10.2.0.1", 50),
+        ("10.2.0.2", 60),
+    ]
+    .map(|(ip, seconds)| (ip.to_owned(), at(seconds)));
+    assert_eq!(proven, expect);
+    assert_eq!(changed.len(), expect.len());
+    assert_eq!(store.record_sightings(&mails).await.unwrap(), []);
+    assert_eq!(store.judge_sightings().await.unwrap(), []);
 }
 
 pub async fn only_an_accepted_mail_is_awaited(place: &Place) {
@@ -99,13 +150,10 @@ pub async fn only_an_accepted_mail_is_awaited(place: &Place) {
         progress.awaiting_mail
     };
     assert_eq!(awaiting().await, 1);
-    store
-        .record_sighting(&sighting(&accepted, 50))
-        .await
-        .unwrap();
+    record(&**store, &sighting(&accepted, 50)).await;
     assert_eq!(awaiting().await, 0);
     // A tunnel's nonce is no mail's: a mail that bears it proves nothing.
-    let forged = store.record_sighting(&sighting(&tunnel, 50)).await.unwrap();
+    let forged = record(&**store, &sighting(&tunnel, 50)).await;
     assert_eq!(forged, None);
 }
 
@@ -117,10 +165,7 @@ pub async fn sightings_of_no_finding_are_forgotten(place: &Place) {
         .map(|host| observation(1, &format!("10.0.0.{host}:25"), ACCEPTED))
         .collect();
     for (mail, received) in seen.iter().zip(0..) {
-        store
-            .record_sighting(&sighting(mail, received))
-            .await
-            .unwrap();
+        record(&**store, &sighting(mail, received)).await;
     }
     let known = vec![seen[0].clone()];
     store.ingest(&batch(shard, token, known)).await.unwrap();

@@ -331,6 +331,12 @@ pub fn sighting(observation: &Observation, seconds: i64) -> Sighting {
     }
 }
 
+/// Records one mail, and says what it changed.
+pub async fn record(store: &dyn Store, mail: &Sighting) -> Option<Finding> {
+    let changed = store.record_sightings(std::slice::from_ref(mail)).await;
+    changed.unwrap().pop()
+}
+
 /// Every finding of every campaign.
 pub async fn all_findings(store: &dyn Store) -> Vec<Finding> {
     let query = FindingQuery {
