@@ -82,6 +82,14 @@ impl<'a> Examination<'a> {
         self.answer_wait
     }
 
+    /// How long to wait for the answer to one more protocol of an endpoint that has answered in another one: several times as
+    /// long as it took for any answer so far, and long enough for a segment that is lost and sent again.
+    pub(crate) fn patience_for_more(&self) -> Duration {
+        let reply = self.brief.limits.reply;
+        let slowest = self.transcript.slowest_answer();
+        (slowest * 4).clamp(reply / 10, reply / 3)
+    }
+
     /// Notes that a yes led nowhere: whoever says it again gets less time, but enough for a way around the world.
     pub(crate) fn note_hollow(&mut self) {
         const LEAST: Duration = Duration::from_secs(2);

@@ -122,7 +122,7 @@ pub(crate) async fn speaks_too(
     let First::Client(offer) = protocol.first() else {
         return false;
     };
-    let patience = examination.brief().limits.reply / 3;
+    let patience = examination.patience_for_more();
     let mut recogniser = Recogniser::new(examination, protocol.probes());
     let recognised = recogniser.offer(protocol, offer, patience).await;
     let service = recognised.and_then(|recognised| recognised.service());

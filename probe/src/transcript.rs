@@ -31,6 +31,8 @@ struct Inner {
     saw_proxy: bool,
     /// The longest time that it asked us to stay away.
     wait: Option<Duration>,
+    /// The longest time that it took for an answer.
+    slowest: Duration,
     /// How many entries are the common beginning of all rows, and what they left of the limit.
     opening: (usize, usize),
 }
@@ -46,6 +48,7 @@ impl Transcript {
             opening: (0, limit),
             saw_proxy: false,
             wait: None,
+            slowest: Duration::ZERO,
         })))
     }
 
@@ -80,6 +83,17 @@ impl Transcript {
     /// The longest time that it named.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.inner().wait
+    }
+
+    /// Notes that an answer took so long.
+    pub(crate) fn note_answer(&self, took: Duration) {
+        let mut inner = self.inner();
+        inner.slowest = inner.slowest.max(took);
+    }
+
+    /// The longest time that an answer took.
+    pub(crate) fn slowest_answer(&self) -> Duration {
+        self.inner().slowest
     }
 
     /// Declares what was said so far the common beginning of every row.

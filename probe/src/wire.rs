@@ -43,6 +43,8 @@ pub struct Wire {
     asks_who: bool,
     opening: Vec<u8>,
     greeting: Option<Vec<u8>>,
+    /// When something was sent last, unless it was answered since.
+    asked_at: Option<Instant>,
 }
 
 impl Wire {
@@ -66,6 +68,7 @@ impl Wire {
             asks_who: false,
             opening: Vec::new(),
             greeting: None,
+            asked_at: None,
         }
     }
 
@@ -130,6 +133,7 @@ impl Wire {
             self.stream.flush().await
         };
         let sent = within(self.deadline, wait, sending).await;
+        self.asked_at = Some(Instant::now());
         sent.inspect_err(|&how| self.transcript.event(describe(how)))
     }
 
@@ -175,6 +179,9 @@ impl Wire {
         }
         match frame {
             Ok((frame, length)) => {
+                if let Some(asked_at) = self.asked_at.take() {
+                    self.transcript.note_answer(asked_at.elapsed());
+                }
                 self.transcript
                     .note(Direction::Received, &self.buffer[..length]);
                 self.buffer.advance(length);

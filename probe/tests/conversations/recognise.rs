@@ -227,28 +227,53 @@ async fn a_hostile_banner_reaches_nobody_as_it_is() {
     assert!(!banner.clean().contains('\x1b'));
 }
 
-/// Who takes a connection of a port that several services share.
 #[tokio::test(start_paused = true)]
 async fn a_closed_protocol_does_not_hide_an_open_one_on_the_same_port() {
-    let shared = |mut conn: Conn| async move {
+    let check = async |port: u16, http: u64, socks: u64| {
+        let shared = move |mut conn: Conn| async move {
+            let Some(first) = conn.take(1).await else {
+                return;
+            };
+            if first == [5] {
+                sleep(Duration::from_millis(socks)).await;
+                conn.take(2).await;
+                conn.say([5, 0]).await;
+                let request = conn.take(10).await.unwrap_or_default();
+                let port = u16::from_be_bytes([request[8], request[9]]);
+                conn.say([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+                canary::serve(conn, port, canary::key()).await;
+            } else {
+                sleep(Duration::from_millis(http)).await;
+                conn.say("HTTP/1.1 403 Forbidden\r\nVia: 1.1 lab\r\n\r\n")
+                    .await;
+            }
+        };
+        let exam = Exam::of(port).run(shared).await;
+        assert_eq!(exam.verdict("http-connect"), Verdict::Closed, "{port}");
+        assert_eq!(exam.proven("socks5").len(), 4, "{port} {http} {socks}");
+    };
+    check(8080, 0, 0).await;
+    check(9999, 0, 0).await;
+    // Over a path that loses a segment, and to a slow machine.
+    check(8080, 5, 1400).await;
+    check(8080, 1000, 3900).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_answers_at_once_in_one_protocol_is_not_waited_for_long_in_others() {
+    let http = |mut conn: Conn| async move {
         let Some(first) = conn.take(1).await else {
             return;
         };
-        if first == [5] {
-            conn.take(2).await;
-            conn.say([5, 0]).await;
-            let request = conn.take(10).await.unwrap_or_default();
-            let port = u16::from_be_bytes([request[8], request[9]]);
-            conn.say([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await;
-            canary::serve(conn, port, canary::key()).await;
-        } else {
-            conn.say("HTTP/1.1 403 Forbidden\r\nVia: 1.1 lab\r\n\r\n")
-                .await;
+        match first[0].is_ascii_uppercase() {
+            true => {
+                conn.say("HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n")
+                    .await
+            }
+            false => conn.idle().await,
         }
     };
-    for port in [8080, 9999] {
-        let exam = Exam::of(port).run(shared).await;
-        assert_eq!(exam.verdict("http-connect"), Verdict::Closed, "{port}");
-        assert_eq!(exam.proven("socks5").len(), 4, "{port}");
-    }
+    let exam = Exam::of(3128).run(http).await;
+    assert_eq!(exam.verdict("http-connect"), Verdict::NotAService);
+    assert!(exam.took < Duration::from_secs(6), "{:?}", exam.took);
 }
