@@ -46,17 +46,19 @@ pub async fn examine(
         (!is_it, !protocol.accompanies(service.as_ref(), tls))
     });
     let mut rows: Vec<(ProbeId, Evidence)> = Vec::new();
+    let mut is_open = false;
     for protocol in protocols {
         let wanted = |probe: &&&dyn Probe| {
             probe.protocol().service() == protocol.service() && probe.tier() <= brief.tier
         };
         let wanted: Vec<&&dyn Probe> = chosen.iter().filter(wanted).collect();
-        let is_open = rows.iter().any(|(_, evidence)| is_open(brief, evidence));
         if wanted.is_empty() || !speaks(&mut examination, &recognised, protocol, is_open).await {
             continue;
         }
         for probe in wanted {
-            rows.push((probe.id(), probe.run(&mut examination).await));
+            let evidence = probe.run(&mut examination).await;
+            is_open = is_open || judge(&evidence, &[], &brief.canary.key).verdict == Verdict::Open;
+            rows.push((probe.id(), evidence));
         }
     }
     if rows.is_empty() {
@@ -96,8 +98,4 @@ async fn speaks(
     let shares = matches!(by_client, Some(First::Client(_))) && protocol.shares_ports();
     let may = protocol.accompanies(service.as_ref(), examination.is_tls());
     (may || (shares && !is_open)) && speaks_too(examination, protocol).await
-}
-
-fn is_open(brief: &Brief<'_>, evidence: &Evidence) -> bool {
-    judge(evidence, &[], &brief.canary.key).verdict == Verdict::Open
 }
