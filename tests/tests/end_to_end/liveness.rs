@@ -167,26 +167,37 @@ fn stop_all_goes_on_past_a_campaign_that_it_cannot_stop() {
 fn a_coordinator_frozen_in_a_transaction_does_not_stop_the_others() {
     let cluster = started(1);
     let limit = Duration::from_secs(40);
-    // Frozen again and again, it is sooner or later caught with locks in its hands.
-    let started = Instant::now();
-    let id = submit(&cluster, EIGHT);
-    let caught = loop {
-        assert!(started.elapsed() < Duration::from_secs(60), "never caught");
-        cluster.signal("coordinator", Signal::STOP).unwrap();
-        thread::sleep(Duration::from_millis(30));
-        let open = cluster.postgres.query(
-            "SELECT count(*) FROM pg_stat_activity \
-             WHERE application_name = 'ajar' AND state = 'idle in transaction' AND backend_xid IS NOT NULL",
-        );
-        if open.unwrap() != "0" {
-            break Instant::now();
-        }
-        cluster.signal("coordinator", Signal::CONT).unwrap();
-        thread::sleep(Duration::from_millis(17));
+    let any_backend = |of: &str| {
+        let backends = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ajar' AND";
+        let counted = cluster.postgres.query(&format!("{backends} {of}"));
+        counted.unwrap() != "0"
     };
-    let locks = "SELECT count(*) FROM pg_stat_activity \
-                 WHERE application_name = 'ajar' AND state LIKE 'idle in transaction%'";
-    while cluster.postgres.query(locks).unwrap() != "0" {
+    let id = submit(&cluster, EIGHT);
+    // It waits for shards that another holds, is frozen, and is then given them.
+    let held = format!(
+        "BEGIN; SELECT 1 FROM ajar.shards WHERE campaign = '{id}' FOR UPDATE; SELECT pg_sleep(60)"
+    );
+    let mut holder = std::process::Command::new("psql")
+        .args([&cluster.postgres.url(), "-qc", &held])
+        .env("PGAPPNAME", "holder")
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !any_backend("wait_event_type = 'Lock'") {
+        assert!(started.elapsed() < limit, "it wants no shard");
+        thread::sleep(Duration::from_millis(20));
+    }
+    cluster.signal("coordinator", Signal::STOP).unwrap();
+    let ended =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'";
+    assert_eq!(cluster.postgres.query(ended).unwrap(), "t");
+    holder.wait().unwrap();
+    let caught = Instant::now();
+    while !any_backend("state = 'idle in transaction' AND backend_xid IS NOT NULL") {
+        assert!(caught.elapsed() < Duration::from_secs(3), "it has no locks");
+        thread::sleep(Duration::from_millis(20));
+    }
+    while any_backend("state LIKE 'idle in transaction%'") {
         assert!(caught.elapsed() < limit, "its locks outlast it");
         thread::sleep(Duration::from_millis(200));
     }
