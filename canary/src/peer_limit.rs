@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-const MOST: usize = 4096;
+const MOST: usize = 8192;
 /// A single open relay or proxy may bring all of its variants at once.
 const MOST_OF_ONE: usize = 256;
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 
 use crate::Error;
 
@@ -76,8 +76,7 @@ pub(crate) async fn bind(
         ports.raw,
         "another high port is tried instead",
         notes,
-    )
-    .await?;
+    )?;
     let datagrams = datagrams(&raw, notes).await;
     Ok(Bound {
         smtp: one(
@@ -85,22 +84,19 @@ pub(crate) async fn bind(
             ports.smtp,
             "relays deliver mail to port 25 only",
             notes,
-        )
-        .await?,
+        )?,
         http: one(
             address,
             ports.http,
             "proxies that pass port 80 only will be missed",
             notes,
-        )
-        .await?,
+        )?,
         https: one(
             address,
             ports.https,
             "proxies that pass port 443 only will be missed",
             notes,
-        )
-        .await?,
+        )?,
         raw,
         datagrams,
     })
@@ -119,7 +115,7 @@ async fn datagrams(raw: &TcpListener, notes: &mut Vec<String>) -> Option<UdpSock
     bound.map_err(note).ok()
 }
 
-async fn one(
+fn one(
     address: IpAddr,
     choice: PortChoice,
     consequence: &str,
@@ -129,7 +125,7 @@ async fn one(
         PortChoice::Wish(port) | PortChoice::Exact(port) => port,
         PortChoice::Any => 0,
     };
-    match listen(address, port).await {
+    match listen(address, port) {
         Err(Error::Bind { cause, .. })
             if matches!(choice, PortChoice::Wish(_))
                 && matches!(
@@ -137,7 +133,7 @@ async fn one(
                     io::ErrorKind::PermissionDenied | io::ErrorKind::AddrInUse
                 ) =>
         {
-            let listener = listen(address, 0).await?;
+            let listener = listen(address, 0)?;
             let instead = listener.local_addr().map_or(0, |address| address.port());
             notes.push(format!(
                 "the canary has port {instead} instead of {port} ({cause}): {consequence}"
@@ -148,9 +144,19 @@ async fn one(
     }
 }
 
-async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, Error> {
+fn listen(address: IpAddr, port: u16) -> Result<TcpListener, Error> {
+    /// As many as the kernel lets wait (net.core.somaxconn). Whoever finds the queue full, and SYN cookies on, waits for a
+    /// greeting for ever: the kernel forgot him, and servers speak first.
+    const BACKLOG: u32 = i32::MAX as u32;
     let address = SocketAddr::new(address, port);
-    TcpListener::bind(address)
-        .await
-        .map_err(|cause| Error::Bind { address, cause })
+    let bound = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|cause| Error::Bind { address, cause })
 }

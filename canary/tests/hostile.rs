@@ -210,6 +210,25 @@ async fn a_receipt_survives_a_stop_and_a_sender_that_hangs_up() {
 }
 
 #[tokio::test]
+async fn whoever_connects_while_the_machine_is_busy_is_greeted_in_the_end() {
+    let bench = bench().await;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, bench.handle.canary().smtp));
+    // Nothing is accepted meanwhile: this test does not give way, and has one thread for everything. A full queue drops SYNs.
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500));
+    let peers: Vec<_> = (0..1200).map(|_| connect().unwrap()).collect();
+    for stream in peers {
+        stream.set_nonblocking(true).unwrap();
+        let mut peer = Peer {
+            stream: TcpStream::from_std(stream).unwrap(),
+            received: Vec::new(),
+        };
+        // One address has 256 places; the others hear that.
+        let greeting = peer.reply().await;
+        assert!(greeting.starts_with("220 ") || greeting.starts_with("421 "));
+    }
+}
+
+#[tokio::test]
 async fn many_mails_are_taken_while_the_coordinator_is_slow() {
     taken_of_600("Subject: a test\r\n", 600).await;
 }
