@@ -10,6 +10,7 @@ use ajar_probe::Limits;
 use ajar_proto::{dial, local};
 use ajar_store::{Access, Store};
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -149,11 +150,27 @@ pub fn worker_name() -> String {
     format!("worker-{}", ulid::Ulid::new().to_string().to_lowercase())
 }
 
+/// Lets this process open as many files as it is allowed to: interactive shells begin with 1,024.
+pub fn raise_descriptors() {
+    let allowed = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: allowed.maximum,
+        ..allowed
+    };
+    // If it may not, `capacity` says what follows.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
 /// Targets that can be visited at the same time: each costs a descriptor, a tunnel's TLS or a second connection another.
 pub fn capacity() -> usize {
     const MOST: u64 = 8192;
     const OTHERS: u64 = 128;
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let places = (descriptors.unwrap_or(MOST * 3).saturating_sub(OTHERS) / 2).clamp(16, MOST);
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(MOST * 3);
+    let places = (descriptors.saturating_sub(OTHERS) / 2).clamp(16, MOST);
+    if places < MOST {
+        tracing::warn!(
+            "at most {places} targets are visited at a time, and not {MOST}: only {descriptors} files may be open (ulimit -n)"
+        );
+    }
     usize::try_from(places).expect("at most 8192")
 }

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
     };
     // Two providers are linked by two dependencies otherwise, and rustls would not know which one to take.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    local::raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
