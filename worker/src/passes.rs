@@ -10,6 +10,8 @@ pub struct Passes {
     end: u64,
     wait: Duration,
     passes: Vec<Pass>,
+    /// Targets before this one were handed out as settled.
+    settled: u64,
 }
 
 /// One walk over the range, which follows the one before at a distance in time.
@@ -33,6 +35,7 @@ impl Passes {
             end: range.end,
             wait,
             passes: (0..attempts.max(1)).map(|_| pass()).collect(),
+            settled: range.start,
         }
     }
 
@@ -79,13 +82,20 @@ impl Passes {
     /// Every target before this one was sent its last SYN long enough ago.
     pub fn settled(&mut self, now: Instant) -> u64 {
         self.look(now);
-        self.passes.last().map_or(self.end, |pass| pass.waited)
+        self.settled = self.waited();
+        self.settled
     }
 
-    /// When something else can be done than now; none if SYNs are due, or nothing is left.
-    pub fn due(&self) -> Option<Instant> {
+    /// When something else can be done than now; now if targets are to be settled; none if SYNs are due, or nothing is left.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let settles = (self.waited() > self.settled).then_some(now);
         let sent = self.passes.iter().filter_map(|pass| pass.sent.front());
-        sent.map(|(at, _)| *at + self.wait).min()
+        let sent = sent.map(|(at, _)| *at + self.wait);
+        sent.chain(settles).min()
+    }
+
+    fn waited(&self) -> u64 {
+        self.passes.last().map_or(self.end, |pass| pass.waited)
     }
 
     /// How far a pass may go by now.
@@ -126,12 +136,15 @@ mod tests {
         assert!(!passes.is_starting());
         assert_eq!(due(&mut passes, start + WAIT / 2, &[]), [0; 0]);
         assert_eq!(passes.settled(start + WAIT / 2), 10);
-        assert_eq!(passes.due(), Some(start + WAIT));
+        assert_eq!(passes.due(start + WAIT / 2), Some(start + WAIT));
         assert_eq!(due(&mut passes, start + WAIT, &[11, 14]), [10, 12, 13]);
         assert_eq!(passes.settled(start + WAIT), 10);
-        assert_eq!(passes.due(), Some(start + 2 * WAIT));
+        assert_eq!(passes.due(start + WAIT), Some(start + 2 * WAIT));
+        // To look whether SYNs are due is not to settle.
+        assert!(!passes.is_due(start + 2 * WAIT));
+        assert_eq!(passes.due(start + 2 * WAIT), Some(start + 2 * WAIT));
         assert_eq!(passes.settled(start + 2 * WAIT), 15);
-        assert_eq!(passes.due(), None);
+        assert_eq!(passes.due(start + 2 * WAIT), None);
         assert_eq!(due(&mut passes, start + 3 * WAIT, &[]), [0; 0]);
     }
 

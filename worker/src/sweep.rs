@@ -154,7 +154,7 @@ impl<'a> Sweep<'a> {
             let admission = async move { visitor.egress.admit_some(BURST).await };
             self.admission.spawn(admission);
         }
-        let due = self.due();
+        let due = self.due(now);
         tokio::select! {
             biased;
             heard = self.replies.recv_many(&mut self.heard, HEARD) => {
@@ -183,9 +183,9 @@ impl<'a> Sweep<'a> {
     }
 
     /// When something is over that nobody announces.
-    fn due(&self) -> Option<Instant> {
+    fn due(&self, now: Instant) -> Option<Instant> {
         let followed = self.sent.front().map(|(at, _)| *at + WAIT);
-        self.passes.due().into_iter().chain(followed).min()
+        self.passes.due(now).into_iter().chain(followed).min()
     }
 
     /// Sends SYNs to as many targets as were admitted, if so many are due, and says to how many.
