@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint bench accuracy fuzz deny new-protocol
+.PHONY: demo test packages lint bench parts flame accuracy fuzz deny new-protocol
 
 demo:
 	cargo run --release -- demo
@@ -17,13 +17,31 @@ lint:
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Writes docs/benchmarks.md: discovery beside masscan and ZMap, verification beside nmap's scripts, in network namespaces. Then a
-# store with a million findings. Needs root, masscan, zmap, nmap and nftables.
+# Writes docs/benchmarks.md: ajar beside masscan, ZMap and nmap in network namespaces, a cluster beside one process, and a store
+# with a million findings. Takes an hour and more; ROUNDS of everything (5), or of the BENCHMARKS that are named. Needs root,
+# masscan, zmap, nmap and nftables.
+ROUNDS ?= 5
+BENCH = unshare --net --pid --mount-proc --fork --kill-child
 bench: packages
 	cargo build --release --locked -p ajar-cli -p ajar-benches
-	unshare --net --pid --mount-proc --fork --kill-child \
-		"$${CARGO_TARGET_DIR:-target}/release/scan-benchmark" -o docs/benchmarks.md
-	cargo bench --locked -p ajar-store --bench findings
+	cargo bench --locked -p ajar-store --bench findings --no-run
+	$(BENCH) "$${CARGO_TARGET_DIR:-target}/release/scan-benchmark" --rounds $(ROUNDS) -o docs/benchmarks.md $(BENCHMARKS)
+	cargo bench --locked -p ajar-store --bench findings >>docs/benchmarks.md
+
+# The small parts that every probe goes through, each by itself.
+parts:
+	cargo bench --locked -p ajar-benches --bench parts
+
+# Writes flame.svg: where one round of BENCHMARKS spends its time, a tower for each name of a thread. Needs perf, and
+# `cargo install inferno`.
+flame: export CARGO_TARGET_DIR = target/flame
+flame: export RUSTFLAGS = -C force-frame-pointers=yes
+flame: export CARGO_PROFILE_RELEASE_DEBUG = line-tables-only
+flame: packages
+	cargo build --release --locked -p ajar-cli -p ajar-benches
+	$(BENCH) perf record -q -g -F 999 -o target/flame/perf.data \
+		target/flame/release/scan-benchmark --rounds 1 $(BENCHMARKS)
+	perf script -i target/flame/perf.data | inferno-collapse-perf | inferno-flamegraph >flame.svg
 
 # Writes docs/accuracy.md: what ajar, nmap and proxycheck say of the servers that the tests know. Needs root, nmap and proxycheck; runs
 # where there is nothing but loopback, since those tools ask for more than they are told to.

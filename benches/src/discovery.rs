@@ -17,9 +17,14 @@ const UNLIMITED: &str = "100000000";
 /// A tool that finds what is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
+    /// Stateless SYNs.
     Ajar,
     Masscan,
     Zmap,
+    /// The kernel's connections.
+    AjarConnect,
+    NmapConnect,
+    Bare,
 }
 
 /// What a tool did in one round.
@@ -35,27 +40,33 @@ impl Tool {
             Tool::Ajar => "ajar sweep",
             Tool::Masscan => "masscan",
             Tool::Zmap => "zmap",
+            Tool::AjarConnect => "ajar sweep --sweep connect",
+            Tool::NmapConnect => "nmap -sT",
+            Tool::Bare => "a bare epoll loop",
         }
     }
 
     /// Finds what is open in a part of the network.
     pub fn find(self, rig: &Rig, part: Part) -> anyhow::Result<Found> {
         match self {
-            Tool::Ajar => ajar(rig, part),
+            Tool::Ajar => ajar(rig, part, "syn"),
             Tool::Masscan => masscan(rig, part),
             Tool::Zmap => zmap(part),
+            Tool::AjarConnect => ajar(rig, part, "connect"),
+            Tool::NmapConnect => nmap(part),
+            Tool::Bare => bare(part),
         }
     }
 }
 
-fn ajar(rig: &Rig, part: Part) -> anyhow::Result<Found> {
+fn ajar(rig: &Rig, part: Part, sweep: &str) -> anyhow::Result<Found> {
     let mut command = Command::new(program()?);
     command
         .arg("sweep")
         .args(rig.authorization()?)
         .args([&part.block(), "-p", &part.port_list()])
         .args(["--rate", UNLIMITED, "--prefix-rate", UNLIMITED])
-        .args(["--retries", "0", "--sweep", "syn"]);
+        .args(["--retries", "0", "--sweep", sweep]);
     let spent = process::run(&mut command)?;
     let open = spent.stdout.lines().map(|line| {
         let pair: Value = serde_json::from_str(line)?;
@@ -117,28 +128,90 @@ fn zmap(part: Part) -> anyhow::Result<Found> {
         for ip in one.stdout.lines() {
             open.insert(pair_of(Some(ip.trim()), Some((*port).into()))?);
         }
-        spent.wall += one.wall;
-        spent.cpu += one.cpu;
-        spent.packets += one.packets;
-        spent.sending += one.sending;
-        spent.megabytes = spent.megabytes.max(one.megabytes);
+        spent.add(&one);
     }
     Ok(Found { spent, open })
 }
 
-fn pair_of(ip: Option<&str>, port: Option<u64>) -> anyhow::Result<SocketAddrV4> {
+fn nmap(part: Part) -> anyhow::Result<Found> {
+    let mut command = Command::new("nmap");
+    command
+        .args(["-n", "-Pn", "-sT", "-T5", "--max-retries", "0"])
+        .args(["--min-rate", "20000", "--min-hostgroup", "4096", "--open"])
+        .args(["-p", &part.port_list(), "-oG", "-", &part.block()]);
+    let spent = process::run(&mut command)?;
+    let mut open = HashSet::new();
+    // `Host: 10.128.0.7 ()<tab>Ports: 25/open/tcp//smtp///, 80/open/tcp//http///`
+    for line in spent.stdout.lines() {
+        let Some((host, ports)) = line.split_once("Ports: ") else {
+            continue;
+        };
+        let ip = host.split(' ').nth(1);
+        for port in ports.split(", ").filter(|port| port.contains("/open/")) {
+            let port = port.split('/').next().and_then(|port| port.parse().ok());
+            open.insert(pair_of(ip, port)?);
+        }
+    }
+    Ok(Found { spent, open })
+}
+
+fn bare(part: Part) -> anyhow::Result<Found> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bare", &part.length.to_string(), &part.ports.to_string()]);
+    let spent = process::run(&mut command)?;
+    let open = spent.stdout.lines().map(|line| {
+        let (ip, port) = line.split_once(' ').context("no pair")?;
+        pair_of(Some(ip), port.parse().ok())
+    });
+    let open = open.collect::<anyhow::Result<_>>()?;
+    Ok(Found { spent, open })
+}
+
+/// A pair as a tool's results say it.
+pub fn pair_of(ip: Option<&str>, port: Option<u64>) -> anyhow::Result<SocketAddrV4> {
     let parsed = || Some(SocketAddrV4::new(ip?.parse().ok()?, port?.try_into().ok()?));
     parsed().with_context(|| format!("{ip:?} {port:?} is no pair"))
 }
 
-/// Each tool in turn, `rounds` times.
-pub fn compare(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
+pub fn syn(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
     let part = Part {
         length: 16,
         ports: 4,
     };
+    let title = "Discovery by SYNs: a /16 x 4 ports, unlimited, one probe a pair";
+    compare(
+        rig,
+        rounds,
+        title,
+        part,
+        &[Tool::Ajar, Tool::Masscan, Tool::Zmap],
+    )
+}
+
+pub fn connect(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
+    let part = Part {
+        length: 18,
+        ports: 4,
+    };
+    let title = "Discovery by connections: a /18 x 4 ports, one attempt a pair";
+    compare(
+        rig,
+        rounds,
+        title,
+        part,
+        &[Tool::AjarConnect, Tool::NmapConnect, Tool::Bare],
+    )
+}
+
+/// Each tool in turn, `rounds` times.
+fn compare(
+    rig: &Rig,
+    rounds: usize,
+    title: &str,
+    part: Part,
+    tools: &[Tool],
+) -> anyhow::Result<Table> {
     let truth = part.open();
-    let tools = [Tool::Ajar, Tool::Masscan, Tool::Zmap];
     let mut runs: Vec<Vec<Found>> = tools.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
         for (tool, runs) in tools.iter().zip(&mut runs) {
@@ -147,7 +220,7 @@ pub fn compare(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
         }
     }
     let mut table = Table::new(
-        "Discovery: a /16 x 4 ports, unlimited, one probe a pair",
+        title,
         &[
             "tool",
             "kpps",

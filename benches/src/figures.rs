@@ -7,6 +7,13 @@ pub struct Table {
     title: String,
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
+    pictures: Vec<Picture>,
+}
+
+/// An SVG that belongs beside the report.
+pub struct Picture {
+    pub name: String,
+    pub svg: String,
 }
 
 impl Table {
@@ -15,6 +22,7 @@ impl Table {
             title: title.to_owned(),
             rows: vec![columns.iter().map(|&column| column.to_owned()).collect()],
             notes: Vec::new(),
+            pictures: Vec::new(),
         }
     }
 
@@ -42,6 +50,17 @@ impl Table {
         self.notes.push(note.to_owned());
     }
 
+    pub fn picture(&mut self, name: &str, svg: &str) {
+        self.pictures.push(Picture {
+            name: name.to_owned(),
+            svg: svg.to_owned(),
+        });
+    }
+
+    pub fn pictures(&self) -> &[Picture] {
+        &self.pictures
+    }
+
     pub fn markdown(&self) -> String {
         let mut text = format!("## {}\n\n", self.title);
         for (at, row) in self.rows.iter().enumerate() {
@@ -49,6 +68,9 @@ impl Table {
             if at == 0 {
                 let _ = writeln!(text, "|{}", " --- |".repeat(row.len()));
             }
+        }
+        for picture in &self.pictures {
+            let _ = writeln!(text, "\n![{}]({})", self.title, picture.name);
         }
         text.push('\n');
         for note in &self.notes {

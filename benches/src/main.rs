@@ -1,19 +1,27 @@
 //! `make bench`: the release program against the tools that people use today, on the same rig in the same run, in turn. Only
 //! ratios travel between machines.
 
-use std::{env, fs};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 
+mod bare;
+mod cluster;
 mod discovery;
 mod figures;
+mod growth;
+mod page;
+mod pipeline;
 mod process;
 mod responder;
 mod rig;
 mod verification;
 
 use figures::Table;
-use rig::Rig;
+use rig::{Part, Rig};
 
 /// Rounds of each comparison; medians are shown.
 const ROUNDS: usize = 5;
@@ -22,10 +30,17 @@ const ROUNDS: usize = 5;
 type Benchmark = fn(&Rig, usize) -> anyhow::Result<Table>;
 
 /// The benchmarks, in the order of the report.
-const ALL: [(&str, Benchmark); 3] = [
-    ("discovery", discovery::compare),
+const ALL: [(&str, Benchmark); 10] = [
+    ("discovery", discovery::syn),
+    ("connect", discovery::connect),
     ("relays", verification::relays),
     ("proxies", verification::proxies),
+    ("far-relays", verification::far_relays),
+    ("far-proxies", verification::far_proxies),
+    ("pipeline", pipeline::compare),
+    ("cluster", cluster::compare),
+    ("growth", growth::scopes),
+    ("workers", growth::workers),
 ];
 
 /// `[--rounds N] [-o FILE] [BENCHMARK]...`: all of them if none is named. The report goes to standard output, and to a file if one is.
@@ -41,8 +56,15 @@ fn main() -> anyhow::Result<()> {
                     .build()?;
                 return one.block_on(responder::serve());
             }
+            "bare" => {
+                let mut next = || arguments.next().context("bare LENGTH PORTS");
+                return bare::connect_to_all(Part {
+                    length: next()?.parse()?,
+                    ports: next()?.parse()?,
+                });
+            }
             "--rounds" => rounds = arguments.next().context("--rounds N")?.parse()?,
-            "-o" => file = Some(arguments.next().context("-o FILE")?),
+            "-o" => file = Some(PathBuf::from(arguments.next().context("-o FILE")?)),
             name if ALL.iter().any(|(known, _)| *known == name) => names.push(argument),
             other => bail!("{other} is no benchmark"),
         }
@@ -53,15 +75,23 @@ fn main() -> anyhow::Result<()> {
     let rig = Rig::build()?;
     let mut report = head()?;
     for (_, benchmark) in chosen {
-        let table = benchmark(&rig, rounds)?.markdown();
-        println!("{table}");
-        report.push_str(&table);
+        let table = benchmark(&rig, rounds)?;
+        println!("{}", table.markdown());
+        report.push_str(&table.markdown());
         report.push('\n');
-    }
-    if let Some(file) = file {
-        fs::write(&file, report).with_context(|| format!("{file} cannot be written"))?;
+        // As soon as there is something to keep: what comes next takes minutes.
+        if let Some(file) = &file {
+            write(file, &report)?;
+            for picture in table.pictures() {
+                write(&file.with_file_name(&picture.name), &picture.svg)?;
+            }
+        }
     }
     Ok(())
+}
+
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))
 }
 
 /// What the figures are and where they were measured.

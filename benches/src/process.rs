@@ -31,6 +31,17 @@ pub struct Spent {
     pub stderr: String,
 }
 
+impl Spent {
+    /// A later run of the same way to do something.
+    pub fn add(&mut self, later: &Spent) {
+        self.wall += later.wall;
+        self.cpu += later.cpu;
+        self.packets += later.packets;
+        self.sending += later.sending;
+        self.megabytes = self.megabytes.max(later.megabytes);
+    }
+}
+
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> anyhow::Result<Spent> {
     let directory = tempfile::tempdir()?;
@@ -80,7 +91,7 @@ fn packets() -> u64 {
 }
 
 /// Processor time of all children that have ended, and of theirs. Proc(5): fields 16 and 17, in ticks of 10 ms.
-fn children_cpu() -> anyhow::Result<f64> {
+pub fn children_cpu() -> anyhow::Result<f64> {
     cpu("self", 13).context("no processor time in /proc")
 }
 

@@ -1,15 +1,18 @@
 //! What the open pairs of the rig serve: open proxies that really forward, relays that really deliver, and their closed kin.
 //!
-//! The port says which protocol, and the address whether the door is open: an even one's is.
+//! The port says which protocol, and the address the rest: an even one's door is open, and every other pair of addresses is far
+//! away.
 
 use std::{
     io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
     net::{TcpListener, TcpSocket, TcpStream},
+    time::sleep,
 };
 
 use crate::rig::{NEAR, PORTS};
@@ -37,6 +40,14 @@ pub fn is_open_door(ip: Ipv4Addr) -> bool {
     u32::from(ip).is_multiple_of(2)
 }
 
+/// How long what is far away takes to answer.
+pub const FAR_AWAY: Duration = Duration::from_millis(50);
+
+/// True if this server takes [`FAR_AWAY`] for each of its answers, as if there were a long wire between.
+pub fn is_far_away(ip: Ipv4Addr) -> bool {
+    u32::from(ip) & 2 != 0
+}
+
 /// Serves until it is killed. Says so on standard output when it does.
 pub async fn serve() -> anyhow::Result<()> {
     for port in PORTS {
@@ -59,12 +70,34 @@ async fn accept(listener: TcpListener) {
 
 async fn converse(stream: TcpStream) -> io::Result<()> {
     let ours = stream.local_addr()?;
-    let open = matches!(ours.ip(), IpAddr::V4(ip) if is_open_door(ip));
+    let IpAddr::V4(ip) = ours.ip() else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
     stream.set_nodelay(true)?;
+    let peer = Peer {
+        stream: BufReader::new(stream),
+        away: is_far_away(ip),
+    };
+    let open = is_open_door(ip);
     match Protocol::of(ours.port()) {
-        Protocol::Smtp => relay(BufReader::new(stream), ours.ip(), open).await,
-        Protocol::Http => http(BufReader::new(stream), ours.ip(), open).await,
-        Protocol::Socks => socks(stream, ours.ip(), open).await,
+        Protocol::Smtp => relay(peer, ours.ip(), open).await,
+        Protocol::Http => http(peer, ours.ip(), open).await,
+        Protocol::Socks => socks(peer, ours.ip(), open).await,
+    }
+}
+
+/// Who asks.
+struct Peer {
+    stream: BufReader<TcpStream>,
+    away: bool,
+}
+
+impl Peer {
+    async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.away {
+            sleep(FAR_AWAY).await;
+        }
+        self.stream.write_all(bytes).await
     }
 }
 
@@ -86,9 +119,9 @@ async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     }
 }
 
-async fn http(mut stream: BufReader<TcpStream>, ours: IpAddr, open: bool) -> io::Result<()> {
-    let request = line(&mut stream).await?;
-    while line(&mut stream).await?.len() > 2 {}
+async fn http(mut peer: Peer, ours: IpAddr, open: bool) -> io::Result<()> {
+    let request = line(&mut peer.stream).await?;
+    while line(&mut peer.stream).await?.len() > 2 {}
     let mut words = request.split(' ');
     let (method, uri) = (
         words.next().unwrap_or_default(),
@@ -103,16 +136,15 @@ async fn http(mut stream: BufReader<TcpStream>, ours: IpAddr, open: bool) -> io:
     let to: Option<SocketAddr> = host.parse().ok().filter(|_| open);
     let Some(to) = to else {
         let answer = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        return stream.write_all(answer).await;
+        return peer.say(answer).await;
     };
     let Ok(mut far) = forward(ours, to).await else {
         let answer = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        return stream.write_all(answer).await;
+        return peer.say(answer).await;
     };
     match method {
         "CONNECT" => {
-            stream
-                .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            peer.say(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 .await?
         }
         _ => {
@@ -121,38 +153,42 @@ async fn http(mut stream: BufReader<TcpStream>, ours: IpAddr, open: bool) -> io:
             far.write_all(request.as_bytes()).await?;
         }
     }
-    copy_bidirectional(&mut stream, &mut far).await.map(drop)
+    copy_bidirectional(&mut peer.stream, &mut far)
+        .await
+        .map(drop)
 }
 
-async fn socks(mut stream: TcpStream, ours: IpAddr, open: bool) -> io::Result<()> {
+async fn socks(mut peer: Peer, ours: IpAddr, open: bool) -> io::Result<()> {
     let mut head = [0; 2];
-    stream.read_exact(&mut head).await?;
+    peer.stream.read_exact(&mut head).await?;
     if head[0] != 5 {
         return Ok(());
     }
-    stream.read_exact(&mut vec![0; head[1].into()]).await?;
+    peer.stream.read_exact(&mut vec![0; head[1].into()]).await?;
     if !open {
-        return stream.write_all(&[5, 0xff]).await;
+        return peer.say(&[5, 0xff]).await;
     }
-    stream.write_all(&[5, 0]).await?;
+    peer.say(&[5, 0]).await?;
     let mut request = [0; 10];
-    stream.read_exact(&mut request).await?;
+    peer.stream.read_exact(&mut request).await?;
     let [5, 1, 0, 1, a, b, c, d, high, low] = request else {
-        return stream.write_all(&[5, 8, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+        return peer.say(&[5, 8, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     };
     let to = SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])));
     let Ok(mut far) = forward(ours, to).await else {
-        return stream.write_all(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).await;
+        return peer.say(&[5, 5, 0, 1, 0, 0, 0, 0, 0, 0]).await;
     };
-    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
-    copy_bidirectional(&mut stream, &mut far).await.map(drop)
+    peer.say(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+    copy_bidirectional(&mut peer.stream, &mut far)
+        .await
+        .map(drop)
 }
 
-async fn relay(mut stream: BufReader<TcpStream>, ours: IpAddr, open: bool) -> io::Result<()> {
-    stream.write_all(b"220 mail.test ESMTP\r\n").await?;
+async fn relay(mut peer: Peer, ours: IpAddr, open: bool) -> io::Result<()> {
+    peer.say(b"220 mail.test ESMTP\r\n").await?;
     let (mut sender, mut recipients) = (String::new(), Vec::new());
     loop {
-        let command = line(&mut stream).await?;
+        let command = line(&mut peer.stream).await?;
         let verb = command.get(..4).unwrap_or_default().to_ascii_uppercase();
         let answer = match verb.as_str() {
             "RCPT" if !open => "554 5.7.1 Relay access denied\r\n",
@@ -166,20 +202,20 @@ async fn relay(mut stream: BufReader<TcpStream>, ours: IpAddr, open: bool) -> io
             }
             "DATA" if recipients.is_empty() => "503 5.5.1 No recipient\r\n",
             "DATA" => {
-                stream.write_all(b"354 Go on\r\n").await?;
+                peer.say(b"354 Go on\r\n").await?;
                 let mut message = String::new();
                 while !message.ends_with("\r\n.\r\n") {
-                    message.push_str(&line(&mut stream).await?);
+                    message.push_str(&line(&mut peer.stream).await?);
                 }
                 let envelope = (std::mem::take(&mut sender), std::mem::take(&mut recipients));
                 tokio::spawn(deliver(ours, envelope, message));
                 "250 2.0.0 Queued\r\n"
             }
-            "QUIT" => return stream.write_all(b"221 2.0.0 Bye\r\n").await,
+            "QUIT" => return peer.say(b"221 2.0.0 Bye\r\n").await,
             "STAR" | "AUTH" => "502 5.5.1 Not implemented\r\n",
             _ => "250 Ok\r\n",
         };
-        stream.write_all(answer.as_bytes()).await?;
+        peer.say(answer.as_bytes()).await?;
     }
 }
 

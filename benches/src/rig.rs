@@ -2,7 +2,7 @@
 //!
 //! Of the (address, port) pairs of [`NETWORK`] behind the gateway 2 % are open and served ([`crate::responder`]), 8 % refuse, and
 //! 90 % are silent. The kernel's packet filter at the far end decides, from sets of pairs that are drawn here: what is open is
-//! known from the draw and from nobody's scan.
+//! known from the draw and from nobody's scan. In [`DENSE`] everything is open, for those who verify.
 
 use std::{
     collections::HashSet,
@@ -24,9 +24,9 @@ pub const NEAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const FAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// The gateway's address on the wire, for tools that do not ask the kernel.
 pub const GATEWAY: &str = "02:00:00:00:00:02";
-/// The first address of the network, which is a /14.
+/// The first address of the network.
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 0);
-pub const NETWORK: &str = "10.128.0.0/14";
+const NETWORK: &str = "10.128.0.0/13";
 /// Our interface.
 pub const INTERFACE: &str = "near";
 /// Ports, of which benchmarks use the first ones.
@@ -34,9 +34,18 @@ pub const PORTS: [u16; 12] = [
     3128, 25, 1080, 8080, 587, 9050, 80, 2525, 8000, 8888, 8118, 1081,
 ];
 
-/// What benchmarks may ask for: pairs outside are silent.
-pub const WIDEST: Part = Part {
-    length: 16,
+/// Where every pair is open: 8,192 addresses outside of what [`Part`]s draw.
+const DENSE: &str = "10.132.0.0/19";
+const DENSE_ADDRESSES: std::ops::Range<u32> = 0x0a84_0000..0x0a84_2000;
+
+/// The addresses where every pair is open.
+pub fn dense() -> impl Iterator<Item = Ipv4Addr> {
+    DENSE_ADDRESSES.map(Ipv4Addr::from)
+}
+
+/// What is drawn: pairs outside of it and of [`DENSE`] are silent.
+const WIDEST: Part = Part {
+    length: 14,
     ports: PORTS.len(),
 };
 
@@ -86,6 +95,11 @@ impl Part {
             let pairs = kinds.into_iter().take(self.ports);
             pairs.map(move |(port, kind)| (SocketAddrV4::new(ip, port), kind))
         })
+    }
+
+    /// Every pair.
+    pub fn all(self) -> impl Iterator<Item = SocketAddrV4> {
+        self.drawn().map(|(pair, _)| pair)
     }
 
     /// What is open.
@@ -176,11 +190,7 @@ impl Rig {
         let path = |name: &str| self.directory().join(name).display().to_string();
         let (authorization, signers) = (path("authorization.toml"), path("signers"));
         if !Path::new(&authorization).exists() {
-            let ports = Part {
-                length: 14,
-                ports: PORTS.len(),
-            }
-            .port_list();
+            let ports = WIDEST.port_list();
             sh(&format!(
                 "cd {}
                  ssh-keygen -q -t ed25519 -N '' -f key
@@ -230,6 +240,7 @@ fn write_rules(file: &Path) -> anyhow::Result<()> {
                 type filter hook input priority 0; policy accept;
                 ip daddr != {NETWORK} accept
                 tcp flags & (syn | ack) != syn accept
+                ip daddr {DENSE} accept
                 ip daddr . tcp dport @open accept
                 ip daddr . tcp dport @closed reject with tcp reset
                 drop

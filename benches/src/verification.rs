@@ -3,94 +3,143 @@
 use std::{
     collections::HashSet,
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4},
     process::Command,
-    thread,
-    time::Duration,
 };
 
-use anyhow::Context;
 use serde_json::Value;
 
 use crate::{
+    discovery::pair_of,
     figures::{Table, spread},
+    page::{self, Page},
     process::{self, Spent},
-    responder::is_open_door,
+    responder::{FAR_AWAY, Protocol, is_far_away, is_open_door},
     rig::{self, NEAR, Rig, program},
 };
 
-/// What nmap's http-open-proxy fetches and looks for.
-const PAGE: &str = "the page that was asked for";
+/// How many endpoints nmap is asked about that are far away: it would take hours for all.
+const FAR_SAMPLE: usize = 256;
 
-/// One kind of door.
-struct Door {
-    title: &'static str,
-    port: u16,
-    script: &'static str,
+/// What to scan, and how.
+pub struct Scan<'a> {
+    pub targets: &'a [&'a str],
+    pub ports: &'a str,
+    pub options: &'a [&'a str],
+}
+
+impl Scan<'_> {
+    /// Asks for it.
+    pub fn ask(&self, command: &mut Command) {
+        let canary = NEAR.to_string();
+        command
+            .args(self.targets)
+            .args(["-p", self.ports])
+            .args(self.options)
+            .args(["--canary", &canary, "--canary-domain", "canary.test"])
+            .args(["--canary-domain", "canary.example"])
+            .args(["--rate", "1000000", "--prefix-rate", "100000"])
+            .args(["--revisits", "0", "--confirm-after", "never"])
+            .args(["--settle", "60s"]);
+    }
+}
+
+/// What a tool said of endpoints in one round.
+pub struct Said {
+    pub spent: Spent,
+    pub open: HashSet<SocketAddrV4>,
+}
+
+/// What a tool said of so many endpoints.
+struct Round {
+    said: Said,
+    asked: usize,
+}
+
+/// nmap's script for a kind of door.
+struct Script {
+    name: &'static str,
     arguments: String,
     /// What nmap prints below an endpoint that it takes for open.
     says: &'static str,
 }
 
-/// What a tool said of the endpoints in one round.
-struct Said {
-    spent: Spent,
-    open: HashSet<SocketAddrV4>,
+impl Script {
+    fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Smtp => Self {
+                name: "smtp-open-relay",
+                arguments: format!("smtp-open-relay.domain=canary.test,smtp-open-relay.ip={NEAR}"),
+                says: "Server is an open relay",
+            },
+            Protocol::Http => Self {
+                name: "http-open-proxy",
+                arguments: page::arguments(&NEAR.to_string()),
+                says: "Potentially OPEN proxy",
+            },
+            Protocol::Socks => Self {
+                name: "socks-open-proxy",
+                arguments: page::arguments("page.test"),
+                says: "status: open",
+            },
+        }
+    }
 }
 
 pub fn relays(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
-    let door = Door {
-        title: "Verification: open relays, 1 receipt each",
-        port: 25,
-        script: "smtp-open-relay",
-        arguments: format!("smtp-open-relay.domain=canary.test,smtp-open-relay.ip={NEAR}"),
-        says: "Server is an open relay",
-    };
-    compare(rig, rounds, &door)
+    compare(rig, rounds, "relays", 25, false)
+}
+
+pub fn far_relays(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
+    compare(rig, rounds, "relays", 25, true)
 }
 
 pub fn proxies(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
-    let door = Door {
-        title: "Verification: open HTTP proxies, 1 receipt each",
-        port: 3128,
-        script: "http-open-proxy",
-        arguments: format!("proxy.url=http://{NEAR}:8099/,proxy.pattern={PAGE}"),
-        says: "Potentially OPEN proxy",
-    };
-    serve_page()?;
-    compare(rig, rounds, &door)
+    compare(rig, rounds, "HTTP proxies", 3128, false)
 }
 
-fn compare(rig: &Rig, rounds: usize, door: &Door) -> anyhow::Result<Table> {
-    let mut endpoints: Vec<SocketAddrV4> = rig::WIDEST.open().into_iter().collect();
-    endpoints.retain(|pair| pair.port() == door.port);
-    endpoints.sort_unstable();
-    let truth: HashSet<SocketAddrV4> = endpoints
-        .iter()
-        .filter(|pair| is_open_door(*pair.ip()))
-        .copied()
-        .collect();
-    let list = rig.directory().join("endpoints");
-    let lines: Vec<String> = endpoints.iter().map(|pair| pair.ip().to_string()).collect();
-    fs::write(&list, lines.join("\n") + "\n")?;
-    let list = list.display().to_string();
+pub fn far_proxies(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
+    compare(rig, rounds, "HTTP proxies", 3128, true)
+}
+
+/// The endpoints at a port that answer at once, or those that are far away.
+fn compare(rig: &Rig, rounds: usize, doors: &str, port: u16, far: bool) -> anyhow::Result<Table> {
+    let addresses: Vec<Ipv4Addr> = rig::dense().filter(|ip| is_far_away(*ip) == far).collect();
+    // nmap tests so few at a time that a part of them tells its rate.
+    let sample = match far {
+        true => &addresses[..FAR_SAMPLE],
+        false => &addresses[..],
+    };
+    let all = write(rig, "all", &addresses)?;
+    let some = write(rig, "some", sample)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let scan = Scan {
+        targets: &["--targets", &all],
+        ports: &port.to_string(),
+        options: &[],
+    };
+    let protocol = Protocol::of(port);
     for _ in 0..rounds {
-        ours.push(ajar(rig, door, &list)?);
+        ours.push(Round {
+            said: ajar(rig, &scan)?,
+            asked: addresses.len(),
+        });
         rig::rest();
-        theirs.push(nmap(door, &list)?);
+        theirs.push(Round {
+            said: nmap(protocol, port, &some)?,
+            asked: sample.len(),
+        });
         rig::rest();
     }
+    let answers = match far {
+        true => format!("that answer after {} ms", FAR_AWAY.as_millis()),
+        false => "that answer at once".to_owned(),
+    };
     let mut table = Table::new(
-        &format!(
-            "{} ({} endpoints, {} open)",
-            door.title,
-            endpoints.len(),
-            truth.len()
-        ),
+        &format!("Verification: {doors} {answers}, half of them open, a receipt for each of these"),
         &[
             "tool",
+            "endpoints",
             "endpoints/s",
             "CPU ms each",
             "found",
@@ -99,19 +148,26 @@ fn compare(rig: &Rig, rounds: usize, door: &Door) -> anyhow::Result<Table> {
             "MB",
         ],
     );
-    let count = endpoints.len() as f64;
-    let rate = |said: &Said| count / said.spent.wall;
-    let cost = |said: &Said| said.spent.cpu * 1000.0 / count;
-    for (tool, runs) in [("ajar scan", &ours), (door.script, &theirs)] {
-        let right = |said: &Said| said.open.intersection(&truth).count() as f64;
+    let rate = |round: &Round| round.asked as f64 / round.said.spent.wall;
+    let cost = |round: &Round| round.said.spent.cpu * 1000.0 / round.asked as f64;
+    let ways = [
+        ("ajar scan", &ours, &addresses[..]),
+        (Script::of(protocol).name, &theirs, sample),
+    ];
+    for (tool, runs, asked) in ways {
+        let open = asked.iter().filter(|ip| is_open_door(**ip));
+        let truth: HashSet<SocketAddrV4> = open.map(|ip| SocketAddrV4::new(*ip, port)).collect();
+        let right = |round: &Round| round.said.open.intersection(&truth).count() as f64;
+        let wrong = |round: &Round| round.said.open.difference(&truth).count() as f64;
         table.row([
             tool.to_owned(),
+            asked.len().to_string(),
             spread(runs, 0, rate),
             spread(runs, 2, cost),
-            spread(runs, 4, |said| right(said) / truth.len() as f64),
-            spread(runs, 0, |said| said.open.difference(&truth).count() as f64),
-            spread(runs, 1, |said| said.spent.wall),
-            spread(runs, 0, |said| said.spent.megabytes),
+            spread(runs, 4, |round| right(round) / truth.len() as f64),
+            spread(runs, 0, wrong),
+            spread(runs, 1, |round| round.said.spent.wall),
+            spread(runs, 0, |round| round.said.spent.megabytes),
         ]);
     }
     table.ratio("rate against nmap", &ours, &theirs, rate);
@@ -119,79 +175,64 @@ fn compare(rig: &Rig, rounds: usize, door: &Door) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-fn ajar(rig: &Rig, door: &Door, list: &str) -> anyhow::Result<Said> {
+/// Writes addresses into a file of the rig's, a line each, and names it.
+fn write(rig: &Rig, name: &str, addresses: &[Ipv4Addr]) -> anyhow::Result<String> {
+    let list = rig.directory().join(name);
+    let lines: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
+    fs::write(&list, lines.join("\n") + "\n")?;
+    Ok(list.display().to_string())
+}
+
+/// Scans, and proves each door by a receipt.
+pub fn ajar(rig: &Rig, scan: &Scan<'_>) -> anyhow::Result<Said> {
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name).display().to_string();
     let mut command = Command::new(program()?);
     command
         .arg("scan")
         .args(rig.authorization()?)
-        .args(["--targets", list, "-p", &door.port.to_string()])
-        .args(["--canary", &NEAR.to_string()])
-        .args([
-            "--canary-domain",
-            "canary.test",
-            "--canary-domain",
-            "canary.example",
-        ])
-        .args(["--rate", "1000000", "--prefix-rate", "100000"])
-        .args([
-            "--revisits",
-            "0",
-            "--confirm-after",
-            "never",
-            "--settle",
-            "60s",
-        ])
         .args(["--store", &path("store.db"), "-o", &path("results.jsonl")])
         .args(["--canary-key", &path("canary.key")])
         .current_dir(directory.path());
+    scan.ask(&mut command);
     let spent = process::run(&mut command)?;
-    let results = fs::read_to_string(path("results.jsonl"))?;
+    let open = open_doors(&fs::read_to_string(path("results.jsonl"))?)?;
+    Ok(Said { spent, open })
+}
+
+/// Those that results in JSONL say are open.
+pub fn open_doors(results: &str) -> anyhow::Result<HashSet<SocketAddrV4>> {
     let mut open = HashSet::new();
     for line in results.lines() {
         let finding: Value = serde_json::from_str(line)?;
         if finding["verdict"] == "open" {
-            let ip = finding["ip"].as_str().and_then(|ip| ip.parse().ok());
-            open.insert(SocketAddrV4::new(ip.context("no address")?, door.port));
+            open.insert(pair_of(finding["ip"].as_str(), finding["port"].as_u64())?);
         }
     }
-    Ok(Said { spent, open })
+    Ok(open)
 }
 
-fn nmap(door: &Door, list: &str) -> anyhow::Result<Said> {
+/// Asks nmap's script about the addresses in a file, all at one port.
+pub fn nmap(protocol: Protocol, port: u16, list: &str) -> anyhow::Result<Said> {
+    let script = Script::of(protocol);
+    let _page = Page::serve()?;
     let mut command = Command::new("nmap");
     command
         .args(["-n", "-Pn", "-sT", "-T5", "--min-hostgroup", "4096"])
-        .args(["-p", &door.port.to_string(), "--script", door.script])
-        .args(["--script-args", &door.arguments, "-iL", list]);
+        .args(["-p", &port.to_string()])
+        // Whatever the port is.
+        .args(["--script", &format!("+{}", script.name)])
+        .args(["--script-args", &script.arguments, "-iL", list])
+        .args(["--dns-servers", &NEAR.to_string()]);
     let spent = process::run(&mut command)?;
     let (mut open, mut at) = (HashSet::new(), None);
     for line in spent.stdout.lines() {
         if let Some(ip) = line.strip_prefix("Nmap scan report for ") {
             at = ip.parse().ok();
         }
-        if let (true, Some(ip)) = (line.contains(door.says), at) {
-            open.insert(SocketAddrV4::new(ip, door.port));
+        if let (true, Some(ip)) = (line.contains(script.says), at) {
+            open.insert(SocketAddrV4::new(ip, port));
         }
     }
     Ok(Said { spent, open })
-}
-
-/// A page at our end, for whoever comes through a proxy, until this process ends.
-fn serve_page() -> anyhow::Result<()> {
-    let listener = TcpListener::bind((NEAR, 8099))?;
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
-            let _ = stream.read(&mut [0; 1024]);
-            let length = PAGE.len();
-            let _ = write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{PAGE}"
-            );
-        }
-    });
-    Ok(())
 }

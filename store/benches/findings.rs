@@ -1,6 +1,7 @@
-//! `make bench`: what the statements of every second cost as findings pile up, and how fast they are stored.
+//! `make bench`: how fast findings are stored, beside a bare COPY of the same rows, and what the statements of every second
+//! cost as they pile up. Prints Markdown.
 //!
-//! Only the ratio between the two sizes travels between machines.
+//! Only ratios travel between machines.
 #![expect(clippy::print_stdout, reason = "its table is what a benchmark is for")]
 
 #[path = "../tests/support/mod.rs"]
@@ -26,10 +27,9 @@ const ROUNDS: usize = 101;
 #[tokio::main]
 async fn main() {
     println!(
-        "median microseconds at {} and at {} findings",
-        SIZES[0], SIZES[1]
+        "## The store: {} findings in batches of {BATCH} over {LANES} lanes\n",
+        SIZES[1]
     );
-    println!("database   | statement       | fewer | more | ratio");
     for (name, place) in [("SQLite", sqlite().await), ("PostgreSQL", postgres().await)] {
         measure(name, &place).await;
     }
@@ -45,17 +45,29 @@ async fn measure(name: &str, place: &Place) {
         let started = Instant::now();
         fill(store, stored, size).await;
         let rate = f64::from(size - stored) / started.elapsed().as_secs_f64();
-        println!("{name:10} | stored up to {size}: {rate:.0} observations/s");
         stored = size;
         columns.push(statements(store).await);
+        if size == SIZES[1] {
+            println!("{name}: {rate:.0} observations/s.");
+            if place.url.starts_with("postgres") {
+                let bare = f64::from(size) / copy(&place.url).await;
+                println!(
+                    "A bare COPY of the same rows into tables with the same indexes, in one go and one connection: \
+                     {bare:.0}/s, of which the store's rate is **{:.2}**.",
+                    rate / bare
+                );
+            }
+        }
     }
+    println!(
+        "\n| statement | us at {} | us at {} | ratio |\n| --- | --- | --- | --- |",
+        SIZES[0], SIZES[1]
+    );
     for (few, many) in columns[0].iter().zip(&columns[1]) {
         let ratio = many.1 / few.1;
-        println!(
-            "{name:10} | {:15} | {:5.0} | {:4.0} | {ratio:.2}",
-            few.0, few.1, many.1
-        );
+        println!("| {} | {:.0} | {:.0} | {ratio:.2} |", few.0, few.1, many.1);
     }
+    println!();
 }
 
 /// Stores one closed relay for each number, a different address each.
@@ -80,6 +92,30 @@ async fn fill(store: &dyn Store, from: u32, to: u32) {
         store.release(shard, token, None).await.unwrap();
     };
     tokio::join!(lane(0), lane(1), lane(2), lane(3));
+}
+
+/// Seconds that PostgreSQL takes to copy what is stored into empty tables of the same shape.
+async fn copy(url: &str) -> f64 {
+    const TABLES: [&str; 3] = ["findings", "observations", "nonces"];
+    // A file that the server itself writes and reads.
+    let copy = |table: &str, way: &str| {
+        format!(
+            "DO $$ BEGIN EXECUTE format('COPY {table} {way} %L', \
+             current_setting('data_directory') || '/rows'); END $$"
+        )
+    };
+    let mut seconds = 0.0;
+    for table in TABLES {
+        let make = format!("CREATE TABLE bare_{table} (LIKE ajar.{table} INCLUDING ALL)");
+        sql(url, &make).await.unwrap();
+        let out = copy(&format!("ajar.{table}"), "TO");
+        sql(url, &out).await.unwrap();
+        let started = Instant::now();
+        let into = copy(&format!("bare_{table}"), "FROM");
+        sql(url, &into).await.unwrap();
+        seconds += started.elapsed().as_secs_f64();
+    }
+    seconds
 }
 
 /// Microseconds of each statement that the coordinator asks every second.

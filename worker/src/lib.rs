@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 mod egress;
 mod fault;
-mod fence;
+pub mod fence;
 mod lease;
-mod pacer;
+pub mod pacer;
 mod passes;
 mod prefix_slots;
 mod progress;
