@@ -94,10 +94,13 @@ async fn list(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
 async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
     let request = v1::GetRequest { id: id.to_owned() };
     let got = coordinator.campaigns().get(request).await;
+    let got = got.map_err(from_status)?.into_inner();
+    let mute = run::mute(&got);
     let v1::GetResponse {
         campaign,
         quarantined,
-    } = got.map_err(from_status)?.into_inner();
+        ..
+    } = got;
     let campaign = campaign.ok_or_else(|| anyhow::anyhow!("the coordinator sent no campaign"))?;
     let (spec, progress) = (
         campaign.spec.clone().unwrap_or_default(),
@@ -145,6 +148,9 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     }
     if !progress.cause.is_empty() {
         writeln!(out, "cause     {}", progress.cause)?;
+    }
+    if let Some(mute) = mute {
+        writeln!(out, "{mute}")?;
     }
     for shard in &quarantined {
         writeln!(out, "given up  {}", given_up(shard))?;

@@ -1,7 +1,10 @@
 //! One campaign from its submission to its results, at whatever coordinator. `scan`, `demo`, `sweep` and `campaign` are made
 //! of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use ajar_model::{CampaignId, Finding, SignedAuthorization, Spec, campaign::State};
 use ajar_proto::{convert, dial, v1};
@@ -80,12 +83,24 @@ impl Run {
 
     /// What the coordinator knows of it.
     pub async fn describe(&self) -> anyhow::Result<v1::Campaign> {
+        let campaign = self.get().await?.campaign;
+        campaign.ok_or_else(|| anyhow::anyhow!("the coordinator sent no campaign"))
+    }
+
+    /// Tells the user of addresses that take every connection and never say a word, if there are any.
+    pub async fn tell_mute(&self) -> anyhow::Result<()> {
+        if let Some(mute) = mute(&self.get().await?) {
+            let _ = writeln!(std::io::stderr(), "{mute}");
+        }
+        Ok(())
+    }
+
+    async fn get(&self) -> anyhow::Result<v1::GetResponse> {
         let request = v1::GetRequest {
             id: self.id.to_string(),
         };
         let got = self.coordinator.campaigns().get(request).await;
-        let campaign = got.map_err(from_status)?.into_inner().campaign;
-        campaign.ok_or_else(|| anyhow::anyhow!("the coordinator sent no campaign"))
+        Ok(got.map_err(from_status)?.into_inner())
     }
 
     /// Shows a campaign's progress until it is over, or `stop` is asked for, and says the state that it has then. A coordinator
@@ -167,4 +182,19 @@ impl Run {
     ) -> anyhow::Result<()> {
         results::each_endpoint(&self.coordinator, Some(self.id), &[], each).await
     }
+}
+
+/// What to say of addresses that take every connection and never say a word.
+pub fn mute(got: &v1::GetResponse) -> Option<String> {
+    let more = match got.mute_addresses.len() as u64 {
+        0 => return None,
+        listed if listed < got.mute => ", ...",
+        _ => "",
+    };
+    Some(format!(
+        "mute addresses: {} ({}{more}); connections are taken on every port and nothing is said on any: something else may answer \
+         for them, such as a firewall",
+        got.mute,
+        got.mute_addresses.join(", ")
+    ))
 }

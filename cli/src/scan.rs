@@ -154,6 +154,7 @@ async fn conclude(
     })
     .await?;
     writer.finish()?;
+    run.tell_mute().await?;
     if state == State::Incomplete {
         let progress = run.describe().await?.progress.unwrap_or_default();
         anyhow::bail!(

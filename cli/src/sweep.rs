@@ -66,6 +66,7 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     })
     .await?;
     out.flush()?;
+    run.tell_mute().await?;
     cluster.stop().await?;
     Ok(match stop.is_cancelled() {
         true => Ended::Interrupted,

@@ -1,12 +1,12 @@
 //! What operators ask: submit, look, watch, pause, resume, cancel.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use ajar_model::{
     Campaign, CampaignId, ShardId, SignedAuthorization, Spec, Timestamp, campaign::State,
 };
 use ajar_proto::{convert, trace, v1, v1::campaign_service_server::CampaignService};
-use ajar_store::{AuditEntry, Progress, Resumption, Transition};
+use ajar_store::{AuditEntry, Mute, Progress, Resumption, Transition};
 use futures::stream::{BoxStream, StreamExt};
 use ipnet::IpNet;
 use tonic::{Request, Response, Status};
@@ -36,7 +36,9 @@ impl CampaignService for Coordinator {
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Reply<v1::GetResponse> {
         let id = convert::campaign_id(&request.into_inner().id)?;
-        let campaign = self.described(&self.stored(id).await?).await?;
+        let stored = self.stored(id).await?;
+        let campaign = self.described(&stored).await?;
+        let mute = self.mute(&stored).await?;
         let quarantined = match campaign.progress.as_ref().map_or(0, |p| p.quarantined) {
             0 => Vec::new(),
             _ => self.quarantined(id).await?,
@@ -44,6 +46,8 @@ impl CampaignService for Coordinator {
         Ok(Response::new(v1::GetResponse {
             campaign: Some(campaign),
             quarantined,
+            mute: mute.count,
+            mute_addresses: mute.first.iter().map(IpAddr::to_string).collect(),
         }))
     }
 
@@ -294,6 +298,18 @@ impl Coordinator {
             progress: described.progress,
         };
         Ok((response, campaign.state))
+    }
+
+    /// With few ports, some that say nothing are nothing special.
+    async fn mute(&self, campaign: &Campaign) -> Result<Mute, Status> {
+        const FEWEST: usize = 4;
+        let ports = campaign.spec.ports.as_slice().len();
+        if !campaign.state.is_final() || ports < FEWEST {
+            return Ok(Mute::default());
+        }
+        let store = &self.options.store;
+        let mute = store.mute(campaign.id, ports as u32, NETWORKS as u32);
+        mute.await.map_err(error::store)
     }
 
     async fn quarantined(&self, id: CampaignId) -> Result<Vec<v1::Quarantined>, Status> {

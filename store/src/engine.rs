@@ -10,8 +10,8 @@ use async_trait::async_trait;
 
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested,
-    Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition, Trouble,
-    audit, campaigns, grant, ingest, revisits,
+    Mute, Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition,
+    Trouble, audit, campaigns, grant, ingest, revisits,
     rows::{Backend, Lock},
     stored,
 };
@@ -73,6 +73,10 @@ impl<B: Backend> Store for Engine<B> {
 
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
         self.0.read().await?.quarantined(id, limit).await
+    }
+
+    async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error> {
+        self.0.read().await?.mute(id, ports, limit).await
     }
 
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error> {

@@ -30,7 +30,7 @@ mod schema;
 mod sqlite;
 mod stored;
 
-use std::{ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range, time::Duration};
 
 use ajar_model::{
     Ahead, Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting,
@@ -96,6 +96,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The shards of a campaign that were given up, by number, at most `limit` of them.
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
+
+    /// The addresses that took connections on so many ports of a campaign and said nothing on any, at most `limit` of them.
+    async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
 
     /// What a shard consists of.
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
@@ -431,6 +434,14 @@ pub struct Quarantined {
     pub targets: Range<u64>,
     /// What its last worker said, unless it only went silent.
     pub cause: Option<String>,
+}
+
+/// Addresses that take every connection and never say a word: somebody else answers in their place, such as a firewall.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mute {
+    pub count: u64,
+    /// The first ones, in order.
+    pub first: Vec<IpAddr>,
 }
 
 /// Which findings are wanted.

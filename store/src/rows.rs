@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 
 use crate::{
-    Admission, AuditLink, Error, FindingQuery, Progress, Quarantined, SeenWorker, Trouble,
+    Admission, AuditLink, Error, FindingQuery, Mute, Progress, Quarantined, SeenWorker, Trouble,
 };
 
 #[async_trait]
@@ -159,6 +159,8 @@ pub(crate) trait FindingRows: Send {
     async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error>;
     /// Sorted, each once.
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error>;
+    /// See [`crate::Store::mute`].
+    async fn mute(&mut self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
     /// When the first endpoint is due that waits for another visit.
     async fn next_revisit(&mut self, id: CampaignId) -> Result<Option<Timestamp>, Error>;
     /// Holds the findings whose endpoints are due for another visit, at most so many.

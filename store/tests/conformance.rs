@@ -72,6 +72,7 @@ mod conformance {
                     findings::findings_are_filtered_by_campaign_and_verdict,
                     findings::a_finding_is_found_by_its_id,
                     findings::unproven_endpoints_are_repeated_once_and_sorted,
+                    findings::addresses_that_say_nothing_on_any_port_are_counted,
                     revisits::whoever_puts_us_off_is_visited_again_until_it_was_often_enough,
                     revisits::an_answer_ends_the_waiting,
                     revisits::what_is_due_is_gathered_while_there_is_other_work,

@@ -7,7 +7,10 @@ use std::{
     collections::{HashSet, VecDeque},
     net::{IpAddr, SocketAddr},
     ops::Range,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,6 +67,8 @@ pub struct Sweep<'a> {
     starting: Option<Arc<Starting>>,
     replies: mpsc::Receiver<Reply>,
     heard: Vec<Reply>,
+    /// Replies that there was no room for.
+    lost: Arc<AtomicU64>,
     _listening: Listening,
 }
 
@@ -110,9 +115,13 @@ impl<'a> Sweep<'a> {
         } = tools;
         let attempts = visitor.spec.retries.saturating_add(1);
         let (hears, replies) = mpsc::channel(UNHEARD);
+        let lost = Arc::new(AtomicU64::new(0));
+        let losing = Arc::clone(&lost);
         let listening = syn.listen(space.prefixes(), move |reply| {
             // Whoever floods us with answers loses some.
-            let _ = hears.try_send(reply);
+            if hears.try_send(reply).is_err() {
+                losing.fetch_add(1, Ordering::Relaxed);
+            }
         });
         Self {
             space,
@@ -132,6 +141,7 @@ impl<'a> Sweep<'a> {
             starting,
             replies,
             heard: Vec::new(),
+            lost,
             _listening: listening,
         }
     }
@@ -303,6 +313,18 @@ impl<'a> Sweep<'a> {
                 true => self.again.push_back(target.next()),
                 false => self.finish(target.number, Outcome::Silent, progress),
             }
+        }
+    }
+}
+
+impl Drop for Sweep<'_> {
+    fn drop(&mut self) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "replies to SYNs came faster than they could be looked at: open ports may be missed, sweep at a lower --rate"
+            );
         }
     }
 }

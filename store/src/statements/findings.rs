@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, Row};
 
 use super::{DatabaseRow, Tx};
 use crate::{
-    Error, FindingQuery,
+    Error, FindingQuery, Mute,
     columns::{Address, At, Document},
     rows::{Awaits, BatchRows, Due, FindingRows, Held, Key, Revisit, Source},
     stored::{self, unsigned},
@@ -72,6 +72,24 @@ impl FindingRows for Tx {
         rows.into_iter()
             .map(|(ip, port)| Ok((ip.0, unsigned("a port", port.into())?)))
             .collect()
+    }
+
+    async fn mute(&mut self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error> {
+        // What was heard has a protocol's probe, or another verdict.
+        let rows: Vec<(Address, i64)> = sqlx::query_as(
+            "SELECT ip, count(*) OVER () FROM findings WHERE campaign = $1 GROUP BY ip \
+             HAVING count(DISTINCT port) >= $2 AND min(CASE WHEN probe IN ('connect', 'recognise') \
+             AND verdict = 'inconclusive' THEN 1 ELSE 0 END) = 1 ORDER BY ip LIMIT $3",
+        )
+        .bind(id.to_string())
+        .bind(i64::from(ports))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        Ok(Mute {
+            count: unsigned("a count", rows.first().map_or(0, |(_, count)| *count))?,
+            first: rows.into_iter().map(|(ip, _)| ip.0).collect(),
+        })
     }
 
     async fn next_revisit(&mut self, id: CampaignId) -> Result<Option<Timestamp>, Error> {

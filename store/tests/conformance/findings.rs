@@ -1,5 +1,8 @@
-use ajar_model::{Finding, Verdict, campaign::State, lease::Work};
-use ajar_store::{FindingKey, FindingQuery, Resumption};
+use ajar_model::{
+    Evidence, Finding, Observation, ProbeId, Verdict, campaign::State, evidence::Broken,
+    lease::Work,
+};
+use ajar_store::{FindingKey, FindingQuery, Mute, Resumption};
 
 use crate::support::*;
 
@@ -154,4 +157,33 @@ pub async fn unproven_endpoints_are_repeated_once_and_sorted(place: &Place) {
             vantage: None
         })
     );
+}
+
+pub async fn addresses_that_say_nothing_on_any_port_are_counted(place: &Place) {
+    let store = &*place.store;
+    let first = submit(store, 1, 1).await;
+    let token = token(store, first, at(0)).await;
+    let silent = |endpoint: String| Observation {
+        probe: ProbeId::from_static("recognise"),
+        evidence: Evidence {
+            broken: Some(Broken::TimedOut),
+            ..Evidence::default()
+        },
+        ..observation(1, &endpoint, LATER)
+    };
+    let mut seen: Vec<Observation> = (1..=4)
+        .flat_map(|port| [1, 4].map(|ip| silent(format!("10.0.0.{ip}:{port}"))))
+        .collect();
+    // One that speaks on its last port, and one that was silent on three of four.
+    for port in 1..=3 {
+        seen.push(silent(format!("10.0.0.2:{port}")));
+        seen.push(silent(format!("10.0.0.3:{port}")));
+    }
+    seen.push(observation(1, "10.0.0.2:4", REFUSED));
+    store.ingest(&batch(first, token, seen)).await.unwrap();
+    let mute = store.mute(campaign_id(1), 4, 1).await.unwrap();
+    let first = vec!["10.0.0.1".parse().unwrap()];
+    assert_eq!(mute, Mute { count: 2, first });
+    let others = store.mute(campaign_id(2), 4, 1).await.unwrap();
+    assert_eq!(others, Mute::default());
 }

@@ -10,6 +10,7 @@ mod disclosed;
 mod families;
 mod formats;
 mod liveness;
+mod mute;
 mod outage;
 mod ownership;
 mod real_servers;
