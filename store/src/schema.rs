@@ -66,6 +66,11 @@ pub(crate) const POSTGRES: Scripts = &[
         "confirmation",
         include_str!("../migrations/postgres/0005_confirmation.sql"),
     ),
+    (
+        6,
+        "unchecked",
+        include_str!("../migrations/postgres/0006_unchecked.sql"),
+    ),
 ];
 
 /// Runs the scripts that `table` does not list; `url` names the store in errors. The caller has begun a transaction and

@@ -74,23 +74,14 @@ impl BatchRows for Tx {
         let ips: Vec<_> = keys.iter().map(|key| key.ip).collect();
         let ports: Vec<_> = keys.iter().map(|key| i32::from(key.port)).collect();
         let probes: Vec<_> = keys.iter().map(|key| key.probe.as_str()).collect();
-        sqlx::query(
-            "INSERT INTO findings (campaign, ip, port, probe) SELECT $1, ip, port, probe \
-             FROM unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
-             ON CONFLICT DO NOTHING",
-        )
-        .bind(id.to_string())
-        .bind(&ips)
-        .bind(&ports)
-        .bind(&probes)
-        .execute(&mut *self.0)
-        .await?;
+        // One statement makes a row or locks the one that is there, in the order of keys, and finds it by the key whatever the
+        // planner thinks of the table.
         let rows = sqlx::query(
-            "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
-             f.revisit_vantage, f.visits, f.revisit_round FROM findings f \
-             JOIN unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
-             ON f.ip = k.ip AND f.port = k.port AND f.probe = k.probe \
-             WHERE f.campaign = $1 ORDER BY f.ip, f.port, f.probe FOR UPDATE OF f",
+            "INSERT INTO findings AS f (campaign, ip, port, probe) SELECT $1, ip, port, probe \
+             FROM unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
+             ON CONFLICT (campaign, ip, port, probe) DO UPDATE SET probe = f.probe \
+             RETURNING f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
+             f.revisit_vantage, f.visits, f.revisit_round",
         )
         .bind(id.to_string())
         .bind(ips)
@@ -98,7 +89,10 @@ impl BatchRows for Tx {
         .bind(probes)
         .fetch_all(&mut *self.0)
         .await?;
-        rows.iter().map(held_row).collect()
+        let held: Result<Vec<Held>, Error> = rows.iter().map(held_row).collect();
+        let mut held = held?;
+        held.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(held)
     }
 
     async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error> {

@@ -55,6 +55,15 @@ pub(super) async fn session(connection: &mut PgConnection) -> Result<(), sqlx::E
          set_config('statement_timeout', '60s', false), \
          set_config('idle_in_transaction_session_timeout', '10s', false)",
     )
+    .execute(&mut *connection)
+    .await?;
+    // Every statement has an index that it is to use. A plan is made while the tables are small, and kept: one that reads them
+    // whole would do so for every batch until they are analysed next.
+    sqlx::query(
+        "SELECT set_config('enable_seqscan', 'off', false), \
+         set_config('enable_hashjoin', 'off', false), \
+         set_config('enable_mergejoin', 'off', false)",
+    )
     .execute(connection)
     .await?;
     Ok(())

@@ -30,7 +30,10 @@ pub(super) const KEEPS_EARLIER_SIGHTING: &str = " ON CONFLICT (nonce) DO UPDATE 
 impl FindingRows for Tx {
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
         let mut held = self.hold_keys(id, keys).await?;
-        self.add_observations(id, &mut held).await?;
+        // Of rows that are new nothing was observed.
+        if held.iter().any(|held| held.finding.is_some()) {
+            self.add_observations(id, &mut held).await?;
+        }
         Ok(held)
     }
 
