@@ -82,7 +82,8 @@ impl Visitor {
         };
         let source = stream.local_addr().ok().map(|ours| ours.ip());
         let dial = EndpointDial::new(&self.egress, endpoint);
-        let conversation = self.converse(endpoint, &dial, Box::new(stream));
+        // In a box of its own: most visits never come so far, and would carry its room about.
+        let conversation = self.converse(endpoint, &dial, Box::new(stream)).boxed();
         let evidence = AssertUnwindSafe(conversation).catch_unwind().await;
         if let Some(unvisited) = dial.unvisited() {
             return Err(unvisited);
