@@ -26,6 +26,10 @@ pub fn scopes(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
         length: 32,
         ports: 1,
     };
+    rig.draw(Part {
+        length: 14,
+        ports: 12,
+    })?;
     let start = median(rounds, || Ok(Tool::Ajar.find(rig, one)?.spent.cpu))?;
     let mut table = Table::new(
         "Growth: processor time of a target in a SYN sweep, in microseconds",

@@ -43,9 +43,9 @@ pub fn dense() -> impl Iterator<Item = Ipv4Addr> {
     DENSE_ADDRESSES.map(Ipv4Addr::from)
 }
 
-/// What is drawn: pairs outside of it and of [`DENSE`] are silent.
-const WIDEST: Part = Part {
-    length: 14,
+/// What is drawn at first.
+const DRAWN: Part = Part {
+    length: 16,
     ports: PORTS.len(),
 };
 
@@ -152,17 +152,13 @@ impl Rig {
              ip route add {NETWORK} via {FAR}"
         ))?;
         let inside = format!("nsenter --net=/proc/{pid}/ns/net");
-        let rules = directory.path().join("rules");
-        write_rules(&rules)?;
         sh(&format!(
             "{inside} sh -ec '
              ip link set lo up
              ip address add {FAR}/30 dev far
              ip link set far up
              ip route add local {NETWORK} dev lo
-             sysctl -q -w net.ipv4.tcp_max_syn_backlog=65536 net.core.somaxconn=65535 net.ipv4.tcp_syncookies=0
-             nft -f {}'",
-            rules.display()
+             sysctl -q -w net.ipv4.tcp_max_syn_backlog=65536 net.core.somaxconn=65535 net.ipv4.tcp_syncookies=0'"
         ))?;
         let mut responder = Command::new("nsenter")
             .arg(format!("--net=/proc/{pid}/ns/net"))
@@ -173,11 +169,25 @@ impl Rig {
         let ready = responder.stdout.take().context("no output")?;
         std::io::Read::read_exact(&mut { ready }, &mut [0; 6])
             .context("the responder did not start")?;
-        Ok(Self {
+        let rig = Self {
             far,
             responder,
             directory,
-        })
+        };
+        rig.draw(DRAWN)?;
+        Ok(rig)
+    }
+
+    /// Draws what is open and what refuses: pairs outside of the part and of [`DENSE`] are silent. The more there is to look up,
+    /// the more everybody pays for it.
+    pub fn draw(&self, part: Part) -> anyhow::Result<()> {
+        let rules = self.directory().join("rules");
+        write_rules(&rules, part)?;
+        let (pid, rules) = (self.far.id(), rules.display());
+        sh(&format!(
+            "nsenter --net=/proc/{pid}/ns/net sh -ec 'nft flush ruleset; nft -f {rules}'"
+        ))
+        .map(drop)
     }
 
     /// Where files of this run may be.
@@ -190,7 +200,7 @@ impl Rig {
         let path = |name: &str| self.directory().join(name).display().to_string();
         let (authorization, signers) = (path("authorization.toml"), path("signers"));
         if !Path::new(&authorization).exists() {
-            let ports = WIDEST.port_list();
+            let ports = DRAWN.port_list();
             sh(&format!(
                 "cd {}
                  ssh-keygen -q -t ed25519 -N '' -f key
@@ -220,9 +230,9 @@ impl Drop for Rig {
     }
 }
 
-fn write_rules(file: &Path) -> anyhow::Result<()> {
+fn write_rules(file: &Path, part: Part) -> anyhow::Result<()> {
     let mut elements = [(Kind::Open, String::new()), (Kind::Closed, String::new())];
-    for (pair, kind) in WIDEST.drawn() {
+    for (pair, kind) in part.drawn() {
         if let Some((_, list)) = elements.iter_mut().find(|(of, _)| *of == kind) {
             write!(list, "{} . {},", pair.ip(), pair.port())?;
         }
