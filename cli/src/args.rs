@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use ajar_model::{Host, Ports, Tier, Verdict, campaign::Sweep as SweepMethod};
+use ajar_model::{
+    Host, Ports, Tier, Verdict, admission::MOST_AGAIN, campaign::Sweep as SweepMethod,
+};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
@@ -129,7 +131,7 @@ pub struct Request {
     pub settle: u32,
     /// How often to come back to endpoints that put us off (greylisting, too busy); what broke or timed out is tried once
     /// more. 0 for never.
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(..=10))]
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_AGAIN)))]
     pub revisits: u32,
     /// How long to wait before that, unless the endpoint names a time; each further wait is ten times as long.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = seconds)]
@@ -179,7 +181,7 @@ pub struct Discovery {
     #[arg(long, value_parser = sweep(), default_value = SweepMethod::Auto.as_str())]
     pub sweep: SweepMethod,
     /// How many times more a target is asked that does not answer.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(..=10))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_AGAIN)))]
     pub retries: u32,
 }
 

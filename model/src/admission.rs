@@ -16,6 +16,9 @@ use crate::{
     tier::Tier,
 };
 
+/// How often a target may be asked again, whether it is silent or no clear answer.
+pub const MOST_AGAIN: u32 = 10;
+
 /// What a campaign runs by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Permission {
@@ -33,6 +36,11 @@ impl Permission {
         signers: &AllowedSigners,
         now: Timestamp,
     ) -> Result<Self, Refusal> {
+        for (what, asked) in [("retries", spec.retries), ("revisits", spec.revisits.most)] {
+            if asked > MOST_AGAIN {
+                return Err(Refusal::Again(what, asked));
+            }
+        }
         let permission = Self::of(spec)?;
         match permission.authorization() {
             Some(authorization) => {
@@ -108,6 +116,8 @@ pub enum Refusal {
     Tier(Tier, Tier),
     #[error("{0} of {1} a second is above the authorization's {2}")]
     Rate(&'static str, u32, u32),
+    #[error("{1} {0} are too many for anybody: ask for {MOST_AGAIN} at most")]
+    Again(&'static str, u32),
     #[error("the canary {0} is not in the authorization")]
     Canary(IpAddr),
     #[error(
@@ -290,6 +300,33 @@ mod tests {
     #[test]
     fn a_campaign_may_use_all_that_is_authorized() {
         assert_eq!(refusal(|_| {}), None);
+    }
+
+    #[test]
+    fn nobody_is_asked_again_without_end_with_an_authorization_or_without() {
+        let admit = |change: fn(&mut Spec)| {
+            let mut spec = Spec {
+                targets: targets(&["127.0.0.1"]),
+                ..spec()
+            };
+            spec.canary.address = "127.0.0.1".parse().unwrap();
+            change(&mut spec);
+            let admitted = Permission::admit(
+                &spec,
+                true,
+                &AllowedSigners::nobody("signers"),
+                Timestamp::now(),
+            );
+            admitted.err().map(|refusal| refusal.to_string())
+        };
+        assert_eq!(admit(|spec| spec.retries = MOST_AGAIN), None);
+        for change in [
+            |s: &mut Spec| s.retries = 11,
+            |s: &mut Spec| s.revisits.most = 11,
+        ] {
+            let refusal = admit(change).unwrap_or_default();
+            assert!(refusal.contains("ask for 10 at most"), "{refusal}");
+        }
     }
 
     #[test]
