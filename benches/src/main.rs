@@ -105,7 +105,7 @@ fn head() -> anyhow::Result<String> {
     let cores = std::thread::available_parallelism()?;
     let kernel = rig::sh("uname -sr")?;
     let peers = rig::sh(
-        "dpkg-query -W -f '${Package} ${Version}, ' masscan zmap nmap 2>/dev/null || true",
+        "dpkg-query -W -f '${Package} ${Version}, ' masscan zmap nmap proxycheck 2>/dev/null || true",
     )?;
     Ok(format!(
         "# Benchmarks\n\n\

@@ -14,6 +14,8 @@ use std::{
 use crate::rig::NEAR;
 
 const TEXT: &str = "the page that was asked for";
+/// What proxycheck says and waits for.
+pub const CHAT: &str = "chat:GET:the page that";
 /// The only one to which socks-open-proxy goes.
 const PORT: u16 = 80;
 
@@ -31,6 +33,8 @@ pub fn arguments(host: &str) -> String {
 impl Page {
     pub fn serve() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((NEAR, PORT))?;
+        // Thousands of proxies come at once.
+        rustix::net::listen(&listener, 65_535)?;
         let names = UdpSocket::bind((NEAR, 53))?;
         names.set_read_timeout(Some(Duration::from_millis(100)))?;
         let ended = Arc::new(AtomicBool::new(false));

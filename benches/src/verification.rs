@@ -50,10 +50,34 @@ pub struct Said {
     pub open: HashSet<SocketAddrV4>,
 }
 
-/// What a tool said of so many endpoints.
-struct Round {
-    said: Said,
-    asked: usize,
+/// A tool, whom it is asked about, and what it said in each round.
+struct Way<'a> {
+    name: &'static str,
+    asked: &'a [Ipv4Addr],
+    ask: Box<dyn Fn() -> anyhow::Result<Said> + 'a>,
+    said: Vec<Said>,
+}
+
+impl<'a> Way<'a> {
+    fn new(
+        name: &'static str,
+        asked: &'a [Ipv4Addr],
+        ask: impl Fn() -> anyhow::Result<Said> + 'a,
+    ) -> Self {
+        Self {
+            name,
+            asked,
+            ask: Box::new(ask),
+            said: Vec::new(),
+        }
+    }
+
+    /// Seconds and processor time of an endpoint, in each round.
+    fn each(&self) -> Vec<(f64, f64)> {
+        let asked = self.asked.len() as f64;
+        let each = |said: &Said| (said.spent.wall / asked, said.spent.cpu / asked);
+        self.said.iter().map(each).collect()
+    }
 }
 
 /// nmap's script for a kind of door.
@@ -112,24 +136,28 @@ fn compare(rig: &Rig, rounds: usize, doors: &str, port: u16, far: bool) -> anyho
     };
     let all = write(rig, "all", &addresses)?;
     let some = write(rig, "some", sample)?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let protocol = Protocol::of(port);
     let scan = Scan {
         targets: &["--targets", &all],
         ports: &port.to_string(),
         options: &[],
     };
-    let protocol = Protocol::of(port);
+    let mut tools = vec![
+        Way::new("ajar scan", &addresses, || ajar(rig, &scan)),
+        Way::new(Script::of(protocol).name, sample, || {
+            nmap(protocol, port, &some)
+        }),
+    ];
+    if protocol == Protocol::Http {
+        tools.push(Way::new("proxycheck", &addresses, || {
+            proxycheck(port, &all)
+        }));
+    }
     for _ in 0..rounds {
-        ours.push(Round {
-            said: ajar(rig, &scan)?,
-            asked: addresses.len(),
-        });
-        rig::rest();
-        theirs.push(Round {
-            said: nmap(protocol, port, &some)?,
-            asked: sample.len(),
-        });
-        rig::rest();
+        for tool in &mut tools {
+            tool.said.push((tool.ask)()?);
+            rig::rest();
+        }
     }
     let answers = match far {
         true => format!("that answer after {} ms", FAR_AWAY.as_millis()),
@@ -148,30 +176,36 @@ fn compare(rig: &Rig, rounds: usize, doors: &str, port: u16, far: bool) -> anyho
             "MB",
         ],
     );
-    let rate = |round: &Round| round.asked as f64 / round.said.spent.wall;
-    let cost = |round: &Round| round.said.spent.cpu * 1000.0 / round.asked as f64;
-    let ways = [
-        ("ajar scan", &ours, &addresses[..]),
-        (Script::of(protocol).name, &theirs, sample),
-    ];
-    for (tool, runs, asked) in ways {
-        let open = asked.iter().filter(|ip| is_open_door(**ip));
+    for tool in &tools {
+        let open = tool.asked.iter().filter(|ip| is_open_door(**ip));
         let truth: HashSet<SocketAddrV4> = open.map(|ip| SocketAddrV4::new(*ip, port)).collect();
-        let right = |round: &Round| round.said.open.intersection(&truth).count() as f64;
-        let wrong = |round: &Round| round.said.open.difference(&truth).count() as f64;
+        let right = |said: &Said| said.open.intersection(&truth).count() as f64;
+        let wrong = |said: &Said| said.open.difference(&truth).count() as f64;
+        let asked = tool.asked.len() as f64;
         table.row([
-            tool.to_owned(),
-            asked.len().to_string(),
-            spread(runs, 0, rate),
-            spread(runs, 2, cost),
-            spread(runs, 4, |round| right(round) / truth.len() as f64),
-            spread(runs, 0, wrong),
-            spread(runs, 1, |round| round.said.spent.wall),
-            spread(runs, 0, |round| round.said.spent.megabytes),
+            tool.name.to_owned(),
+            tool.asked.len().to_string(),
+            spread(&tool.said, 0, |said| asked / said.spent.wall),
+            spread(&tool.said, 2, |said| said.spent.cpu * 1000.0 / asked),
+            spread(&tool.said, 4, |said| right(said) / truth.len() as f64),
+            spread(&tool.said, 0, wrong),
+            spread(&tool.said, 1, |said| said.spent.wall),
+            spread(&tool.said, 0, |said| said.spent.megabytes),
         ]);
     }
-    table.ratio("rate against nmap", &ours, &theirs, rate);
-    table.ratio("CPU per endpoint against nmap", &ours, &theirs, cost);
+    let ours = tools.remove(0).each();
+    for other in tools {
+        let (name, theirs) = (other.name, other.each());
+        table.ratio(&format!("rate against {name}"), &ours, &theirs, |each| {
+            1.0 / each.0
+        });
+        table.ratio(
+            &format!("CPU per endpoint against {name}"),
+            &ours,
+            &theirs,
+            |each| each.1,
+        );
+    }
     Ok(table)
 }
 
@@ -234,5 +268,23 @@ pub fn nmap(protocol: Protocol, port: u16, list: &str) -> anyhow::Result<Said> {
             open.insert(SocketAddrV4::new(ip, port));
         }
     }
+    Ok(Said { spent, open })
+}
+
+/// Asks proxycheck whether what is at these addresses tunnels by CONNECT: one question, and the page's words for a proof.
+fn proxycheck(port: u16, list: &str) -> anyhow::Result<Said> {
+    let _page = Page::serve()?;
+    let mut command = Command::new("sh");
+    command
+        // It ends with 100 if something is open.
+        .args(["-c", "proxycheck \"$@\" || test $? -eq 100", "sh"])
+        .args(["-t", "10", "-d", &format!("{NEAR}:80"), "-c", page::CHAT])
+        .args([&format!("-phc:{port}"), "-i", list]);
+    let spent = process::run(&mut command)?;
+    // `10.128.0.7 hc:3128 open`
+    let lines = spent.stdout.lines().filter(|line| line.contains(" open"));
+    let ips = lines.filter_map(|line| line.split(' ').next());
+    let open = ips.map(|ip| pair_of(Some(ip), Some(port.into())));
+    let open = open.collect::<anyhow::Result<_>>()?;
     Ok(Said { spent, open })
 }
