@@ -1,21 +1,20 @@
 //! Observations and sightings in, findings out.
 //!
-//! Locks are taken in one order: shard, then the keys of findings, sorted, then open endpoints, then counts.
+//! Locks are taken in one order: shard, then the keys of findings that are new, sorted, then those that are known, sorted, then
+//! open endpoints, then counts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
 
 use ajar_model::{
-    Ahead, CampaignId, Exposure, Finding, Nonce, Observation, Service, Sighting, Timestamp, Verdict,
+    Ahead, CampaignId, Exposure, Finding, Nonce, Observation, Service, Sighting, Timestamp,
 };
 
 use crate::{
     Advance, Batch, Error, Ingested,
-    reconcile::{Conclusion, absorb, conclude, mail_nonces},
-    rows::{Awaits, Backend, FindingRow, Held, Key, Rows, ShardRow, Source},
-    stored::{self, AWAITS_MAIL, AWAITS_REVISIT, OPEN_ENDPOINTS},
+    counts::{Counts, slot},
+    reconcile::{absorb, conclude, mail_nonces},
+    rows::{Backend, FindingRow, Held, JudgingKey, Key, Rows, ShardRow, Source},
+    stored,
 };
 
 /// Keys judged in one transaction if no batch sets the number.
@@ -174,6 +173,84 @@ async fn judge(
         .ok_or_else(|| Error::Unknown {
             what: format!("campaign {campaign}"),
         })?;
+    let mut judged = Judged::default();
+    make_new(tx, campaign, &judging_key, &mut incoming, &mut judged).await?;
+    if !incoming.is_empty() {
+        judge_known(tx, campaign, &judging_key, incoming, &mut judged).await?;
+    }
+    judged.counts.put(tx, campaign, slot).await?;
+    Ok((judged.findings, judged.sightings))
+}
+
+/// What came of judging.
+#[derive(Debug, Default)]
+struct Judged {
+    findings: Vec<Finding>,
+    /// Those that were known.
+    sightings: Sightings,
+    counts: Counts,
+}
+
+/// Makes the findings of keys that nothing is known of, which is most of what workers report, and takes them out of `incoming`.
+async fn make_new(
+    tx: &mut dyn Rows,
+    campaign: CampaignId,
+    judging_key: &JudgingKey,
+    incoming: &mut BTreeMap<Key, Vec<Observation>>,
+    judged: &mut Judged,
+) -> Result<(), Error> {
+    let mut new: Vec<Held> = Vec::new();
+    // What was observed twice is folded, for which it is better known what was there before.
+    for (key, observations) in incoming.iter_mut() {
+        if let [_] = observations[..] {
+            new.push(Held::new(key.clone(), observations.pop()));
+        }
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    let sightings = sightings_of(tx, &new).await?;
+    let rows = new.iter().map(|held| {
+        let concluded = conclude(judging_key, &held.observations, &sightings, held.visits);
+        concluded.map(|concluded| FindingRow::new(held.row, concluded))
+    });
+    let rows: Vec<Option<FindingRow>> = rows.collect();
+    let concluded: Vec<&FindingRow> = rows.iter().flatten().collect();
+    let made = tx.make_findings(campaign, &concluded).await?;
+    let mut taken = BTreeSet::new();
+    let mut held_new = Vec::new();
+    for (mut held, row) in new.into_iter().zip(rows) {
+        let (Some(number), Some(row)) = (made.get(&held.key), row) else {
+            let observations = held.observations.into_values().collect();
+            incoming.insert(held.key, observations);
+            continue;
+        };
+        incoming.remove(&held.key);
+        judged
+            .counts
+            .change(&held, row.finding.verdict, &row.awaits);
+        judged.findings.push(row.finding);
+        held.row = *number;
+        taken.extend(
+            held.observations
+                .keys()
+                .map(|source| (*number, source.clone())),
+        );
+        held_new.push(held);
+    }
+    put_taken(tx, &held_new, &taken).await?;
+    judged.sightings.extend(sightings);
+    Ok(())
+}
+
+/// Judges keys of which something may be known, with what is known of them.
+async fn judge_known(
+    tx: &mut dyn Rows,
+    campaign: CampaignId,
+    judging_key: &JudgingKey,
+    mut incoming: BTreeMap<Key, Vec<Observation>>,
+    judged: &mut Judged,
+) -> Result<(), Error> {
     let keys: Vec<Key> = incoming.keys().cloned().collect();
     let mut held = tx.hold_findings(campaign, &keys).await?;
     let mut taken = BTreeSet::new();
@@ -188,75 +265,23 @@ async fn judge(
     put_taken(tx, &held, &taken).await?;
     let sightings = sightings_of(tx, &held).await?;
     let mut changed: Vec<FindingRow> = Vec::new();
-    let mut counts = Counts::default();
     for held in &held {
-        let concluded = conclude(&judging_key, &held.observations, &sightings, held.visits);
+        let concluded = conclude(judging_key, &held.observations, &sightings, held.visits);
         let Some(concluded) = concluded else {
             continue;
         };
-        let Conclusion {
-            finding,
-            awaits,
-            visits,
-        } = concluded;
-        if held.finding.as_ref() == Some(&finding) && held.awaits == awaits {
+        if held.finding.as_ref() == Some(&concluded.finding) && held.awaits == concluded.awaits {
             continue;
         }
-        counts.change(held, finding.verdict, &awaits);
-        changed.push(FindingRow {
-            row: held.row,
-            finding,
-            awaits,
-            visits,
-        });
+        let counts = &mut judged.counts;
+        counts.change(held, concluded.finding.verdict, &concluded.awaits);
+        changed.push(FindingRow::new(held.row, concluded));
     }
-    tx.put_findings(&changed).await?;
-    counts.put(tx, campaign, slot).await?;
-    let findings = changed.into_iter().map(|row| row.finding).collect();
-    Ok((findings, sightings))
-}
-
-/// What a transaction changes in the counts of its campaign.
-#[derive(Debug, Default)]
-struct Counts {
-    by_kind: BTreeMap<&'static str, i64>,
-    /// Endpoints with a finding that became open.
-    opened: BTreeSet<(IpAddr, u16)>,
-}
-
-impl Counts {
-    fn change(&mut self, held: &Held, verdict: Verdict, awaits: &Awaits) {
-        let before = held.finding.as_ref().map(|finding| finding.verdict);
-        if let Some(before) = before {
-            *self.by_kind.entry(before.as_str()).or_default() -= 1;
-        }
-        *self.by_kind.entry(verdict.as_str()).or_default() += 1;
-        let mails = i64::from(awaits.mail) - i64::from(held.awaits.mail);
-        *self.by_kind.entry(AWAITS_MAIL).or_default() += mails;
-        let visits = i64::from(awaits.revisit.is_some()) - i64::from(held.awaits.revisit.is_some());
-        *self.by_kind.entry(AWAITS_REVISIT).or_default() += visits;
-        if verdict == Verdict::Open {
-            self.opened.insert((held.key.ip, held.key.port));
-        }
-    }
-
-    async fn put(
-        mut self,
-        tx: &mut dyn Rows,
-        campaign: CampaignId,
-        slot: i64,
-    ) -> Result<(), Error> {
-        let opened: Vec<(IpAddr, u16)> = self.opened.into_iter().collect();
-        let new = tx.put_open_endpoints(campaign, &opened).await?;
-        self.by_kind.insert(OPEN_ENDPOINTS, new as i64);
-        self.by_kind.retain(|_, change| *change != 0);
-        tx.add_counts(campaign, slot, &self.by_kind).await
-    }
-}
-
-/// Spreads the counts of a campaign over rows, so that writers seldom meet.
-fn slot(number: u64) -> i64 {
-    (number % 16) as i64
+    tx.put_findings(&changed.iter().collect::<Vec<_>>()).await?;
+    let findings = changed.into_iter().map(|row| row.finding);
+    judged.findings.extend(findings);
+    judged.sightings.extend(sightings);
+    Ok(())
 }
 
 async fn put_taken(

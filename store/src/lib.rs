@@ -17,6 +17,7 @@
 mod audit;
 mod campaigns;
 mod columns;
+mod counts;
 mod engine;
 mod error;
 mod grant;

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 use crate::{
     Admission, AuditLink, Error, FindingQuery, Mute, Progress, Quarantined, SeenWorker, Trouble,
+    reconcile::Conclusion,
 };
 
 #[async_trait]
@@ -210,7 +211,13 @@ pub(crate) trait BatchRows: Send {
     async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error>;
     async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error>;
     async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error>;
-    async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error>;
+    async fn put_findings(&mut self, rows: &[&FindingRow]) -> Result<(), Error>;
+    /// Makes the findings of keys that have no row, in the order of keys, and names their rows. Keys that have one are left out.
+    async fn make_findings(
+        &mut self,
+        id: CampaignId,
+        rows: &[&FindingRow],
+    ) -> Result<BTreeMap<Key, i64>, Error>;
     /// Takes sightings, sorted by nonce and each of another one. Keeps the earlier one of two of the same nonce.
     async fn put_sightings(&mut self, sightings: &[Sighting]) -> Result<(), Error>;
     /// What these nonces are known to belong to.
@@ -346,6 +353,21 @@ pub(crate) struct Held {
     pub observations: BTreeMap<Source, Observation>,
 }
 
+impl Held {
+    /// Of a key that has no row yet, and what was observed first.
+    pub(crate) fn new(key: Key, first: Option<Observation>) -> Self {
+        let first = first.map(|first| (Source::of(&first), first));
+        Self {
+            row: 0,
+            key,
+            finding: None,
+            awaits: Awaits::default(),
+            visits: 0,
+            observations: first.into_iter().collect(),
+        }
+    }
+}
+
 /// A finding to write.
 #[derive(Debug)]
 pub(crate) struct FindingRow {
@@ -354,4 +376,20 @@ pub(crate) struct FindingRow {
     pub awaits: Awaits,
     /// Visits that were made, or that a shard has.
     pub visits: u32,
+}
+
+impl FindingRow {
+    pub(crate) fn new(row: i64, concluded: Conclusion) -> Self {
+        let Conclusion {
+            finding,
+            awaits,
+            visits,
+        } = concluded;
+        Self {
+            row,
+            finding,
+            awaits,
+            visits,
+        }
+    }
 }

@@ -8,10 +8,11 @@ use ajar_model::{Nonce, Verdict};
 use sqlx::{Connection, Executor, PgConnection};
 use support::*;
 
-/// Whoever updates a finding waits for the advisory lock 42.
+/// Whoever writes what a finding says waits for the advisory lock 42.
 const PAUSE: &str = "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ \
     BEGIN PERFORM pg_advisory_xact_lock(42); RETURN new; END $$; \
-    CREATE TRIGGER pause BEFORE UPDATE ON ajar.findings FOR EACH ROW EXECUTE FUNCTION pause()";
+    CREATE TRIGGER pause BEFORE INSERT OR UPDATE ON ajar.findings FOR EACH ROW \
+    WHEN (new.body IS NOT NULL) EXECUTE FUNCTION pause()";
 const IS_PAUSED: &str = "SELECT EXISTS (SELECT 1 FROM pg_locks \
     WHERE locktype = 'advisory' AND objid = 42 AND NOT granted)";
 

@@ -1,6 +1,6 @@
 //! Many rows at once in PostgreSQL: one statement over arrays.
 
-use std::{net::IpAddr, ops::Range};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
 use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     Tx,
-    findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, owner, place},
+    findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, made_row, owner, place},
 };
 use crate::{
     Error,
@@ -173,16 +173,11 @@ impl BatchRows for Tx {
         Ok(())
     }
 
-    async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error> {
+    async fn put_findings(&mut self, rows: &[&FindingRow]) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
-        let bodies = rows
-            .iter()
-            .map(|row| stored::to_json("a finding", &row.finding))
-            .collect::<Result<Vec<_>, _>>()?;
-        let revisits = rows.iter().map(|row| row.awaits.revisit.as_ref());
-        sqlx::query(
+        let query = sqlx::query(
             "UPDATE findings f SET id = n.id, verdict = n.verdict, \
              awaits_mail = n.awaits_mail, body = n.body::json, revisit_at = n.revisit_at, \
              revisit_vantage = n.revisit_vantage, visits = n.visits, \
@@ -193,44 +188,42 @@ impl BatchRows for Tx {
              revisit_round) \
              WHERE f.row = n.row",
         )
-        .bind(rows.iter().map(|row| row.row).collect::<Vec<_>>())
-        .bind(
-            rows.iter()
-                .map(|row| row.finding.id.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|row| row.finding.verdict.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(rows.iter().map(|row| row.awaits.mail).collect::<Vec<_>>())
-        .bind(bodies)
-        .bind(
-            revisits
-                .clone()
-                .map(|r| r.map(|r| At(r.at)))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            revisits
-                .clone()
-                .map(|r| r.map(|r| r.vantage.as_str()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|row| i64::from(row.visits))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            revisits
-                .map(|r| r.map_or(0, |r| i64::from(r.round)))
-                .collect::<Vec<_>>(),
-        )
-        .execute(&mut *self.0)
-        .await?;
+        .bind(rows.iter().map(|row| row.row).collect::<Vec<_>>());
+        bind_findings(query, rows)?.execute(&mut *self.0).await?;
         Ok(())
+    }
+
+    async fn make_findings(
+        &mut self,
+        id: CampaignId,
+        rows: &[&FindingRow],
+    ) -> Result<BTreeMap<Key, i64>, Error> {
+        if rows.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let findings = rows.iter().map(|row| &row.finding);
+        let query = sqlx::query(
+            "INSERT INTO findings (campaign, ip, port, probe, id, verdict, awaits_mail, body, \
+             revisit_at, revisit_vantage, visits, revisit_round) \
+             SELECT $1, ip, port, probe, id, verdict, awaits_mail, body::json, \
+             revisit_at, revisit_vantage, visits, revisit_round \
+             FROM unnest($2::inet[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bool[], \
+             $8::text[], $9::timestamptz[], $10::text[], $11::bigint[], $12::bigint[]) \
+             AS n (ip, port, probe, id, verdict, awaits_mail, body, revisit_at, revisit_vantage, \
+             visits, revisit_round) \
+             ON CONFLICT (campaign, ip, port, probe) DO NOTHING RETURNING row, ip, port, probe",
+        )
+        .bind(id.to_string())
+        .bind(findings.clone().map(|f| f.ip).collect::<Vec<_>>())
+        .bind(
+            findings
+                .clone()
+                .map(|f| i32::from(f.port))
+                .collect::<Vec<_>>(),
+        )
+        .bind(findings.map(|f| f.probe.as_str()).collect::<Vec<_>>());
+        let made = bind_findings(query, rows)?.fetch_all(&mut *self.0).await?;
+        made.iter().map(made_row).collect()
     }
 
     async fn put_sightings(&mut self, sightings: &[Sighting]) -> Result<(), Error> {
@@ -338,4 +331,50 @@ impl BatchRows for Tx {
         .await?;
         Ok(done.rows_affected())
     }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Binds the columns that judging fills: id, verdict, awaits_mail, body, revisit_at, revisit_vantage, visits, revisit_round.
+fn bind_findings<'q>(query: Query<'q>, rows: &[&'q FindingRow]) -> Result<Query<'q>, Error> {
+    let bodies = rows
+        .iter()
+        .map(|row| stored::to_json("a finding", &row.finding))
+        .collect::<Result<Vec<_>, _>>()?;
+    let revisits = rows.iter().map(|row| row.awaits.revisit.as_ref());
+    Ok(query
+        .bind(
+            rows.iter()
+                .map(|row| row.finding.id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| row.finding.verdict.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(rows.iter().map(|row| row.awaits.mail).collect::<Vec<_>>())
+        .bind(bodies)
+        .bind(
+            revisits
+                .clone()
+                .map(|r| r.map(|r| At(r.at)))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            revisits
+                .clone()
+                .map(|r| r.map(|r| r.vantage.as_str()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows.iter()
+                .map(|row| i64::from(row.visits))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            revisits
+                .map(|r| r.map_or(0, |r| i64::from(r.round)))
+                .collect::<Vec<_>>(),
+        ))
 }

@@ -1,15 +1,15 @@
 //! Many rows at once in SQLite: a statement for every [`CHUNK`] of them. Row locks are needless: whoever writes is alone.
 
-use std::{net::IpAddr, ops::Range};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
 use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
 use async_trait::async_trait;
 use ipnet::IpNet;
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, query_builder::Separated};
 
 use super::{
     Tx,
-    findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, owner, place},
+    findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, made_row, owner, place},
 };
 use crate::{
     Error,
@@ -18,7 +18,7 @@ use crate::{
     stored::{self, signed},
 };
 
-/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 9.
+/// Rows to one statement: SQLite takes 32,766 values (sqlite.org/limits.html), and no row has more than 12.
 const CHUNK: usize = 500;
 
 #[async_trait]
@@ -171,33 +171,47 @@ impl BatchRows for Tx {
         Ok(())
     }
 
-    async fn put_findings(&mut self, rows: &[FindingRow]) -> Result<(), Error> {
+    async fn put_findings(&mut self, rows: &[&FindingRow]) -> Result<(), Error> {
         for rows in rows.chunks(CHUNK) {
-            let bodies = rows
-                .iter()
-                .map(|row| stored::to_json("a finding", &row.finding))
-                .collect::<Result<Vec<_>, _>>()?;
             let mut query = QueryBuilder::new(
                 "UPDATE findings SET id = v.column2, verdict = v.column3, awaits_mail = v.column4, \
                  body = v.column5, revisit_at = v.column6, revisit_vantage = v.column7, \
                  visits = v.column8, revisit_round = v.column9 FROM (",
             );
-            query.push_values(rows.iter().zip(bodies), |mut values, (row, body)| {
-                let revisit = row.awaits.revisit.as_ref();
+            query.push_values(rows.iter().zip(bodies(rows)?), |mut values, (row, body)| {
                 values.push_bind(row.row);
-                values.push_bind(&row.finding.id);
-                values.push_bind(row.finding.verdict.as_str());
-                values.push_bind(row.awaits.mail);
-                values.push_bind(body);
-                values.push_bind(revisit.map(|revisit| At(revisit.at)));
-                values.push_bind(revisit.map(|revisit| &revisit.vantage));
-                values.push_bind(row.visits);
-                values.push_bind(revisit.map_or(0, |revisit| revisit.round));
+                bind_finding(&mut values, row, body);
             });
             query.push(") v WHERE findings.row = v.column1");
             query.build().execute(&mut *self.0).await?;
         }
         Ok(())
+    }
+
+    async fn make_findings(
+        &mut self,
+        id: CampaignId,
+        rows: &[&FindingRow],
+    ) -> Result<BTreeMap<Key, i64>, Error> {
+        let mut made = BTreeMap::new();
+        for rows in rows.chunks(CHUNK) {
+            let mut query = QueryBuilder::new(
+                "INSERT INTO findings (campaign, ip, port, probe, id, verdict, awaits_mail, body, \
+                 revisit_at, revisit_vantage, visits, revisit_round) ",
+            );
+            query.push_values(rows.iter().zip(bodies(rows)?), |mut values, (row, body)| {
+                values.push_bind(id.to_string());
+                values.push_bind(Address(row.finding.ip));
+                values.push_bind(row.finding.port);
+                values.push_bind(row.finding.probe.as_str());
+                bind_finding(&mut values, row, body);
+            });
+            query.push(" ON CONFLICT (campaign, ip, port, probe) DO NOTHING RETURNING row, ip, port, probe");
+            for row in &query.build().fetch_all(&mut *self.0).await? {
+                made.extend([made_row(row)?]);
+            }
+        }
+        Ok(made)
     }
 
     async fn put_sightings(&mut self, sightings: &[Sighting]) -> Result<(), Error> {
@@ -305,4 +319,26 @@ fn among(statement: &str, nonces: &[Nonce]) -> QueryBuilder<sqlx::Sqlite> {
     }
     query.push(")");
     query
+}
+
+fn bodies(rows: &[&FindingRow]) -> Result<Vec<String>, Error> {
+    let body = |row: &&FindingRow| stored::to_json("a finding", &row.finding);
+    rows.iter().map(body).collect()
+}
+
+/// Binds the columns that judging fills: id, verdict, awaits_mail, body, revisit_at, revisit_vantage, visits, revisit_round.
+fn bind_finding(
+    values: &mut Separated<'_, sqlx::Sqlite, &'static str>,
+    row: &FindingRow,
+    body: String,
+) {
+    let revisit = row.awaits.revisit.as_ref();
+    values.push_bind(row.finding.id.clone());
+    values.push_bind(row.finding.verdict.as_str());
+    values.push_bind(row.awaits.mail);
+    values.push_bind(body);
+    values.push_bind(revisit.map(|revisit| At(revisit.at)));
+    values.push_bind(revisit.map(|revisit| revisit.vantage.clone()));
+    values.push_bind(row.visits);
+    values.push_bind(revisit.map_or(0, |revisit| revisit.round));
 }

@@ -242,6 +242,11 @@ pub(super) fn owner(row: &DatabaseRow) -> Result<(Nonce, CampaignId, Key), Error
 }
 
 /// Columns from `at` on: ip, port, probe.
+/// Columns: row, ip, port, probe.
+pub(super) fn made_row(row: &DatabaseRow) -> Result<(Key, i64), Error> {
+    Ok((key(row, 1)?, row.try_get(0)?))
+}
+
 fn key(row: &DatabaseRow, at: usize) -> Result<Key, Error> {
     Ok(Key {
         ip: row.try_get::<Address, _>(at)?.0,
