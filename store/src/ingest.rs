@@ -210,10 +210,9 @@ async fn make_new(
         return Ok(());
     }
     let sightings = sightings_of(tx, &new).await?;
-    let rows = new.iter().map(|held| {
-        let concluded = conclude(judging_key, &held.observations, &sightings, held.visits);
-        concluded.map(|concluded| FindingRow::new(held.row, concluded))
-    });
+    let rows = new
+        .iter()
+        .map(|held| conclude(judging_key, held, &sightings));
     let rows: Vec<Option<FindingRow>> = rows.collect();
     let concluded: Vec<&FindingRow> = rows.iter().flatten().collect();
     let made = tx.make_findings(campaign, &concluded).await?;
@@ -266,16 +265,15 @@ async fn judge_known(
     let sightings = sightings_of(tx, &held).await?;
     let mut changed: Vec<FindingRow> = Vec::new();
     for held in &held {
-        let concluded = conclude(judging_key, &held.observations, &sightings, held.visits);
-        let Some(concluded) = concluded else {
+        let Some(row) = conclude(judging_key, held, &sightings) else {
             continue;
         };
-        if held.finding.as_ref() == Some(&concluded.finding) && held.awaits == concluded.awaits {
+        if held.finding.as_ref() == Some(&row.finding) && held.awaits == row.awaits {
             continue;
         }
         let counts = &mut judged.counts;
-        counts.change(held, concluded.finding.verdict, &concluded.awaits);
-        changed.push(FindingRow::new(held.row, concluded));
+        counts.change(held, row.finding.verdict, &row.awaits);
+        changed.push(row);
     }
     tx.put_findings(&changed.iter().collect::<Vec<_>>()).await?;
     let findings = changed.into_iter().map(|row| row.finding);

@@ -16,17 +16,9 @@ use ajar_model::{
 
 use crate::{
     Error,
-    rows::{Awaits, JudgingKey, Revisit, Source},
+    rows::{Awaits, FindingRow, Held, JudgingKey, Revisit, Source},
     stored,
 };
-
-/// What is known of a key.
-pub(crate) struct Conclusion {
-    pub finding: Finding,
-    pub awaits: Awaits,
-    /// Visits that were made, or that a shard has.
-    pub visits: u32,
-}
 
 /// Takes an observation in among those of its key, one for each vantage point and round. False if that changes nothing.
 pub(crate) fn absorb(
@@ -58,14 +50,13 @@ pub(crate) fn mail_nonces(evidence: &Evidence) -> impl Iterator<Item = Nonce> {
         .chain(others.map(|control| control.nonce))
 }
 
-/// What the observations of one key amount to, of whose visits so many were made or planned before; none if there is no
-/// observation.
+/// What the observations of one key amount to; none if there is no observation.
 pub(crate) fn conclude(
     judging_key: &JudgingKey,
-    observations: &BTreeMap<Source, Observation>,
+    held: &Held,
     sightings: &HashMap<Nonce, Sighting>,
-    visits: u32,
-) -> Option<Conclusion> {
+) -> Option<FindingRow> {
+    let (observations, visits) = (&held.observations, held.visits);
     let mut may_be_relayed = false;
     let judged: Vec<Judged> = observations
         .values()
@@ -111,7 +102,8 @@ pub(crate) fn conclude(
             vantage: due.vantage,
             round: due.round,
         });
-    Some(Conclusion {
+    Some(FindingRow {
+        row: held.row,
         awaits: Awaits {
             mail: may_be_relayed && finding.verdict != Verdict::Open,
             revisit: revisits.chain(confirmation).min(),

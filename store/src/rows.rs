@@ -19,7 +19,6 @@ use ipnet::IpNet;
 
 use crate::{
     Admission, AuditLink, Error, FindingQuery, Mute, Progress, Quarantined, SeenWorker, Trouble,
-    reconcile::Conclusion,
 };
 
 #[async_trait]
@@ -376,20 +375,4 @@ pub(crate) struct FindingRow {
     pub awaits: Awaits,
     /// Visits that were made, or that a shard has.
     pub visits: u32,
-}
-
-impl FindingRow {
-    pub(crate) fn new(row: i64, concluded: Conclusion) -> Self {
-        let Conclusion {
-            finding,
-            awaits,
-            visits,
-        } = concluded;
-        Self {
-            row,
-            finding,
-            awaits,
-            visits,
-        }
-    }
 }
