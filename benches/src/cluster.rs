@@ -10,7 +10,7 @@ use std::{
 };
 
 use ajar_tests::{Postgres, Redis, free_port};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::{
     figures::{Table, spread},
@@ -38,7 +38,7 @@ pub fn compare(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
     };
     let (mut ours, mut alone) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        ours.push(Cluster::start(rig, 1)?.scan(rig, &scan)?);
+        ours.push(Cluster::start(rig, 1, &[])?.scan(rig, &scan)?);
         rig::rest();
         alone.push(verification::ajar(rig, &scan)?);
         rig::rest();
@@ -80,18 +80,21 @@ pub struct Cluster {
     postgres: Postgres,
 }
 
-struct Service(Child);
+struct Service {
+    name: String,
+    process: Child,
+}
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
 impl Cluster {
-    /// Starts everything, with so many workers, and waits until the coordinator knows the canary.
-    pub fn start(rig: &Rig, workers: usize) -> anyhow::Result<Self> {
+    /// Starts everything, with so many workers that have these options, and waits until the coordinator knows the canary.
+    pub fn start(rig: &Rig, workers: usize, options: &[&str]) -> anyhow::Result<Self> {
         let (redis, postgres) = (Redis::start()?, Postgres::start()?);
         let listen = format!("127.0.0.1:{}", free_port()?);
         let mut cluster = Self {
@@ -121,7 +124,9 @@ impl Cluster {
             &domains,
         )?;
         for _ in 0..workers {
-            cluster.serve(&["worker", "--coordinator", &url, &signers, &list], &[])?;
+            let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+            let worker = ["worker", "--coordinator", &url, &signers, &list];
+            cluster.serve(&worker, &options)?;
         }
         cluster.await_canary()?;
         Ok(cluster)
@@ -137,8 +142,19 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(log)?);
-        self.services.push(Service(command.spawn()?));
+        self.services.push(Service {
+            name: arguments[0].to_owned(),
+            process: command.spawn()?,
+        });
         Ok(())
+    }
+
+    /// The most memory that a service had so far: `worker`, `coordinator` or `canary`.
+    pub fn megabytes(&self, name: &str) -> anyhow::Result<f64> {
+        let mut services = self.services.iter();
+        let service = services.find(|service| service.name == name);
+        let peak = service.and_then(|service| process::peak(&service.process));
+        peak.with_context(|| format!("no {name} runs"))
     }
 
     fn await_canary(&self) -> anyhow::Result<()> {
@@ -159,10 +175,7 @@ impl Cluster {
 
     /// Submits a scan, waits for its end, and reads what was found.
     pub fn scan(&self, rig: &Rig, scan: &Scan<'_>) -> anyhow::Result<Said> {
-        let mut submit = self.command(&["campaign", "submit"])?;
-        submit.args(rig.authorization()?);
-        scan.ask(&mut submit);
-        let submitted = process::run(&mut submit)?;
+        let submitted = self.submit(rig, scan)?;
         let id = submitted.stdout.trim().to_owned();
         let mut watch = self.command(&["campaign", "watch", &id])?;
         let mut spent = submitted;
@@ -173,6 +186,14 @@ impl Cluster {
             spent,
             open: verification::open_doors(&results.stdout)?,
         })
+    }
+
+    /// Submits a scan, whose id goes to standard output.
+    pub fn submit(&self, rig: &Rig, scan: &Scan<'_>) -> anyhow::Result<process::Spent> {
+        let mut submit = self.command(&["campaign", "submit"])?;
+        submit.args(rig.authorization()?);
+        scan.ask(&mut submit);
+        process::run(&mut submit)
     }
 
     fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {

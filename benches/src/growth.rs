@@ -77,7 +77,7 @@ pub fn workers(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
     for workers in WORKERS {
         let cost = |scan: Option<&Scan<'_>>| -> anyhow::Result<f64> {
             let before = process::children_cpu()?;
-            let cluster = Cluster::start(rig, workers)?;
+            let cluster = Cluster::start(rig, workers, &[])?;
             if let Some(scan) = scan {
                 cluster.scan(rig, scan)?;
             }

@@ -9,15 +9,18 @@ use std::{
 use anyhow::{Context, bail};
 
 mod bare;
+mod bare_frames;
 mod cluster;
 mod discovery;
 mod figures;
 mod growth;
+mod memory;
 mod page;
 mod pipeline;
 mod process;
 mod responder;
 mod rig;
+mod transmit;
 mod verification;
 
 use figures::Table;
@@ -31,8 +34,9 @@ type Benchmark = fn(&Rig, usize) -> anyhow::Result<Table>;
 
 /// The benchmarks, in the order of the report, and how many rounds of each are worth their time: nmap takes ten minutes for the
 /// whole job.
-const ALL: [(&str, Benchmark, usize); 10] = [
+const ALL: [(&str, Benchmark, usize); 12] = [
     ("discovery", discovery::syn, usize::MAX),
+    ("transmit", transmit::compare, usize::MAX),
     ("connect", discovery::connect, usize::MAX),
     ("relays", verification::relays, usize::MAX),
     ("proxies", verification::proxies, usize::MAX),
@@ -40,6 +44,7 @@ const ALL: [(&str, Benchmark, usize); 10] = [
     ("far-proxies", verification::far_proxies, usize::MAX),
     ("pipeline", pipeline::compare, 1),
     ("cluster", cluster::compare, usize::MAX),
+    ("memory", memory::conversations, usize::MAX),
     ("growth", growth::scopes, usize::MAX),
     ("workers", growth::workers, usize::MAX),
 ];

@@ -104,7 +104,7 @@ fn cpu(process: &str, field: usize) -> Option<f64> {
 }
 
 /// Megabytes at most so far; none once the process is over.
-fn peak(child: &Child) -> Option<f64> {
+pub fn peak(child: &Child) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let peak = status
         .lines()

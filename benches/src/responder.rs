@@ -1,7 +1,7 @@
 //! What the open pairs of the rig serve: open proxies that really forward, relays that really deliver, and their closed kin.
 //!
-//! The port says which protocol, and the address the rest: an even one's door is open, and every other pair of addresses is far
-//! away.
+//! The port says which protocol, if any, and the address the rest: an even one's door is open, and every other pair of addresses is
+//! far away.
 
 use std::{
     io::{self, Write as _},
@@ -10,12 +10,12 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy, copy_bidirectional, sink},
     net::{TcpListener, TcpSocket, TcpStream},
     time::sleep,
 };
 
-use crate::rig::{NEAR, PORTS};
+use crate::rig::{MUTE, NEAR, PORTS};
 
 /// What a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn is_far_away(ip: Ipv4Addr) -> bool {
 
 /// Serves until it is killed. Says so on standard output when it does.
 pub async fn serve() -> anyhow::Result<()> {
-    for port in PORTS {
+    for port in PORTS.into_iter().chain(MUTE) {
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::UNSPECIFIED, port).into())?;
         tokio::spawn(accept(socket.listen(65_535)?));
@@ -68,8 +68,11 @@ async fn accept(listener: TcpListener) {
     }
 }
 
-async fn converse(stream: TcpStream) -> io::Result<()> {
+async fn converse(mut stream: TcpStream) -> io::Result<()> {
     let ours = stream.local_addr()?;
+    if MUTE.contains(&ours.port()) {
+        return copy(&mut stream, &mut sink()).await.map(drop);
+    }
     let IpAddr::V4(ip) = ours.ip() else {
         return Err(io::ErrorKind::Unsupported.into());
     };

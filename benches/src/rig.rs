@@ -34,8 +34,11 @@ pub const PORTS: [u16; 12] = [
     3128, 25, 1080, 8080, 587, 9050, 80, 2525, 8000, 8888, 8118, 1081,
 ];
 
+/// Ports that take connections in [`DENSE`], and say nothing.
+pub const MUTE: [u16; 2] = [26, 2526];
+
 /// Where every pair is open: 8,192 addresses outside of what [`Part`]s draw.
-const DENSE: &str = "10.132.0.0/19";
+pub const DENSE: &str = "10.132.0.0/19";
 const DENSE_ADDRESSES: std::ops::Range<u32> = 0x0a84_0000..0x0a84_2000;
 
 /// The addresses where every pair is open.
@@ -76,8 +79,7 @@ impl Part {
 
     /// As the value of `-p`.
     pub fn port_list(self) -> String {
-        let ports: Vec<String> = self.ports().iter().map(u16::to_string).collect();
-        ports.join(",")
+        list(self.ports())
     }
 
     pub fn pairs(self) -> u64 {
@@ -107,6 +109,12 @@ impl Part {
         let open = self.drawn().filter(|(_, kind)| *kind == Kind::Open);
         open.map(|(pair, _)| pair).collect()
     }
+}
+
+/// Ports as the value of `-p`.
+pub fn list<'a>(ports: impl IntoIterator<Item = &'a u16>) -> String {
+    let ports: Vec<String> = ports.into_iter().map(u16::to_string).collect();
+    ports.join(",")
 }
 
 /// What a pair does.
@@ -200,7 +208,7 @@ impl Rig {
         let path = |name: &str| self.directory().join(name).display().to_string();
         let (authorization, signers) = (path("authorization.toml"), path("signers"));
         if !Path::new(&authorization).exists() {
-            let ports = DRAWN.port_list();
+            let ports = list(PORTS.iter().chain(&MUTE));
             sh(&format!(
                 "cd {}
                  ssh-keygen -q -t ed25519 -N '' -f key

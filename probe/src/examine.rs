@@ -52,7 +52,9 @@ pub async fn examine(
             probe.protocol().service() == protocol.service() && probe.tier() <= brief.tier
         };
         let wanted: Vec<&&dyn Probe> = chosen.iter().filter(wanted).collect();
-        if wanted.is_empty() || !speaks(&mut examination, &recognised, protocol, is_open).await {
+        if wanted.is_empty()
+            || !Box::pin(speaks(&mut examination, &recognised, protocol, is_open)).await
+        {
             continue;
         }
         for probe in wanted {

@@ -93,7 +93,8 @@ pub(crate) async fn recognise(
     while let Some(step) = steps.pop_front() {
         let recognised = match step {
             Step::Offer(protocol, offer) => recogniser.offer(protocol, offer, patience).await,
-            Step::Tls => recogniser.tls(patience).await,
+            // Seldom needed, and large: in a box, so that other conversations do not carry its room about.
+            Step::Tls => Box::pin(recogniser.tls(patience)).await,
         };
         if let Some(recognised) = recognised {
             return recognised;
@@ -107,7 +108,7 @@ pub(crate) async fn recognise(
         if recogniser.heard || recogniser.is_done() {
             break;
         }
-        if let Some(recognised) = recogniser.prefaced(preface).await {
+        if let Some(recognised) = Box::pin(recogniser.prefaced(preface)).await {
             return recognised;
         }
     }

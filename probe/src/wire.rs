@@ -25,8 +25,8 @@ use crate::{
     transcript::Transcript,
 };
 
-/// Bytes that are asked for at a time.
-const CHUNK: usize = 4096;
+/// Bytes that are asked for at a time: every conversation that waits holds as many.
+const CHUNK: usize = 512;
 
 /// Bytes of the peer's first words that are kept.
 const MAX_OPENING: usize = 1024;
@@ -226,12 +226,9 @@ impl Wire {
     /// The same in place. After an error the connection is over.
     pub(crate) async fn secure(&mut self, peer: tls::Peer) -> Result<(), Broken> {
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-        let shaken = within(
-            self.deadline,
-            self.limits.reply,
-            tls::handshake(stream, peer),
-        )
-        .await;
+        // In a box of its own: every conversation that may come to speak TLS would carry its room about.
+        let handshake = Box::pin(tls::handshake(stream, peer));
+        let shaken = within(self.deadline, self.limits.reply, handshake).await;
         let (stream, asks_who) =
             shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
         self.transcript.event("tls handshake done");

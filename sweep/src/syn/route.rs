@@ -8,6 +8,7 @@ use std::{
 };
 
 use ajar_model::space;
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
@@ -47,7 +48,8 @@ pub struct Hop {
 /// The routes of this machine.
 pub struct Routes {
     kernel: Socket,
-    known: HashMap<IpNet, (Instant, Path)>,
+    /// Hashed quickly: one is looked up for every SYN, and they are the operator's own choice.
+    known: HashMap<IpNet, (Instant, Path), RandomState>,
 }
 
 impl Routes {
@@ -57,7 +59,7 @@ impl Routes {
         kernel.connect(&SocketAddr::new(0, 0))?;
         Ok(Self {
             kernel,
-            known: HashMap::new(),
+            known: HashMap::default(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! How SYNs leave this machine: over AF_XDP where one hop over Ethernet leads to a gateway, through the kernel's routing elsewhere.
 
-use std::{collections::HashMap, io, net::SocketAddr, time::Instant};
+use std::{io, net::SocketAddr, time::Instant};
 
 use super::{
     cookie::Cookies,
@@ -17,8 +17,8 @@ pub struct Transmitter {
     syn: Option<Syn>,
     routes: Routes,
     raw: Raw,
-    /// By interface; none if it does not take this kind of socket.
-    xdp: HashMap<u32, Option<Xdp>>,
+    /// By interface, which are few; none if it does not take this kind of socket.
+    xdp: Vec<(u32, Option<Xdp>)>,
 }
 
 impl Transmitter {
@@ -28,7 +28,7 @@ impl Transmitter {
             syn: None,
             routes: Routes::open()?,
             raw: Raw::open()?,
-            xdp: HashMap::new(),
+            xdp: Vec::new(),
         })
     }
 
@@ -53,21 +53,29 @@ impl Transmitter {
             };
             let length = syn.write(&mut buffer, &self.cookies, target);
             let packet = &buffer[..length];
-            let xdp = path.hop.and_then(|hop| {
-                let opened = self.xdp.entry(hop.interface);
-                let xdp = opened.or_insert_with(|| open(hop.interface)).as_mut();
-                Some((hop, xdp?))
-            });
+            let xdp = path
+                .hop
+                .and_then(|hop| Some((hop, over(&mut self.xdp, hop.interface)?)));
             match xdp {
                 Some((hop, xdp)) => xdp.push(hop, target, packet, &mut failed),
                 None => self.raw.push(target, packet, &mut failed),
             }
         }
         self.raw.flush(&mut failed);
-        for xdp in self.xdp.values_mut().flatten() {
+        for xdp in self.xdp.iter_mut().filter_map(|(_, xdp)| xdp.as_mut()) {
             xdp.flush(&mut failed);
         }
     }
+}
+
+/// The socket of an interface, opened at its first packet.
+fn over(sockets: &mut Vec<(u32, Option<Xdp>)>, interface: u32) -> Option<&mut Xdp> {
+    let known = sockets.iter().position(|(of, _)| *of == interface);
+    let at = known.unwrap_or_else(|| {
+        sockets.push((interface, open(interface)));
+        sockets.len() - 1
+    });
+    sockets[at].1.as_mut()
 }
 
 fn open(interface: u32) -> Option<Xdp> {
