@@ -12,8 +12,10 @@ use clap::{
 
 use crate::output;
 
+mod pki;
 mod services;
 
+pub use pki::{Pki, PkiInit, PkiIssue, PkiRole};
 pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Tls, Worker};
 
 /// Finds the doors that were left ajar: open mail relays and open proxies, proven by a receipt.
@@ -56,6 +58,9 @@ pub enum Command {
     /// Read and check the audit log.
     #[command(subcommand)]
     Audit(Audit),
+    /// Make the certificates of a cluster: who may do what.
+    #[command(subcommand)]
+    Pki(Pki),
     /// List the catalogue: name, ports, tier.
     Probes,
     /// Discover open (address, port) pairs and nothing more.

@@ -25,6 +25,7 @@ mod lab;
 mod local;
 mod output;
 mod owner;
+mod pki;
 mod probes;
 mod progress;
 mod replay;
@@ -80,6 +81,7 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
         Command::Campaign(command) => campaign::run(command).await,
         Command::Findings(command) => findings::run(command).await,
         Command::Audit(command) => audit::run(command).await,
+        Command::Pki(command) => pki::run(&command),
         Command::Probes => probes::run(),
         Command::Sweep(options) => sweep::run(*options).await,
     }

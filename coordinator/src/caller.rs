@@ -1,52 +1,85 @@
-//! Who calls: the name in the audit log.
+//! Who calls: the name in the audit log, and what they are certified for.
 
 use std::net::SocketAddr;
 
 use ajar_model::Untrusted;
 use sha2::{Digest, Sha256};
-use tonic::Request;
+use tonic::{
+    Request,
+    codegen::http,
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
+};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::roles::Role;
 
 /// The subject of the caller's certificate with its fingerprint; without one, their address; in this process, its user.
 pub(crate) fn name<T>(request: &Request<T>) -> String {
-    let certificate = request
-        .peer_certs()
-        .and_then(|certificates| Some(of_certificate(certificates.first()?.as_ref())));
+    let certificates = request.peer_certs();
+    let certificate = certificates.as_deref().and_then(|chain| chain.first());
     let address = request.remote_addr().as_ref().map(SocketAddr::ip);
     match (certificate, address) {
-        (Some(certificate), _) => certificate,
+        (Some(certificate), _) => Certified::by(certificate.as_ref()).name,
         (None, Some(ip)) => format!("{ip}, without a certificate"),
         (None, None) => format!("local user {}", rustix::process::getuid().as_raw()),
     }
 }
 
-fn of_certificate(der: &[u8]) -> String {
-    let digest = Sha256::digest(der);
-    let fingerprint: String = digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let subject = X509Certificate::from_der(der).map(|(_, certificate)| subject(&certificate));
-    let subject = subject.ok().flatten().unwrap_or_default();
-    format!(
-        "{} (sha256 {fingerprint})",
-        Untrusted::from(subject).clean()
-    )
+/// Who a certificate was given to, and what for.
+#[derive(Debug)]
+pub(crate) struct Certified {
+    /// The subject with the certificate's fingerprint.
+    pub name: String,
+    pub roles: Vec<Role>,
 }
 
-/// A SPIFFE id or another URI, else the common name.
-fn subject(certificate: &X509Certificate<'_>) -> Option<String> {
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let uri = names.and_then(|names| {
-        names
-            .value
-            .general_names
+impl Certified {
+    /// By the certificate of a connection; nobody, for nothing, if it has none.
+    pub(crate) fn of(connection: &http::Extensions) -> Self {
+        let tls = connection.get::<TlsConnectInfo<TcpConnectInfo>>();
+        let chain = tls.and_then(TlsConnectInfo::peer_certs);
+        let certificate = chain.as_deref().and_then(|chain| chain.first());
+        certificate.map_or_else(
+            || Self {
+                name: "somebody without a certificate".to_owned(),
+                roles: Vec::new(),
+            },
+            |certificate| Self::by(certificate.as_ref()),
+        )
+    }
+
+    fn by(der: &[u8]) -> Self {
+        let digest = Sha256::digest(der);
+        let fingerprint: String = digest[..8]
             .iter()
-            .find_map(|name| match name {
-                GeneralName::URI(uri) => Some((*uri).to_owned()),
-                _ => None,
-            })
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let certificate = X509Certificate::from_der(der).ok();
+        let certificate = certificate.map(|(_, certificate)| certificate);
+        let uris = certificate.as_ref().map(uris).unwrap_or_default();
+        let common = certificate.as_ref().and_then(common_name);
+        let subject = uris.first().cloned().or(common).unwrap_or_default();
+        Self {
+            name: format!(
+                "{} (sha256 {fingerprint})",
+                Untrusted::from(subject).clean()
+            ),
+            roles: uris.iter().filter_map(|uri| Role::named_by(uri)).collect(),
+        }
+    }
+}
+
+fn uris(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    let uris = names.filter_map(|name| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
     });
-    let common = certificate.subject().iter_common_name().next();
-    uri.or_else(|| common?.as_str().ok().map(str::to_owned))
+    uris.collect()
+}
+
+fn common_name(certificate: &X509Certificate<'_>) -> Option<String> {
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
 }

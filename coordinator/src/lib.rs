@@ -38,12 +38,15 @@ mod canaries;
 mod error;
 mod families;
 mod findings;
+mod guard;
 mod housekeeping;
 mod ingest;
 mod leases;
 mod plans;
 mod receipts;
+mod roles;
 
+use guard::Guard;
 use plans::Planned;
 use receipts::Receipts;
 
@@ -112,6 +115,7 @@ where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let receipts = Receipts::new(Arc::clone(&options.store));
+    let guard = Guard::new(tls.is_some(), Arc::clone(&options.store));
     let coordinator = Coordinator {
         options: Arc::new(options),
         workers: Arc::default(),
@@ -137,6 +141,7 @@ where
         server = server.tls_config(tls)?;
     }
     let serving = server
+        .layer(guard)
         .add_service(health)
         .add_service(reflection)
         .add_service(

@@ -61,9 +61,11 @@ impl Coordinator {
         let endpoint = match uri.scheme_str() {
             Some("https") => {
                 let config = client_tls(tls);
-                endpoint.tls_config(config).map_err(|cause| Error::Tls {
+                endpoint.tls_config(config).map_err(|error| Error::Tls {
                     url: url.to_owned(),
-                    cause: cause.to_string(),
+                    // Of itself it says no more than "transport error".
+                    cause: std::error::Error::source(&error)
+                        .map_or_else(|| error.to_string(), ToString::to_string),
                 })?
             }
             Some("http") if insecure || is_loopback(host) => endpoint,

@@ -87,7 +87,7 @@ fn whoever_steers_a_cluster_is_named_by_their_certificate() {
         ajar,
         "openssl req -x509 -newkey ed25519 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2
          sign() { openssl req -newkey ed25519 -nodes -keyout $1.key -subj /CN=$1 -out $1.csr
-                  printf 'subjectAltName=IP:127.0.0.1\n' >$1.ext
+                  printf 'subjectAltName=IP:127.0.0.1,URI:https://example.net/ajar/operator,URI:https://example.net/ajar/canary\n' >$1.ext
                   openssl x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $1.ext -out $1.pem; }
          sign server; sign alice",
     );
@@ -126,7 +126,10 @@ fn whoever_steers_a_cluster_is_named_by_their_certificate() {
     for action in ["campaign.submit", "campaign.stop-all"] {
         let line = shown.stdout.lines().find(|line| line.contains(action));
         let line = line.unwrap_or_else(|| panic!("{action}: {}{}", shown.stdout, shown.stderr));
-        assert!(line.contains("alice (sha256 "), "{line}");
+        assert!(
+            line.contains("https://example.net/ajar/operator (sha256 "),
+            "{line}"
+        );
     }
     assert_ne!(anonymous.status, 0, "{}", anonymous.stdout);
 }

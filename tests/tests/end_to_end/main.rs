@@ -18,6 +18,7 @@ mod receipts;
 mod replay;
 mod resume;
 mod revisits;
+mod roles;
 mod sni;
 mod stop;
 mod trace;

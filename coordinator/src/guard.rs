@@ -1,0 +1,132 @@
+//! Every call, before it is read: let through, or refused and put on record.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use ajar_model::Timestamp;
+use ajar_store::{AuditEntry, Store};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either},
+};
+use tonic::{Status, body::Body, codegen::http};
+use tower::{Layer, Service};
+
+use crate::{caller::Certified, roles::is_for_everybody};
+
+/// How often the same refusal goes into the audit log, which must not be filled by whoever is refused.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Lets those calls pass that their callers are certified for, and puts the others on record.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    /// False without TLS, where callers cannot be told apart.
+    enforced: bool,
+    store: Arc<dyn Store>,
+    /// When a refusal was recorded last, by caller and path.
+    recorded: Arc<Mutex<HashMap<(String, String), Instant>>>,
+}
+
+impl Guard {
+    pub(crate) fn new(enforced: bool, store: Arc<dyn Store>) -> Self {
+        Self {
+            enforced,
+            store,
+            recorded: Arc::default(),
+        }
+    }
+
+    /// Who calls in vain, if they are not certified for what they call.
+    fn refused<B>(&self, request: &http::Request<B>) -> Option<Certified> {
+        let path = request.uri().path();
+        if !self.enforced || is_for_everybody(path) {
+            return None;
+        }
+        let caller = Certified::of(request.extensions());
+        let may = caller.roles.iter().any(|role| role.may(path));
+        (!may).then_some(caller)
+    }
+
+    async fn record(self, caller: Certified, path: String) -> Status {
+        let status = Status::permission_denied(match caller.roles[..] {
+            [] => format!(
+                "{} is certified for nothing: its certificate needs a URI such as spiffe://example.net/ajar/operator/alice, \
+                 which `ajar pki issue` writes",
+                caller.name
+            ),
+            _ => format!("{} is not certified for {path}", caller.name),
+        });
+        tracing::warn!(caller = caller.name, path, "a call was refused");
+        if self.is_due(&caller.name, &path) {
+            let entry = AuditEntry {
+                at: Timestamp::now(),
+                actor: caller.name,
+                action: "call.refused".to_owned(),
+                authorization: None,
+                campaign: None,
+                detail: path,
+            };
+            if let Err(error) = self.store.audit(&entry).await {
+                tracing::warn!(%error, "a refusal could not be recorded");
+            }
+        }
+        status
+    }
+
+    fn is_due(&self, caller: &str, path: &str) -> bool {
+        let mut recorded = self.recorded.lock().expect("no holder panics");
+        recorded.retain(|_, at| at.elapsed() < AGAIN);
+        let key = (caller.to_owned(), path.to_owned());
+        let due = !recorded.contains_key(&key);
+        recorded.entry(key).or_insert_with(Instant::now);
+        due
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Guarded {
+            inner,
+            guard: self.clone(),
+        }
+    }
+}
+
+/// A service behind a [`Guard`].
+#[derive(Clone)]
+pub(crate) struct Guarded<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S, B> Service<http::Request<B>> for Guarded<S>
+where
+    S: Service<http::Request<B>, Response = http::Response<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, BoxFuture<'static, Result<S::Response, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        match self.guard.refused(&request) {
+            None => Either::Left(self.inner.call(request)),
+            Some(caller) => {
+                let recording = self
+                    .guard
+                    .clone()
+                    .record(caller, request.uri().path().to_owned());
+                Either::Right(recording.map(|status| Ok(status.into_http())).boxed())
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a caller's certificate lets them do.
+//!
+//! A certificate names its roles by URIs (subject alternative names) whose path is `/ajar/ROLE` or `/ajar/ROLE/NAME`, as a
+//! SPIFFE id does: `spiffe://example.net/ajar/worker/paris-1`. Whether a call is allowed is decided by its path, before it is read,
+//! and a call that no line here names is refused.
+
+/// What somebody is certified for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Submits and steers campaigns, and reads everything.
+    Operator,
+    /// Reads campaigns, findings and the audit log.
+    Viewer,
+    /// Gets leases and nonce keys, and reports what it saw.
+    Worker,
+    /// Reports what arrived at it.
+    Canary,
+}
+
+impl Role {
+    /// The role that a URI names, if it names one.
+    pub(crate) fn named_by(uri: &str) -> Option<Self> {
+        let (_, path) = uri.split_once("://")?.1.split_once('/')?;
+        let mut segments = path.split('/');
+        let (Some("ajar"), Some(role)) = (segments.next(), segments.next()) else {
+            return None;
+        };
+        match role {
+            "operator" => Some(Role::Operator),
+            "viewer" => Some(Role::Viewer),
+            "worker" => Some(Role::Worker),
+            "canary" => Some(Role::Canary),
+            _ => None,
+        }
+    }
+
+    /// True if it may call the method at this path.
+    pub(crate) fn may(self, path: &str) -> bool {
+        let call = path.trim_start_matches('/').split_once('/');
+        match call.unwrap_or_default() {
+            ("ajar.v1.WorkService", _) => self == Role::Worker,
+            ("ajar.v1.CanaryService", _) => self == Role::Canary,
+            ("ajar.v1.FindingService", "List" | "Show")
+            | ("ajar.v1.CampaignService", "Get" | "List" | "Watch" | "Audit" | "ListCanaries") => {
+                matches!(self, Role::Operator | Role::Viewer)
+            }
+            ("ajar.v1.CampaignService", "Submit" | "Pause" | "Resume" | "Cancel" | "StopAll") => {
+                self == Role::Operator
+            }
+            _ => false,
+        }
+    }
+}
+
+/// True for what says nothing of campaigns: how the server is, and which services it has.
+pub(crate) fn is_for_everybody(path: &str) -> bool {
+    [
+        "/grpc.health.v1.Health/",
+        "/grpc.reflection.v1.ServerReflection/",
+    ]
+    .iter()
+    .any(|service| path.starts_with(service))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every method of the services, as their descriptions name them.
+    fn methods() -> Vec<String> {
+        let mut methods = Vec::new();
+        for text in [
+            include_str!("../../proto/ajar/v1/work.proto"),
+            include_str!("../../proto/ajar/v1/campaign.proto"),
+        ] {
+            let mut service = "";
+            for line in text.lines().map(str::trim) {
+                if let Some(rest) = line.strip_prefix("service ") {
+                    service = rest.trim_end_matches([' ', '{']);
+                }
+                if let Some((method, _)) = line.strip_prefix("rpc ").and_then(|r| r.split_once('('))
+                {
+                    methods.push(format!("/ajar.v1.{service}/{method}"));
+                }
+            }
+        }
+        methods
+    }
+
+    #[test]
+    fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
+        let all = [Role::Operator, Role::Viewer, Role::Worker, Role::Canary];
+        let methods = methods();
+        assert_eq!(methods.len(), 19, "{methods:?}");
+        for method in methods {
+            let may: Vec<Role> = all.into_iter().filter(|role| role.may(&method)).collect();
+            let reads = ["Get", "List", "Watch", "Audit", "ListCanaries", "Show"];
+            let name = method.rsplit('/').next().unwrap();
+            match reads.contains(&name) {
+                true => assert_eq!(may, [Role::Operator, Role::Viewer], "{method}"),
+                false => assert_eq!(may.len(), 1, "{method}: {may:?}"),
+            }
+            assert!(!is_for_everybody(&method), "{method}");
+        }
+        assert!(all.into_iter().all(|role| !role.may("/ajar.v1.New/Method")));
+        assert!(!Role::Viewer.may("/ajar.v1.CampaignService/Submit"));
+    }
+
+    #[test]
+    fn a_role_is_the_second_segment_of_a_path_that_begins_with_ajar() {
+        let check =
+            |uri: &str, expect: Option<Role>| assert_eq!(Role::named_by(uri), expect, "{uri}");
+        check(
+            "spiffe://example.net/ajar/worker/paris-1",
+            Some(Role::Worker),
+        );
+        check("https://example.net/ajar/viewer", Some(Role::Viewer));
+        check("spiffe://example.net/ns/ajar/operator", None);
+        check("spiffe://example.net/ajar/coordinator/a", None);
+        check("spiffe://example.net/ajar", None);
+        check("ajar/operator", None);
+        check("spiffe://ajar/operator", None);
+    }
+}

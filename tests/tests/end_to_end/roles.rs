@@ -1,0 +1,251 @@
+//! A certificate says what its holder may do in a cluster. Certificates are made by `ajar pki`, and by openssl, which is the oracle too.
+
+use std::process::Child;
+
+use ajar_tests::{Access, Ajar, Finished, Site, free_port};
+
+/// A coordinator behind TLS, with the certificates of everybody, until it is dropped.
+struct Certified {
+    site: Site,
+    listen: String,
+    services: Vec<Child>,
+}
+
+impl Certified {
+    fn start(site: Site) -> Self {
+        let listen = format!("127.0.0.1:{}", free_port().unwrap());
+        let mut cluster = Self {
+            site,
+            listen,
+            services: Vec::new(),
+        };
+        cluster.done("pki init");
+        cluster.done("pki issue coordinator hub --host 127.0.0.1");
+        for role in ["operator", "viewer", "worker", "canary"] {
+            cluster.done(&format!("pki issue {role} ann"));
+        }
+        let coordinator = format!(
+            "coordinator --listen {} --tls-cert pki/coordinator-hub.pem --tls-key pki/coordinator-hub-key.pem \
+             --tls-ca pki/ca.pem",
+            cluster.listen
+        );
+        cluster.spawn(&coordinator, "coordinator");
+        let ready = "the coordinator is ready";
+        cluster.ajar().await_line("coordinator", ready).unwrap();
+        cluster
+    }
+
+    fn ajar(&self) -> &Ajar {
+        &self.site.ajar
+    }
+
+    fn spawn(&mut self, line: &str, log: &str) {
+        let service = self.ajar().spawn(line, log).unwrap();
+        self.services.push(service);
+    }
+
+    /// Runs a command that needs no cluster, and succeeds.
+    fn done(&self, line: &str) -> Finished {
+        let finished = self.ajar().run(line).unwrap();
+        assert_eq!(finished.status, 0, "{line}: {}", finished.stderr);
+        finished
+    }
+
+    /// How somebody reaches the cluster.
+    fn by(&self, certificate: &str) -> String {
+        format!(
+            "--coordinator https://{} --tls-cert {certificate}.pem --tls-key {certificate}-key.pem --tls-ca pki/ca.pem",
+            self.listen
+        )
+    }
+
+    /// Runs a command as the holder of a certificate.
+    fn run(&self, certificate: &str, line: &str) -> Finished {
+        let line = format!("{line} {}", self.by(certificate));
+        self.ajar().run(&line).unwrap()
+    }
+
+    /// Runs one that the coordinator must refuse, and says why it did.
+    fn refused(&self, certificate: &str, line: &str) -> String {
+        let finished = self.run(certificate, line);
+        assert_ne!(finished.status, 0, "{line} by {certificate}");
+        finished.stderr
+    }
+
+    fn canary(&self, certificate: &str) -> String {
+        format!(
+            "canary --domain canary.test --canary-ports {} {}",
+            self.site.canary_ports(),
+            self.by(certificate)
+        )
+    }
+}
+
+impl Drop for Certified {
+    fn drop(&mut self) {
+        for service in &mut self.services {
+            let _ = service.kill();
+            let _ = service.wait();
+        }
+    }
+}
+
+fn sh(ajar: &Ajar, script: &str) -> String {
+    let output = std::process::Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(ajar.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses() {
+    let site = Site::new().squid("127.0.81.1:3128", Access::Open);
+    let mut cluster = Certified::start(site);
+    // Nobody's certificate is good for another's service.
+    let refusal = "is not certified for";
+    let line = cluster.canary("pki/worker-ann");
+    cluster.spawn(&line, "impostor-canary");
+    cluster
+        .ajar()
+        .await_line("impostor-canary", refusal)
+        .unwrap();
+    let worker = |cluster: &Certified, certificate: &str| {
+        format!("worker --vantage here {}", cluster.by(certificate))
+    };
+    let line = worker(&cluster, "pki/operator-ann");
+    cluster.spawn(&line, "impostor-worker");
+    cluster
+        .ajar()
+        .await_line("impostor-worker", refusal)
+        .unwrap();
+    let line = cluster.canary("pki/canary-ann");
+    cluster.spawn(&line, "canary");
+    cluster
+        .ajar()
+        .await_line("coordinator", "a canary is ready")
+        .unwrap();
+    for (certificate, line) in [
+        ("pki/viewer-ann", "campaign submit 127.0.81.1 -p 3128"),
+        ("pki/viewer-ann", "campaign stop-all"),
+        ("pki/worker-ann", "campaign submit 127.0.81.1 -p 3128"),
+        ("pki/worker-ann", "campaign list"),
+        ("pki/canary-ann", "audit show"),
+    ] {
+        let cause = cluster.refused(certificate, line);
+        assert!(cause.contains(refusal), "{line}: {cause}");
+    }
+    let listed = cluster.run("pki/viewer-ann", "campaign list");
+    let campaigns = listed.stdout.lines().skip(1).count();
+    assert_eq!((listed.status, campaigns), (0, 0), "{listed:?}");
+
+    let line = worker(&cluster, "pki/worker-ann");
+    cluster.spawn(&line, "worker");
+    let submit = "campaign submit 127.0.81.1 -p 3128 --probes http-connect --settle 1s \
+                  --revisits 0 --confirm-after never";
+    let submitted = cluster.run("pki/operator-ann", submit);
+    let id = submitted.stdout.trim();
+    assert_eq!(submitted.status, 0, "{}", submitted.stderr);
+    let watched = cluster.run("pki/viewer-ann", &format!("campaign watch {id}"));
+    assert!(watched.stdout.contains("finished"), "{watched:?}");
+    let findings = format!("findings list --format jsonl --campaign {id}");
+    let found = cluster.run("pki/viewer-ann", &findings);
+    assert!(found.stdout.contains(r#""verdict":"open""#), "{found:?}");
+
+    // Who tried what in vain is on record, each attempt once.
+    let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
+    for (who, what) in [
+        ("viewer/ann", "/ajar.v1.CampaignService/Submit"),
+        ("viewer/ann", "/ajar.v1.CampaignService/StopAll"),
+        ("worker/ann", "/ajar.v1.CanaryService/Register"),
+        ("operator/ann", "/ajar.v1.WorkService/Lease"),
+        ("canary/ann", "/ajar.v1.CampaignService/Audit"),
+    ] {
+        let of = |line: &&str| {
+            line.contains("call.refused") && line.contains(who) && line.contains(what)
+        };
+        assert_eq!(shown.lines().filter(of).count(), 1, "{who} {what}: {shown}");
+    }
+}
+
+#[test]
+fn who_is_certified_for_nothing_or_by_a_stranger_is_told_so_and_gets_nothing() {
+    let cluster = Certified::start(Site::new());
+    sh(
+        cluster.ajar(),
+        "sign() { openssl req -newkey ed25519 -nodes -keyout $1-key.pem -subj /CN=$1 -out $1.csr
+                  echo basicConstraints=CA:FALSE >$1.ext
+                  openssl x509 -req -in $1.csr -CA $2.pem -CAkey $2-key.pem -CAcreateserial -days 2 -extfile $1.ext -out $1.pem; }
+         openssl req -x509 -newkey ed25519 -nodes -keyout strange-key.pem -out strange.pem -subj /CN=strange -days 2
+         sign plain pki/ca
+         sign stranger strange",
+    );
+    let cause = cluster.refused("plain", "campaign list");
+    assert!(cause.contains("plain (sha256 "), "{cause}");
+    assert!(cause.contains("is certified for nothing"), "{cause}");
+    let cause = cluster.refused("stranger", "campaign list");
+    assert!(cause.contains("does not answer"), "{cause}");
+}
+
+#[test]
+fn certificates_are_what_openssl_takes_them_for_and_keys_are_private() {
+    let ajar = Ajar::new().unwrap();
+    for line in [
+        "pki init",
+        "pki issue coordinator hub --host scan.example.net --host 192.0.2.1 --host 2001:db8::1",
+        "pki issue worker paris-1 --days 7",
+    ] {
+        let finished = ajar.run(line).unwrap();
+        assert_eq!(finished.status, 0, "{line}: {}", finished.stderr);
+    }
+    sh(
+        &ajar,
+        "openssl verify -x509_strict -CAfile pki/ca.pem -purpose sslserver pki/coordinator-hub.pem
+         openssl verify -x509_strict -CAfile pki/ca.pem -purpose sslclient pki/worker-paris-1.pem
+         openssl verify -CAfile pki/ca.pem -verify_hostname scan.example.net pki/coordinator-hub.pem
+         openssl verify -CAfile pki/ca.pem -verify_ip 2001:db8::1 pki/coordinator-hub.pem
+         ! openssl verify -CAfile pki/ca.pem -purpose sslserver pki/worker-paris-1.pem
+         openssl x509 -in pki/worker-paris-1.pem -noout -checkend $((6 * 86400))
+         ! openssl x509 -in pki/worker-paris-1.pem -noout -checkend $((9 * 86400))",
+    );
+    let names = sh(
+        &ajar,
+        "openssl x509 -in pki/worker-paris-1.pem -noout -ext subjectAltName",
+    );
+    assert!(
+        names.contains("URI:spiffe://ajar.internal/ajar/worker/paris-1"),
+        "{names}"
+    );
+    assert_eq!(sh(&ajar, "stat -c %a pki/*-key.pem"), "600\n600\n600\n");
+
+    // What is there is not replaced, and nothing is made that could not be used.
+    for (line, expect) in [
+        ("pki init", "pki/ca.pem exists already"),
+        (
+            "pki issue worker paris-1",
+            "pki/worker-paris-1.pem exists already",
+        ),
+        ("pki issue coordinator two", "--host"),
+        (
+            "pki issue worker two --host a.example",
+            "--host is for a coordinator",
+        ),
+        ("pki issue worker ../two", "letters, digits"),
+        (
+            "pki issue viewer two --directory elsewhere",
+            "make an authority with `ajar pki init`",
+        ),
+    ] {
+        let finished = ajar.run(line).unwrap();
+        assert_eq!(finished.status, 2, "{line}: {}", finished.stderr);
+        assert!(
+            finished.stderr.contains(expect),
+            "{line}: {}",
+            finished.stderr
+        );
+    }
+    assert_eq!(sh(&ajar, "ls pki | wc -l").trim(), "6");
+}
