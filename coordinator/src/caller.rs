@@ -25,6 +25,14 @@ pub(crate) fn name<T>(request: &Request<T>) -> String {
     }
 }
 
+/// Which worker a certificate was given to: the URI that gives it the role. None if callers cannot be told apart.
+pub(crate) fn worker<T>(request: &Request<T>) -> Option<String> {
+    let chain = request.peer_certs()?;
+    let (_, certificate) = X509Certificate::from_der(chain.first()?.as_ref()).ok()?;
+    let mut uris = uris(&certificate).into_iter();
+    uris.find(|uri| Role::named_by(uri) == Some(Role::Worker))
+}
+
 /// Who a certificate was given to, and what for.
 #[derive(Debug)]
 pub(crate) struct Certified {

@@ -21,23 +21,62 @@ use crate::{caller::Certified, roles::is_for_everybody};
 /// How often the same refusal goes into the audit log, which must not be filled by whoever is refused.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// Puts on record what was refused. Clones share what they know.
+#[derive(Clone)]
+pub(crate) struct Refusals {
+    store: Arc<dyn Store>,
+    /// When a refusal was recorded last, by caller and what was called.
+    recorded: Arc<Mutex<HashMap<(String, String), Instant>>>,
+}
+
+impl Refusals {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            recorded: Arc::default(),
+        }
+    }
+
+    /// Records that somebody called something in vain.
+    pub(crate) async fn record(&self, caller: &str, what: &str) {
+        tracing::warn!(caller, what, "a call was refused");
+        if !self.is_due(caller, what) {
+            return;
+        }
+        let entry = AuditEntry {
+            at: Timestamp::now(),
+            actor: caller.to_owned(),
+            action: "call.refused".to_owned(),
+            authorization: None,
+            campaign: None,
+            detail: what.to_owned(),
+        };
+        if let Err(error) = self.store.audit(&entry).await {
+            tracing::warn!(%error, "a refusal could not be recorded");
+        }
+    }
+
+    fn is_due(&self, caller: &str, what: &str) -> bool {
+        let mut recorded = self.recorded.lock().expect("no holder panics");
+        recorded.retain(|_, at| at.elapsed() < AGAIN);
+        let key = (caller.to_owned(), what.to_owned());
+        let due = !recorded.contains_key(&key);
+        recorded.entry(key).or_insert_with(Instant::now);
+        due
+    }
+}
+
 /// Lets those calls pass that their callers are certified for, and puts the others on record.
 #[derive(Clone)]
 pub(crate) struct Guard {
     /// False without TLS, where callers cannot be told apart.
     enforced: bool,
-    store: Arc<dyn Store>,
-    /// When a refusal was recorded last, by caller and path.
-    recorded: Arc<Mutex<HashMap<(String, String), Instant>>>,
+    refusals: Refusals,
 }
 
 impl Guard {
-    pub(crate) fn new(enforced: bool, store: Arc<dyn Store>) -> Self {
-        Self {
-            enforced,
-            store,
-            recorded: Arc::default(),
-        }
+    pub(crate) fn new(enforced: bool, refusals: Refusals) -> Self {
+        Self { enforced, refusals }
     }
 
     /// Who calls in vain, if they are not certified for what they call.
@@ -60,30 +99,8 @@ impl Guard {
             ),
             _ => format!("{} is not certified for {path}", caller.name),
         });
-        tracing::warn!(caller = caller.name, path, "a call was refused");
-        if self.is_due(&caller.name, &path) {
-            let entry = AuditEntry {
-                at: Timestamp::now(),
-                actor: caller.name,
-                action: "call.refused".to_owned(),
-                authorization: None,
-                campaign: None,
-                detail: path,
-            };
-            if let Err(error) = self.store.audit(&entry).await {
-                tracing::warn!(%error, "a refusal could not be recorded");
-            }
-        }
+        self.refusals.record(&caller.name, &path).await;
         status
-    }
-
-    fn is_due(&self, caller: &str, path: &str) -> bool {
-        let mut recorded = self.recorded.lock().expect("no holder panics");
-        recorded.retain(|_, at| at.elapsed() < AGAIN);
-        let key = (caller.to_owned(), path.to_owned());
-        let due = !recorded.contains_key(&key);
-        recorded.entry(key).or_insert_with(Instant::now);
-        due
     }
 }
 

@@ -1,13 +1,27 @@
 //! What workers report: checked, stored and judged in one transaction, and only then acknowledged.
 
-use ajar_model::{Ahead, Observation, Timestamp};
+use std::collections::{HashMap, hash_map::Entry};
+
+use ajar_model::{Ahead, Observation, ShardId, Targets, Timestamp};
 use ajar_proto::{convert, v1};
 use ajar_store::{Advance, Batch};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Status, Streaming};
 use tracing::Instrument;
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, caller, error};
+
+/// Shards of one stream whose targets are kept at hand.
+const AT_HAND: usize = 32;
+
+/// A stream of reports under way.
+struct Reporting {
+    coordinator: Coordinator,
+    /// The worker, by its certificate.
+    certified: Option<String>,
+    /// What each shard consists of, as far as the stream was about it.
+    targets: HashMap<ShardId, Targets>,
+}
 
 impl Coordinator {
     /// Answers each batch once it is stored, in order. The stream ends with the first batch that is not.
@@ -16,40 +30,55 @@ impl Coordinator {
         request: Request<Streaming<v1::ReportRequest>>,
     ) -> BoxStream<'static, Result<v1::ReportResponse, Status>> {
         let span = tracing::info_span!("ingest");
-        let coordinator = self.clone();
-        let batches = futures::stream::unfold(Some(request.into_inner()), move |stream| {
-            let coordinator = coordinator.clone();
+        let reporting = Reporting {
+            coordinator: self.clone(),
+            certified: caller::worker(&request),
+            targets: HashMap::new(),
+        };
+        let begun = Some((reporting, request.into_inner()));
+        let batches = futures::stream::unfold(begun, move |under_way| {
             let batch = async move {
-                let mut stream = stream?;
+                let (mut reporting, mut stream) = under_way?;
                 let answer = match stream.message().await {
                     Ok(None) => return None,
-                    Ok(Some(batch)) => coordinator.store_batch(batch).await,
+                    Ok(Some(batch)) => reporting.store_batch(batch).await,
                     Err(status) => Err(status),
                 };
-                let rest = answer.is_ok().then_some(stream);
+                let rest = answer.is_ok().then_some((reporting, stream));
                 Some((answer, rest))
             };
             batch.instrument(span.clone())
         });
         batches.boxed()
     }
+}
 
+impl Reporting {
     #[tracing::instrument(name = "ingest.batch", skip_all, fields(observations = report.observations.len()))]
-    async fn store_batch(&self, report: v1::ReportRequest) -> Result<v1::ReportResponse, Status> {
+    async fn store_batch(
+        &mut self,
+        report: v1::ReportRequest,
+    ) -> Result<v1::ReportResponse, Status> {
         let shard = convert::shard_in(report.shard)?;
-        let planned = self.plan(shard.campaign).await?;
+        let certified = self.certified.as_deref();
+        self.coordinator
+            .check_holder(shard, report.token, certified)
+            .await?;
         let observations: Vec<Observation> = report
             .observations
             .into_iter()
             .map(Observation::try_from)
             .collect::<Result<_, _>>()?;
-        let foreign = |seen: &Observation| {
-            seen.campaign != shard.campaign || !planned.plan.contains(seen.endpoint)
-        };
-        if observations.iter().any(foreign) {
-            return Err(Status::permission_denied(
-                "an observation is outside the campaign's targets",
-            ));
+        if !observations.is_empty() {
+            let targets = self.targets(shard).await?;
+            let foreign = |seen: &Observation| {
+                seen.campaign != shard.campaign || !targets.contains(seen.endpoint)
+            };
+            if observations.iter().any(foreign) {
+                return Err(Status::permission_denied(format!(
+                    "an observation is outside the targets of shard {shard}"
+                )));
+            }
         }
         let progress = report.advance.map(|advance| Advance {
             from: advance.from,
@@ -69,15 +98,11 @@ impl Coordinator {
             },
             now: Timestamp::now(),
         };
-        let ingested = self
-            .options
-            .store
-            .ingest(&batch)
-            .await
-            .map_err(error::store)?;
+        let options = &self.coordinator.options;
+        let ingested = options.store.ingest(&batch).await.map_err(error::store)?;
         if closes && !ingested.stale {
             // An entry that stays is dropped when it is proposed: the store knows that the shard is closed.
-            if let Err(error) = self.options.queue.done(shard).await {
+            if let Err(error) = options.queue.done(shard).await {
                 tracing::debug!(%error, "a closed shard stays in the queue for a while");
             }
         }
@@ -85,5 +110,22 @@ impl Coordinator {
             sequence: report.sequence,
             stale: ingested.stale,
         })
+    }
+
+    async fn targets(&mut self, shard: ShardId) -> Result<&Targets, Status> {
+        if self.targets.len() >= AT_HAND && !self.targets.contains_key(&shard) {
+            self.targets.clear();
+        }
+        match self.targets.entry(shard) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let planned = self.coordinator.plan(shard.campaign).await?;
+                let work = self.coordinator.options.store.work(shard).await;
+                let work = work.map_err(error::store)?.ok_or_else(|| {
+                    Status::permission_denied(format!("there is no shard {shard}"))
+                })?;
+                Ok(place.insert(planned.targets(&work)?))
+            }
+        }
     }
 }

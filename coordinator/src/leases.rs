@@ -8,7 +8,7 @@ use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Coordinator, MARGIN, TTL, error};
+use crate::{Coordinator, MARGIN, TTL, caller, error, holders};
 
 /// How long a request for work waits for a shard to come due; well below [`TTL`], which counts from the request.
 const WAIT: Duration = Duration::from_secs(2);
@@ -29,7 +29,9 @@ impl WorkService for Coordinator {
         &self,
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
+        let certified = caller::worker(&request);
         let request = request.into_inner();
+        let owner = holders::owner(&request.worker, certified.as_deref());
         self.note_worker(&request.worker);
         let now = Timestamp::now();
         let store = &self.options.store;
@@ -51,7 +53,7 @@ impl WorkService for Coordinator {
                 continue;
             };
             tries += 1;
-            if let Some(lease) = self.grant(shard, &request).await? {
+            if let Some(lease) = self.grant(shard, &owner, &request.vantage).await? {
                 return Ok(Response::new(v1::LeaseResponse {
                     lease: Some(lease.into()),
                 }));
@@ -64,8 +66,11 @@ impl WorkService for Coordinator {
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
+        let certified = caller::worker(&request);
         let request = request.into_inner();
         let shard = convert::shard_in(request.shard)?;
+        self.check_holder(shard, request.token, certified.as_deref())
+            .await?;
         let refused = |cause: String| {
             Ok(Response::new(v1::RenewResponse {
                 cause,
@@ -107,8 +112,11 @@ impl WorkService for Coordinator {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let certified = caller::worker(&request);
         let request = request.into_inner();
         let shard = convert::shard_in(request.shard)?;
+        self.check_holder(shard, request.token, certified.as_deref())
+            .await?;
         let store = &self.options.store;
         let cause = cleaned(&request.cause);
         let failed = request.failed.then_some(cause.as_str());
@@ -168,17 +176,15 @@ impl Coordinator {
     async fn grant(
         &self,
         shard: ShardId,
-        asking: &v1::LeaseRequest,
+        owner: &str,
+        vantage: &str,
     ) -> Result<Option<Lease>, Status> {
         let (store, queue) = (&self.options.store, &self.options.queue);
         let Some(work) = store.work(shard).await.map_err(error::store)? else {
             queue.done(shard).await.map_err(error::queue)?;
             return Ok(None);
         };
-        if self
-            .is_for_another(shard.campaign, &work, &asking.vantage)
-            .await?
-        {
+        if self.is_for_another(shard.campaign, &work, vantage).await? {
             queue.offer(&[shard], LATER).await.map_err(error::queue)?;
             return Ok(None);
         }
@@ -192,7 +198,7 @@ impl Coordinator {
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
         let request = GrantRequest {
             shard,
-            owner: asking.worker.clone(),
+            owner: owner.to_owned(),
             targets: targets.count(),
             want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
             blocks,

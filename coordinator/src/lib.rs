@@ -39,6 +39,7 @@ mod error;
 mod families;
 mod findings;
 mod guard;
+mod holders;
 mod housekeeping;
 mod ingest;
 mod leases;
@@ -46,7 +47,8 @@ mod plans;
 mod receipts;
 mod roles;
 
-use guard::Guard;
+use guard::{Guard, Refusals};
+use holders::Holders;
 use plans::Planned;
 use receipts::Receipts;
 
@@ -101,6 +103,8 @@ struct Coordinator {
     workers: Arc<Mutex<HashMap<String, Instant>>>,
     plans: Arc<Mutex<HashMap<CampaignId, Arc<Planned>>>>,
     receipts: Receipts,
+    refusals: Refusals,
+    holders: Holders,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled.
@@ -115,12 +119,15 @@ where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let receipts = Receipts::new(Arc::clone(&options.store));
-    let guard = Guard::new(tls.is_some(), Arc::clone(&options.store));
+    let refusals = Refusals::new(Arc::clone(&options.store));
+    let guard = Guard::new(tls.is_some(), refusals.clone());
     let coordinator = Coordinator {
         options: Arc::new(options),
         workers: Arc::default(),
         plans: Arc::default(),
         receipts,
+        refusals,
+        holders: Holders::default(),
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -111,6 +111,14 @@ impl Targets {
         }
     }
 
+    /// True if it is one of them.
+    pub fn contains(&self, target: SocketAddr) -> bool {
+        match self {
+            Targets::Space(space) => space.number(target).is_some(),
+            Targets::List(list) => list.contains(&target),
+        }
+    }
+
     /// The /24 or /64 prefixes that they are in, each once.
     pub fn prefixes(&self) -> Vec<IpNet> {
         match self {

@@ -141,6 +141,10 @@ impl<B: Backend> Store for Engine<B> {
         ingest::judge_sightings(&self.0).await
     }
 
+    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Error> {
+        self.0.read().await?.token_owner(shard, token).await
+    }
+
     async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error> {
         let mut tx = self.0.write().await?;
         tx.delete_unmatched(horizon, most).await?;

@@ -34,8 +34,9 @@ pub(crate) async fn ingest(backend: &dyn Backend, batch: &Batch) -> Result<Inges
     let Some(row) = tx.lock_shard(batch.shard).await? else {
         return Err(fenced);
     };
-    if row.token != Some(batch.token) && !tx.token_issued(batch.shard, batch.token).await? {
-        return Err(fenced);
+    if row.token != Some(batch.token) {
+        let owner = tx.token_owner(batch.shard, batch.token).await?;
+        owner.ok_or(fenced)?;
     }
     let stale = report(tx.as_mut(), batch, row).await?;
     let slot = slot(batch.shard.number);

@@ -158,6 +158,9 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the findings that changed.
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
 
+    /// To whom a shard was granted under this token, at any time; none if it was not.
+    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Error>;
+
     /// Forgets sightings that are of no finding: those received before `horizon`, and the oldest of those beyond `most`. Anybody
     /// can send the canary a mail with an invented nonce.
     async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error>;

@@ -144,7 +144,8 @@ pub(crate) trait LeaseRows: Send {
         owner: &str,
         now: Timestamp,
     ) -> Result<u64, Error>;
-    async fn token_issued(&mut self, shard: ShardId, token: u64) -> Result<bool, Error>;
+    /// To whom it was issued for this shard, if it was.
+    async fn token_owner(&mut self, shard: ShardId, token: u64) -> Result<Option<String>, Error>;
 }
 
 /// Observations, findings, nonces and sightings.

@@ -133,20 +133,19 @@ impl LeaseRows for Tx {
         unsigned("a token", token)
     }
 
-    async fn token_issued(&mut self, shard: ShardId, token: u64) -> Result<bool, Error> {
+    async fn token_owner(&mut self, shard: ShardId, token: u64) -> Result<Option<String>, Error> {
         let Ok(token) = i64::try_from(token) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let issued = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM tokens \
-             WHERE token = $1 AND campaign = $2 AND number = $3)",
+        let owner = sqlx::query_scalar(
+            "SELECT owner FROM tokens WHERE token = $1 AND campaign = $2 AND number = $3",
         )
         .bind(token)
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
-        .fetch_one(&mut *self.0)
+        .fetch_optional(&mut *self.0)
         .await?;
-        Ok(issued)
+        Ok(owner)
     }
 }
 

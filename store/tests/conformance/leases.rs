@@ -39,6 +39,15 @@ pub async fn a_shard_is_granted_again_only_after_ttl_and_margin(place: &Place) {
     };
     assert!(token > first);
     assert_eq!(attempt, 2);
+    // Whose a token was is known for good, and a token is of one shard.
+    let holder = async |shard, token| store.holder(shard, token).await.unwrap();
+    for issued in [first, token] {
+        let owner = request(shard, at(0)).owner;
+        assert_eq!(holder(shard, issued).await, Some(owner));
+        assert_eq!(holder(crate::support::shard(1, 9), issued).await, None);
+    }
+    assert_eq!(holder(shard, token + 1).await, None);
+    assert_eq!(holder(shard, u64::MAX).await, None);
     let unknown = request(crate::support::shard(1, 9), at(0));
     assert_eq!(store.grant(&unknown).await.unwrap(), Grant::NotOpen);
 }

@@ -2,6 +2,8 @@
 
 use std::process::Child;
 
+use ajar_model::{Evidence, Observation, ProbeId, Timestamp};
+use ajar_proto::{dial, v1};
 use ajar_tests::{Access, Ajar, Finished, Site, free_port};
 
 /// A coordinator behind TLS, with the certificates of everybody, until it is dropped.
@@ -169,6 +171,124 @@ fn everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses() {
         };
         assert_eq!(shown.lines().filter(of).count(), 1, "{who} {what}: {shown}");
     }
+}
+
+#[tokio::test]
+async fn nobody_speaks_of_the_lease_of_another_worker() {
+    // The program does so itself.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut cluster = Certified::start(Site::new());
+    cluster.done("pki issue worker bob");
+    let line = cluster.canary("pki/canary-ann");
+    cluster.spawn(&line, "canary");
+    cluster
+        .ajar()
+        .await_line("coordinator", "a canary is ready")
+        .unwrap();
+    let submit = "campaign submit 127.0.82.0/24 127.0.83.0/24 -p 9-100 --rate 20 --prefix-rate 20";
+    let submitted = cluster.run("pki/operator-ann", submit);
+    assert_eq!(submitted.status, 0, "{}", submitted.stderr);
+    let client = |name: &str| {
+        let read = |file: &str| std::fs::read(cluster.ajar().path().join(file)).unwrap();
+        let tls = dial::Tls {
+            identity: Some((
+                read(&format!("pki/{name}.pem")),
+                read(&format!("pki/{name}-key.pem")),
+            )),
+            ca: Some(read("pki/ca.pem")),
+        };
+        let url = format!("https://{}", cluster.listen);
+        dial::Coordinator::remote(&url, &tls, false).unwrap().work()
+    };
+    let (mut ann, mut bob) = (client("worker-ann"), client("worker-bob"));
+    // A worker's name is what it says it is: only the certificate tells them apart.
+    let asked = v1::LeaseRequest {
+        worker: "one".to_owned(),
+        vantage: "here".to_owned(),
+    };
+    let lease = ann.lease(asked).await.unwrap().into_inner().lease.unwrap();
+    let renewal = v1::RenewRequest {
+        shard: lease.shard.clone(),
+        token: lease.token,
+        want_rate: 1,
+    };
+    let release = v1::ReleaseRequest {
+        shard: lease.shard.clone(),
+        token: lease.token,
+        worker: "one".to_owned(),
+        vantage: "here".to_owned(),
+        ..v1::ReleaseRequest::default()
+    };
+    let report = v1::ReportRequest {
+        shard: lease.shard.clone(),
+        token: lease.token,
+        advance: Some(v1::Advance {
+            from: 0,
+            to: lease.end,
+            tally: Some(v1::Tally {
+                silent: lease.end,
+                ..v1::Tally::default()
+            }),
+            closes: true,
+        }),
+        ..v1::ReportRequest::default()
+    };
+    let reported = bob.report(futures::stream::iter([report])).await;
+    let mut answers = reported.unwrap().into_inner();
+    let refusals = [
+        bob.renew(renewal.clone()).await.map(drop).unwrap_err(),
+        bob.release(release.clone()).await.map(drop).unwrap_err(),
+        answers.message().await.map(drop).unwrap_err(),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.code(), tonic::Code::PermissionDenied, "{refusal}");
+        let cause = refusal.message();
+        assert!(cause.contains("another worker's"), "{cause}");
+    }
+    // Nor does its holder speak of what is in another shard: each has one of the two networks.
+    let mut told = Vec::new();
+    for ip in ["127.0.82.7", "127.0.83.7"] {
+        let seen = Observation {
+            campaign: submitted.stdout.trim().parse().unwrap(),
+            endpoint: format!("{ip}:25").parse().unwrap(),
+            probe: ProbeId::from_static("smtp-relay"),
+            vantage: "here".to_owned(),
+            started_at: Timestamp::now(),
+            finished_at: Timestamp::now(),
+            visit: 1,
+            round: 0,
+            evidence: Evidence::default(),
+        };
+        let report = v1::ReportRequest {
+            shard: lease.shard.clone(),
+            token: lease.token,
+            observations: vec![(&seen).into()],
+            ..v1::ReportRequest::default()
+        };
+        let reported = ann.report(futures::stream::iter([report])).await;
+        let answer = reported.unwrap().into_inner().message().await;
+        told.push(answer.map(drop).map_err(|refusal| refusal.code()));
+    }
+    told.sort_by_key(Result::is_err);
+    assert_eq!(told, [Ok(()), Err(tonic::Code::PermissionDenied)]);
+    let rows = sh(
+        cluster.ajar(),
+        "sqlite3 ajar.db 'SELECT count(*) FROM observations'",
+    );
+    assert_eq!(rows.trim(), "1");
+    // The lease is still held by whom it was granted to, who had not moved.
+    let shard = "SELECT owner, closed, cursor FROM shards WHERE owner IS NOT NULL";
+    let shard = sh(cluster.ajar(), &format!("sqlite3 ajar.db '{shard}'"));
+    assert_eq!(
+        shard.trim(),
+        "one as spiffe://ajar.internal/ajar/worker/ann|0|0"
+    );
+    let renewed = ann.renew(renewal).await.unwrap().into_inner();
+    assert!(renewed.kept, "{renewed:?}");
+    ann.release(release).await.unwrap();
+    let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
+    let of = |line: &&str| line.contains("call.refused") && line.contains("worker/bob");
+    assert_eq!(shown.lines().filter(of).count(), 1, "{shown}");
 }
 
 #[test]
