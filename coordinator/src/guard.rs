@@ -16,7 +16,10 @@ use futures::{
 use tonic::{Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 
-use crate::{caller::Certified, roles::is_for_everybody};
+use crate::{
+    caller::Certified,
+    roles::{is_for_everybody, is_method},
+};
 
 /// How often the same refusal goes into the audit log, which must not be filled by whoever is refused.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -99,7 +102,12 @@ impl Guard {
             ),
             _ => format!("{} is not certified for {path}", caller.name),
         });
-        self.refusals.record(&caller.name, &path).await;
+        // A path that is none is the caller's own text, and could be another one each time.
+        let what = match is_method(&path) {
+            true => path.as_str(),
+            false => "a call that does not exist",
+        };
+        self.refusals.record(&caller.name, what).await;
         status
     }
 }

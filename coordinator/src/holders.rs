@@ -46,9 +46,10 @@ impl Coordinator {
         if owner.ends_with(&format!(" as {uri}")) {
             return Ok(());
         }
-        let what = format!("the lease of shard {shard}, which is another worker's");
-        self.refusals.record(uri, &what).await;
-        Err(Status::permission_denied(format!("{uri} speaks of {what}")))
+        self.refusals.record(uri, "another worker's lease").await;
+        Err(Status::permission_denied(format!(
+            "{uri} speaks of another worker's lease, of shard {shard}"
+        )))
     }
 
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Status> {

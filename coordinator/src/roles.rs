@@ -34,12 +34,16 @@ impl Role {
         }
     }
 
+    const ALL: [Self; 4] = [Role::Operator, Role::Viewer, Role::Worker, Role::Canary];
+
     /// True if it may call the method at this path.
     pub(crate) fn may(self, path: &str) -> bool {
         let call = path.trim_start_matches('/').split_once('/');
         match call.unwrap_or_default() {
-            ("ajar.v1.WorkService", _) => self == Role::Worker,
-            ("ajar.v1.CanaryService", _) => self == Role::Canary,
+            ("ajar.v1.WorkService", "Lease" | "Renew" | "Release" | "Describe" | "Report") => {
+                self == Role::Worker
+            }
+            ("ajar.v1.CanaryService", "Register" | "Record") => self == Role::Canary,
             ("ajar.v1.FindingService", "List" | "Show")
             | ("ajar.v1.CampaignService", "Get" | "List" | "Watch" | "Audit" | "ListCanaries") => {
                 matches!(self, Role::Operator | Role::Viewer)
@@ -50,6 +54,11 @@ impl Role {
             _ => false,
         }
     }
+}
+
+/// True if the path is of a method that some role may call.
+pub(crate) fn is_method(path: &str) -> bool {
+    Role::ALL.iter().any(|role| role.may(path))
 }
 
 /// True for what says nothing of campaigns: how the server is, and which services it has.
@@ -89,7 +98,7 @@ mod tests {
 
     #[test]
     fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
-        let all = [Role::Operator, Role::Viewer, Role::Worker, Role::Canary];
+        let all = Role::ALL;
         let methods = methods();
         assert_eq!(methods.len(), 19, "{methods:?}");
         for method in methods {
@@ -102,7 +111,14 @@ mod tests {
             }
             assert!(!is_for_everybody(&method), "{method}");
         }
-        assert!(all.into_iter().all(|role| !role.may("/ajar.v1.New/Method")));
+        for unknown in [
+            "/ajar.v1.New/Method",
+            "/ajar.v1.WorkService/Method",
+            "/",
+            "",
+        ] {
+            assert!(!is_method(unknown), "{unknown}");
+        }
         assert!(!Role::Viewer.may("/ajar.v1.CampaignService/Submit"));
     }
 
