@@ -123,9 +123,9 @@ impl Cluster {
             &["canary", "--listen", &near, "--coordinator", &url],
             &domains,
         )?;
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let worker = ["worker", "--coordinator", &url, &signers, &list];
         for _ in 0..workers {
-            let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-            let worker = ["worker", "--coordinator", &url, &signers, &list];
             cluster.serve(&worker, &options)?;
         }
         cluster.await_canary()?;

@@ -62,8 +62,9 @@ fn one(rig: &Rig, scan: &Scan<'_>) -> anyhow::Result<Seen> {
     let started = Instant::now();
     let mut most = 0;
     while started.elapsed() < LONGEST {
-        most = most.max(talking()?);
-        if most >= CAPACITY as usize || (most > 0 && talking()? < most / 2) {
+        let now = talking()?;
+        most = most.max(now);
+        if most >= CAPACITY as usize || now < most / 2 {
             break;
         }
         thread::sleep(Duration::from_millis(500));

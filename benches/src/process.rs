@@ -83,11 +83,16 @@ pub fn run(command: &mut Command) -> anyhow::Result<Spent> {
 
 /// Packets that ever left by the rig's interface; none without a rig.
 fn packets() -> u64 {
-    let devices = fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    counter(INTERFACE, 9).unwrap_or(0)
+}
+
+/// A counter of a device, by its column in proc(5): 1 for packets that were received, 9 for those that were sent. None if there is no
+/// such device.
+pub fn counter(device: &str, column: usize) -> Option<u64> {
+    let devices = fs::read_to_string("/proc/self/net/dev").ok()?;
     let mut lines = devices.lines();
-    let counters = lines.find_map(|line| line.trim().strip_prefix(INTERFACE)?.strip_prefix(':'));
-    let sent = counters.and_then(|counters| counters.split_whitespace().nth(9));
-    sent.and_then(|sent| sent.parse().ok()).unwrap_or(0)
+    let counters = lines.find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'))?;
+    counters.split_whitespace().nth(column)?.parse().ok()
 }
 
 /// Processor time of all children that have ended, and of theirs. Proc(5): fields 16 and 17, in ticks of 10 ms.

@@ -1,7 +1,6 @@
 //! Transmission alone, on a device that throws everything away.
 
 use std::{
-    fs,
     net::{Ipv4Addr, SocketAddr},
     time::Instant,
 };
@@ -12,6 +11,7 @@ use anyhow::{Context, ensure};
 use crate::{
     bare_frames::Frames,
     figures::{Table, spread},
+    process,
     rig::{self, Rig},
 };
 
@@ -105,9 +105,5 @@ fn sent(send: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Sent> {
 
 /// Packets that the device took so far: an intermediate functional block counts them as received.
 fn taken() -> anyhow::Result<u64> {
-    let devices = fs::read_to_string("/proc/self/net/dev")?;
-    let mut lines = devices.lines();
-    let counters = lines.find_map(|line| line.trim().strip_prefix(DEVICE)?.strip_prefix(':'));
-    let packets = counters.and_then(|counters| counters.split_whitespace().nth(1));
-    Ok(packets.context("the device is missing")?.parse()?)
+    process::counter(DEVICE, 1).context("the device is missing")
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use ajar_model::{Authorization, Target, TargetSpace, Timestamp};
-use anyhow::Context;
 use ssh_key::{Algorithm, PrivateKey, PublicKey};
 use ulid::Ulid;
 
 use crate::{
     args, directories,
     exit::{Ended, OrRefuse, refuse},
+    new_file::{self, Readers},
     request,
 };
 
@@ -31,11 +31,11 @@ pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
     match &key {
         Key::Open(key) => {
             let signed = ajar_model::authorization::sign(&text, key).or_refuse()?;
-            write_new(&options.output, &signed.text)?;
-            write_new(&signature, &signed.signature)?;
+            new_file::write(&options.output, Readers::Usual, &signed.text)?;
+            new_file::write(&signature, Readers::Usual, &signed.signature)?;
         }
         Key::Locked(_) => {
-            write_new(&options.output, &text)?;
+            new_file::write(&options.output, Readers::Usual, &text)?;
             if let Err(error) = ask_ssh_keygen(&key_path, &options.output) {
                 std::fs::remove_file(&options.output)?;
                 return Err(error);
@@ -183,14 +183,4 @@ fn key_path(options: &args::Authorize) -> anyhow::Result<PathBuf> {
         (None, Some(home)) => Ok(home.join(".ssh/id_ed25519")),
         (None, None) => refuse("there is no home directory to find a key in: give --key FILE"),
     }
-}
-
-/// Writes a file; an older one is never replaced, since somebody may rely on it.
-fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
-    let created = std::fs::File::create_new(path);
-    let mut file = created
-        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
-        .or_refuse()?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("{} could not be written", path.display()))
 }

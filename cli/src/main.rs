@@ -23,6 +23,7 @@ mod exit;
 mod findings;
 mod lab;
 mod local;
+mod new_file;
 mod output;
 mod owner;
 mod pki;

@@ -3,7 +3,6 @@
 use std::{
     io::Write,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +15,7 @@ use rcgen::{
 use crate::{
     args::{self, PkiRole},
     exit::{Ended, OrRefuse, refuse},
+    new_file::{self, Readers},
 };
 
 /// What URIs of ours begin with: a name that is nobody's on the Internet.
@@ -121,20 +121,9 @@ impl Files {
     }
 
     fn write(&self, certificate: &str, key: &KeyPair) -> anyhow::Result<()> {
-        write(&self.key, 0o600, &key.serialize_pem())?;
-        write(&self.certificate, 0o644, certificate)
+        new_file::write(&self.key, Readers::Owner, &key.serialize_pem())?;
+        new_file::write(&self.certificate, Readers::Usual, certificate)
     }
-}
-
-fn write(path: &Path, mode: u32, text: &str) -> anyhow::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
-    let written = options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    written
-        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
-        .or_refuse()
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

@@ -15,30 +15,28 @@ use crate::roles::Role;
 
 /// The subject of the caller's certificate with its fingerprint; without one, their address; in this process, its user.
 pub(crate) fn name<T>(request: &Request<T>) -> String {
-    let certificates = request.peer_certs();
-    let certificate = certificates.as_deref().and_then(|chain| chain.first());
-    let address = request.remote_addr().as_ref().map(SocketAddr::ip);
-    match (certificate, address) {
-        (Some(certificate), _) => Certified::by(certificate.as_ref()).name,
-        (None, Some(ip)) => format!("{ip}, without a certificate"),
-        (None, None) => format!("local user {}", rustix::process::getuid().as_raw()),
+    if let Some(certified) = request.extensions().get::<Certified>() {
+        return certified.name.clone();
+    }
+    match request.remote_addr().as_ref().map(SocketAddr::ip) {
+        Some(ip) => format!("{ip}, without a certificate"),
+        None => format!("local user {}", rustix::process::getuid().as_raw()),
     }
 }
 
-/// Which worker a certificate was given to: the URI that gives it the role. None if callers cannot be told apart.
+/// Which worker calls, by its certificate. None if callers cannot be told apart.
 pub(crate) fn worker<T>(request: &Request<T>) -> Option<String> {
-    let chain = request.peer_certs()?;
-    let (_, certificate) = X509Certificate::from_der(chain.first()?.as_ref()).ok()?;
-    let mut uris = uris(&certificate).into_iter();
-    uris.find(|uri| Role::named_by(uri) == Some(Role::Worker))
+    request.extensions().get::<Certified>()?.worker.clone()
 }
 
-/// Who a certificate was given to, and what for.
-#[derive(Debug)]
+/// Who a certificate was given to, and what for. The guard reads it once for each call, and leaves it with the call.
+#[derive(Debug, Clone)]
 pub(crate) struct Certified {
     /// The subject with the certificate's fingerprint.
     pub name: String,
     pub roles: Vec<Role>,
+    /// The URI that makes it a worker's.
+    pub worker: Option<String>,
 }
 
 impl Certified {
@@ -51,6 +49,7 @@ impl Certified {
             || Self {
                 name: "somebody without a certificate".to_owned(),
                 roles: Vec::new(),
+                worker: None,
             },
             |certificate| Self::by(certificate.as_ref()),
         )
@@ -67,12 +66,14 @@ impl Certified {
         let uris = certificate.as_ref().map(uris).unwrap_or_default();
         let common = certificate.as_ref().and_then(common_name);
         let subject = uris.first().cloned().or(common).unwrap_or_default();
+        let is_worker = |uri: &&String| Role::named_by(uri) == Some(Role::Worker);
         Self {
             name: format!(
                 "{} (sha256 {fingerprint})",
                 Untrusted::from(subject).clean()
             ),
             roles: uris.iter().filter_map(|uri| Role::named_by(uri)).collect(),
+            worker: uris.iter().find(is_worker).cloned(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Every call, before it is read: let through, or refused and put on record.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -63,9 +63,14 @@ impl Refusals {
         let mut recorded = self.recorded.lock().expect("no holder panics");
         recorded.retain(|_, at| at.elapsed() < AGAIN);
         let key = (caller.to_owned(), what.to_owned());
-        let due = !recorded.contains_key(&key);
-        recorded.entry(key).or_insert_with(Instant::now);
-        due
+        // Whatever is still there was recorded a short while ago.
+        match recorded.entry(key) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Instant::now());
+                true
+            }
+        }
     }
 }
 
@@ -82,15 +87,18 @@ impl Guard {
         Self { enforced, refusals }
     }
 
-    /// Who calls in vain, if they are not certified for what they call.
-    fn refused<B>(&self, request: &http::Request<B>) -> Option<Certified> {
+    /// Notes with a call whose it is, or says who calls in vain.
+    fn admit<B>(&self, request: &mut http::Request<B>) -> Result<(), Certified> {
         let path = request.uri().path();
         if !self.enforced || is_for_everybody(path) {
-            return None;
+            return Ok(());
         }
         let caller = Certified::of(request.extensions());
-        let may = caller.roles.iter().any(|role| role.may(path));
-        (!may).then_some(caller)
+        if !caller.roles.iter().any(|role| role.may(path)) {
+            return Err(caller);
+        }
+        request.extensions_mut().insert(caller);
+        Ok(())
     }
 
     async fn record(self, caller: Certified, path: String) -> Status {
@@ -142,10 +150,10 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        match self.guard.refused(&request) {
-            None => Either::Left(self.inner.call(request)),
-            Some(caller) => {
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        match self.guard.admit(&mut request) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(caller) => {
                 let recording = self
                     .guard
                     .clone()

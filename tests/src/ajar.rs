@@ -58,6 +58,14 @@ impl Ajar {
         finished(&mut self.command(line))
     }
 
+    /// Runs a shell script in its directory, and returns what that prints if it succeeds.
+    pub fn shell(&self, script: &str) -> anyhow::Result<String> {
+        let mut sh = Command::new("sh");
+        let finished = finished(sh.args(["-ec", script]).current_dir(self.path()))?;
+        ensure!(finished.status == 0, "{script}: {}", finished.stderr);
+        Ok(finished.stdout)
+    }
+
     /// Starts it; its standard error goes to a file of this name, its standard output to a pipe.
     pub fn spawn(&self, line: &str, log: &str) -> anyhow::Result<Child> {
         let log = fs::File::create(self.path().join(log))?;

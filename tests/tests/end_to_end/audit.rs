@@ -1,21 +1,6 @@
 //! Who did what is on record, and a change of the record shows. The stock programs ssh-keygen, sqlite3 and openssl are the oracle.
 
-use std::process::Command;
-
-use ajar_tests::{Ajar, Site, free_port};
-
-fn shell(ajar: &Ajar, script: &str) {
-    let run = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(ajar.path())
-        .output()
-        .unwrap();
-    assert!(
-        run.status.success(),
-        "{}",
-        String::from_utf8_lossy(&run.stderr)
-    );
-}
+use ajar_tests::{Site, free_port};
 
 #[test]
 fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() {
@@ -37,20 +22,19 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
 
     let head = ajar.run("audit head").unwrap();
     std::fs::write(ajar.path().join("head"), &head.stdout).unwrap();
-    shell(ajar, "ssh-keygen -q -Y sign -n ajar-audit -f key head");
+    ajar.shell("ssh-keygen -q -Y sign -n ajar-audit -f key head")
+        .unwrap();
     let verify = "audit verify --head head --allowed-signers signers";
     let whole = ajar.run(verify).unwrap();
     assert_eq!(whole.status, 0, "{}", whole.stderr);
     assert!(whole.stdout.contains("ops@example.net"), "{}", whole.stdout);
 
-    shell(
-        ajar,
+    ajar.shell(
         "sqlite3 ajar.db 'DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete'; cp ajar.db good.db",
-    );
-    shell(
-        ajar,
-        "sqlite3 ajar.db \"UPDATE audit SET actor = 'nobody' WHERE number = 1\"",
-    );
+    )
+    .unwrap();
+    ajar.shell("sqlite3 ajar.db \"UPDATE audit SET actor = 'nobody' WHERE number = 1\"")
+        .unwrap();
     let changed = ajar.run("audit verify").unwrap();
     assert_eq!(changed.status, 1);
     assert!(
@@ -60,16 +44,15 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
     );
 
     // A cut end leaves a whole chain: only the head that was kept elsewhere shows it.
-    shell(
-        ajar,
-        "cp good.db ajar.db; sqlite3 ajar.db 'DELETE FROM audit WHERE number = 2'",
-    );
+    ajar.shell("cp good.db ajar.db; sqlite3 ajar.db 'DELETE FROM audit WHERE number = 2'")
+        .unwrap();
     assert_eq!(ajar.run("audit verify").unwrap().status, 0);
     let cut = ajar.run(verify).unwrap();
     assert_eq!(cut.status, 1);
     assert!(cut.stderr.contains("changed or cut"), "{}", cut.stderr);
 
-    shell(ajar, "cp good.db ajar.db; sed -i 's/entry 2/entry 1/' head");
+    ajar.shell("cp good.db ajar.db; sed -i 's/entry 2/entry 1/' head")
+        .unwrap();
     let forged = ajar.run(verify).unwrap();
     assert_eq!(forged.status, 2);
     assert!(
@@ -83,14 +66,14 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
 fn whoever_steers_a_cluster_is_named_by_their_certificate() {
     let site = Site::new();
     let ajar = &site.ajar;
-    shell(
-        ajar,
+    ajar.shell(
         "openssl req -x509 -newkey ed25519 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2
          sign() { openssl req -newkey ed25519 -nodes -keyout $1.key -subj /CN=$1 -out $1.csr
                   printf 'subjectAltName=IP:127.0.0.1,URI:https://example.net/ajar/operator,URI:https://example.net/ajar/canary\n' >$1.ext
                   openssl x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $1.ext -out $1.pem; }
          sign server; sign alice",
-    );
+    )
+    .unwrap();
     let listen = format!("127.0.0.1:{}", free_port().unwrap());
     let server = format!(
         "coordinator --listen {listen} --tls-cert server.pem --tls-key server.key --tls-ca ca.pem"

@@ -74,6 +74,13 @@ impl Certified {
         finished.stderr
     }
 
+    fn start_canary(&mut self) {
+        let line = self.canary("pki/canary-ann");
+        self.spawn(&line, "canary");
+        let ready = "a canary is ready";
+        self.ajar().await_line("coordinator", ready).unwrap();
+    }
+
     fn canary(&self, certificate: &str) -> String {
         format!(
             "canary --domain canary.test --canary-ports {} {}",
@@ -90,17 +97,6 @@ impl Drop for Certified {
             let _ = service.wait();
         }
     }
-}
-
-fn sh(ajar: &Ajar, script: &str) -> String {
-    let output = std::process::Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(ajar.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}: {said}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -124,12 +120,7 @@ fn everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses() {
         .ajar()
         .await_line("impostor-worker", refusal)
         .unwrap();
-    let line = cluster.canary("pki/canary-ann");
-    cluster.spawn(&line, "canary");
-    cluster
-        .ajar()
-        .await_line("coordinator", "a canary is ready")
-        .unwrap();
+    cluster.start_canary();
     for (certificate, line) in [
         ("pki/viewer-ann", "campaign submit 127.0.81.1 -p 3128"),
         ("pki/viewer-ann", "campaign stop-all"),
@@ -146,8 +137,7 @@ fn everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses() {
 
     let line = worker(&cluster, "pki/worker-ann");
     cluster.spawn(&line, "worker");
-    let submit = "campaign submit 127.0.81.1 -p 3128 --probes http-connect --settle 1s \
-                  --revisits 0 --confirm-after never";
+    let submit = "campaign submit 127.0.81.1 -p 3128 --probes http-connect --settle 1s";
     let submitted = cluster.run("pki/operator-ann", submit);
     let id = submitted.stdout.trim();
     assert_eq!(submitted.status, 0, "{}", submitted.stderr);
@@ -179,12 +169,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut cluster = Certified::start(Site::new());
     cluster.done("pki issue worker bob");
-    let line = cluster.canary("pki/canary-ann");
-    cluster.spawn(&line, "canary");
-    cluster
-        .ajar()
-        .await_line("coordinator", "a canary is ready")
-        .unwrap();
+    cluster.start_canary();
     let submit = "campaign submit 127.0.82.0/24 127.0.83.0/24 -p 9-100 --rate 20 --prefix-rate 20";
     let submitted = cluster.run("pki/operator-ann", submit);
     assert_eq!(submitted.status, 0, "{}", submitted.stderr);
@@ -271,14 +256,17 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     }
     told.sort_by_key(Result::is_err);
     assert_eq!(told, [Ok(()), Err(tonic::Code::PermissionDenied)]);
-    let rows = sh(
-        cluster.ajar(),
-        "sqlite3 ajar.db 'SELECT count(*) FROM observations'",
-    );
+    let rows = cluster
+        .ajar()
+        .shell("sqlite3 ajar.db 'SELECT count(*) FROM observations'")
+        .unwrap();
     assert_eq!(rows.trim(), "1");
     // The lease is still held by whom it was granted to, who had not moved.
     let shard = "SELECT owner, closed, cursor FROM shards WHERE owner IS NOT NULL";
-    let shard = sh(cluster.ajar(), &format!("sqlite3 ajar.db '{shard}'"));
+    let shard = cluster
+        .ajar()
+        .shell(&format!("sqlite3 ajar.db '{shard}'"))
+        .unwrap();
     assert_eq!(
         shard.trim(),
         "one as spiffe://ajar.internal/ajar/worker/ann|0|0"
@@ -294,15 +282,15 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
 #[test]
 fn who_is_certified_for_nothing_or_by_a_stranger_is_told_so_and_gets_nothing() {
     let cluster = Certified::start(Site::new());
-    sh(
-        cluster.ajar(),
+    cluster.ajar().shell(
         "sign() { openssl req -newkey ed25519 -nodes -keyout $1-key.pem -subj /CN=$1 -out $1.csr
                   echo basicConstraints=CA:FALSE >$1.ext
                   openssl x509 -req -in $1.csr -CA $2.pem -CAkey $2-key.pem -CAcreateserial -days 2 -extfile $1.ext -out $1.pem; }
          openssl req -x509 -newkey ed25519 -nodes -keyout strange-key.pem -out strange.pem -subj /CN=strange -days 2
          sign plain pki/ca
          sign stranger strange",
-    );
+    )
+    .unwrap();
     let cause = cluster.refused("plain", "campaign list");
     assert!(cause.contains("plain (sha256 "), "{cause}");
     assert!(cause.contains("is certified for nothing"), "{cause}");
@@ -321,8 +309,7 @@ fn certificates_are_what_openssl_takes_them_for_and_keys_are_private() {
         let finished = ajar.run(line).unwrap();
         assert_eq!(finished.status, 0, "{line}: {}", finished.stderr);
     }
-    sh(
-        &ajar,
+    ajar.shell(
         "openssl verify -x509_strict -CAfile pki/ca.pem -purpose sslserver pki/coordinator-hub.pem
          openssl verify -x509_strict -CAfile pki/ca.pem -purpose sslclient pki/worker-paris-1.pem
          openssl verify -CAfile pki/ca.pem -verify_hostname scan.example.net pki/coordinator-hub.pem
@@ -330,16 +317,19 @@ fn certificates_are_what_openssl_takes_them_for_and_keys_are_private() {
          ! openssl verify -CAfile pki/ca.pem -purpose sslserver pki/worker-paris-1.pem
          openssl x509 -in pki/worker-paris-1.pem -noout -checkend $((6 * 86400))
          ! openssl x509 -in pki/worker-paris-1.pem -noout -checkend $((9 * 86400))",
-    );
-    let names = sh(
-        &ajar,
-        "openssl x509 -in pki/worker-paris-1.pem -noout -ext subjectAltName",
-    );
+    )
+    .unwrap();
+    let names = ajar
+        .shell("openssl x509 -in pki/worker-paris-1.pem -noout -ext subjectAltName")
+        .unwrap();
     assert!(
         names.contains("URI:spiffe://ajar.internal/ajar/worker/paris-1"),
         "{names}"
     );
-    assert_eq!(sh(&ajar, "stat -c %a pki/*-key.pem"), "600\n600\n600\n");
+    assert_eq!(
+        ajar.shell("stat -c %a pki/*-key.pem").unwrap(),
+        "600\n600\n600\n"
+    );
 
     // What is there is not replaced, and nothing is made that could not be used.
     for (line, expect) in [
@@ -367,5 +357,5 @@ fn certificates_are_what_openssl_takes_them_for_and_keys_are_private() {
             finished.stderr
         );
     }
-    assert_eq!(sh(&ajar, "ls pki | wc -l").trim(), "6");
+    assert_eq!(ajar.shell("ls pki | wc -l").unwrap().trim(), "6");
 }
