@@ -77,11 +77,13 @@ fn what_is_open_behind_a_gateway_is_found_at_full_speed_and_asked_once() {
              $FAR ss -Htan state syn-recv >half-open; ss -Htan >ours"
         ),
     );
-    assert!(
-        seen.stderr.contains("SYNs are sent over AF_XDP"),
-        "{}",
-        seen.stderr
-    );
+    // Both ways had their turn, and whichever was chosen lost nothing.
+    let chosen = seen
+        .stderr
+        .lines()
+        .find(|line| line.contains("a SYN takes"));
+    let chosen = chosen.unwrap_or_else(|| panic!("{}", seen.stderr));
+    assert!(chosen.contains(" is used"), "{chosen}");
     let found: BTreeSet<&str> = seen.stdout.lines().collect();
     let open = (0..4096).step_by(16).map(|number| {
         format!(

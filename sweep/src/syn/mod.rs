@@ -44,6 +44,8 @@ mod route;
 #[cfg(target_os = "linux")]
 pub mod transmit;
 #[cfg(target_os = "linux")]
+mod trial;
+#[cfg(target_os = "linux")]
 mod xdp;
 
 /// Why this process cannot sweep by SYNs.

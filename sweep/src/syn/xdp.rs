@@ -43,6 +43,8 @@ pub struct Xdp {
     _fill: FillRing,
     waiting: HeapSlab,
     targets: Vec<SocketAddr>,
+    /// Whether the kernel was once busy for longer than we wait.
+    stuck: bool,
     // Dropped last: the rings name its frames.
     frames: Umem,
 }
@@ -75,6 +77,7 @@ impl Xdp {
             _fill: rings.fill_ring,
             waiting: HeapSlab::with_capacity(BATCH),
             targets: Vec::with_capacity(BATCH),
+            stuck: false,
             frames,
         })
     }
@@ -107,15 +110,21 @@ impl Xdp {
         }
     }
 
+    /// True if frames were not sent in time: nothing more comes of this socket.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
     /// A frame, as soon as the kernel has sent one.
     fn frame(&mut self) -> Option<Packet> {
         let mut started = None;
         loop {
             // SAFETY: `self.frames` is dropped after everything that may hold the frame.
             let frame = unsafe { self.frames.alloc() };
-            if frame.is_some() || started.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            if frame.is_some() || self.stuck {
                 return frame;
             }
+            self.stuck = started.get_or_insert_with(Instant::now).elapsed() > PATIENCE;
             self.reclaim();
         }
     }
@@ -146,9 +155,8 @@ impl Xdp {
         loop {
             match send(socket, &[], SendFlags::DONTWAIT) {
                 Ok(_) => return Ok(()),
-                Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR)
-                    if started.elapsed() < PATIENCE =>
-                {
+                Err(Errno::AGAIN | Errno::BUSY | Errno::NOBUFS | Errno::INTR) if !self.stuck => {
+                    self.stuck = started.elapsed() > PATIENCE;
                     self.reclaim();
                 }
                 Err(error) => return Err(error),
