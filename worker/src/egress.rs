@@ -26,6 +26,7 @@ use crate::{
     fault,
     fence::{Fence, Now},
     pacer::{Budget, Pacer, Prefixes},
+    places::Places,
 };
 
 /// Opens a connection to the operator's own end, which is no target.
@@ -44,6 +45,7 @@ pub struct Egress {
     fence: Arc<Fence>,
     pacer: Arc<Pacer>,
     budget: Arc<Budget>,
+    places: Arc<Places>,
     patience: Mutex<Patience>,
     /// Connections that are tried again before a target counts as silent. The kernel would send a SYN again after one second,
     /// past the pace: an attempt ends before that, and the next one waits for its turn.
@@ -78,6 +80,9 @@ pub enum Unvisited {
     /// The lease or the authorization ended.
     #[error("the lease has ended")]
     Ended,
+    /// Nothing is wrong but that too many are visited at a time. There are fewer by now.
+    #[error("there is no socket for one more connection")]
+    Crowded,
     #[error("{0}")]
     Fault(String),
 }
@@ -88,6 +93,7 @@ impl Egress {
         fence: Arc<Fence>,
         pacer: Arc<Pacer>,
         budget: Arc<Budget>,
+        places: Arc<Places>,
         retries: u32,
     ) -> Self {
         Self {
@@ -95,6 +101,7 @@ impl Egress {
             fence,
             pacer,
             budget,
+            places,
             patience: Mutex::default(),
             retries,
         }
@@ -195,7 +202,15 @@ impl Egress {
             socket.connect(address).await?;
             Ok(socket)
         };
-        opened.await.map_err(Refusal::Failed)
+        opened.await.map_err(|error| self.refusal(error, address))
+    }
+
+    /// Why a socket was not to be had. In a crowd, the visit leaves and its place with it, for as long as some are left.
+    fn refusal(&self, error: io::Error, endpoint: SocketAddr) -> Refusal {
+        match fault::is_a_crowd(&error) && self.places.crowded() {
+            true => Unvisited::Crowded.into(),
+            false => Refusal::of(error, endpoint),
+        }
     }
 
     async fn attempt(&self, endpoint: SocketAddr) -> Result<TcpStream, Refusal> {
@@ -213,7 +228,7 @@ impl Egress {
             let mut patience = self.patience.lock().expect("no holder panics");
             patience.answered_after(started.elapsed());
         }
-        let stream = result.map_err(|error| Refusal::of(error, endpoint))?;
+        let stream = result.map_err(|error| self.refusal(error, endpoint))?;
         // Conversations are short lines that wait for each other.
         stream.set_nodelay(true).map_err(Refusal::Failed)?;
         Ok(stream)
@@ -321,7 +336,7 @@ mod tests {
         let pacer = Arc::new(Pacer::new(100));
         let budget = pacer.lease(Arc::clone(&fence), 100);
         let scope = Scope::new(None, space, &[], &[]);
-        let egress = Egress::new(scope, Arc::clone(&fence), pacer, budget, 1);
+        let egress = Egress::new(scope, Arc::clone(&fence), pacer, budget, Places::new(1), 1);
         let elsewhere = EndpointDial::new(&egress, "127.0.0.2:25".parse().unwrap());
         assert!(elsewhere.dial().await.is_err());
         assert!(elsewhere.datagrams(53).await.is_err());

@@ -26,6 +26,21 @@ pub fn of_this_machine(error: &io::Error, endpoint: SocketAddr) -> Option<String
     Some(format!("{cause} ({error})"))
 }
 
+/// True if this machine has no socket for one more connection: fewer at a time may do.
+pub fn is_a_crowd(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::MFILE
+                | Errno::NFILE
+                | Errno::ADDRNOTAVAIL
+                | Errno::ADDRINUSE
+                | Errno::NOBUFS
+                | Errno::NOMEM
+        )
+    )
+}
+
 /// Asks the routing table; connecting a UDP socket sends nothing.
 fn has_route(endpoint: SocketAddr) -> bool {
     let any: SocketAddr = match endpoint {
@@ -47,6 +62,8 @@ mod tests {
             assert_eq!(fault.is_some(), expect, "{errno:?}: {fault:?}");
         };
         check(Errno::MFILE, true);
+        assert!(is_a_crowd(&Errno::MFILE.into()));
+        assert!(!is_a_crowd(&Errno::NETDOWN.into()));
         check(Errno::ADDRNOTAVAIL, true);
         check(Errno::PERM, true);
         check(Errno::NETDOWN, true);

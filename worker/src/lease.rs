@@ -188,9 +188,12 @@ impl Worker {
                 Arc::clone(&fence),
                 pacer,
                 Arc::clone(&budget),
+                Arc::clone(&self.places),
                 spec.retries,
             ),
             limits: options.limits,
+            swept: syn.is_some(),
+            places: Arc::clone(&self.places),
             slots: PrefixSlots::new(spec.prefix_rate),
             spec: Arc::new(spec),
         });
@@ -211,7 +214,7 @@ impl Worker {
         let context = Context {
             visitor,
             syn,
-            capacity: Arc::clone(&self.capacity),
+            places: Arc::clone(&self.places),
             turns,
             reporter: &mut reporter,
             all_started: Box::new(move || {

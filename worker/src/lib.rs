@@ -22,6 +22,7 @@ use ajar_proto::{
 use ajar_sweep::syn::{self, Syn};
 use fence::Now;
 use pacer::Pacer;
+use places::Places;
 use reach::Reach;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -36,6 +37,7 @@ pub mod fence;
 mod lease;
 pub mod pacer;
 mod passes;
+mod places;
 mod prefix_slots;
 mod progress;
 mod reach;
@@ -57,7 +59,7 @@ pub struct Options {
     pub signers: watch::Receiver<AllowedSigners>,
     /// True if loopback may be audited without an authorization: it is this very machine's operator who asks.
     pub allow_loopback: bool,
-    /// Targets that are visited at the same time.
+    /// Targets that are visited at the same time at most: see [`places`].
     pub capacity: usize,
     /// What a target may cost.
     pub limits: Limits,
@@ -81,7 +83,7 @@ struct Worker {
     options: Options,
     /// For leases and renewals; results have connections of their own.
     control: WorkServiceClient<Traced>,
-    capacity: Arc<Semaphore>,
+    places: Arc<Places>,
     /// The limits of each campaign that it has a lease of.
     pacers: Mutex<HashMap<CampaignId, Weak<Pacer>>>,
     /// Whether canaries are reached from here.
@@ -108,7 +110,7 @@ pub fn check(sweep: Sweep) -> Result<(), syn::Error> {
 pub async fn run(options: Options, drain: CancellationToken) {
     let worker = Arc::new(Worker {
         control: options.coordinator.work(),
-        capacity: Arc::new(Semaphore::new(options.capacity)),
+        places: Places::new(options.capacity),
         pacers: Mutex::default(),
         reach: Reach::default(),
         syn: OnceLock::new(),
@@ -116,6 +118,8 @@ pub async fn run(options: Options, drain: CancellationToken) {
         drain,
         options,
     });
+    let following = Arc::clone(&worker.places);
+    let following = tokio::spawn(async move { following.follow().await });
     let places = Arc::new(Semaphore::new(LEASES));
     let mut leases = Leases::new();
     let mut pause = Pause::new();
@@ -152,6 +156,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
             Err(error) => pause.without_answer(&error),
         }
     }
+    following.abort();
     let ended = async { while leases.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("results could not be stored in time; their targets will be visited again");
@@ -185,7 +190,7 @@ impl Worker {
             pause.wait().await;
             let place = Arc::clone(places).acquire_owned().await;
             // Whoever has no room for another visit needs no further target.
-            let _room = self.capacity.acquire().await;
+            self.places.room().await;
             place.expect("never closed")
         };
         let may_take = leases.len() < ALL_LEASES;

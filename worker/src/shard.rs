@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use crate::{
     egress::Unvisited,
+    places::Places,
     progress::{Progress, Run},
     report::Reporter,
     sweep::{Sweep, Tools},
@@ -50,8 +51,8 @@ pub struct Context<'a> {
     pub visitor: Arc<Visitor>,
     /// What finds the targets that are worth a visit; none if each one is visited.
     pub syn: Option<Arc<Syn>>,
-    /// Places for visits, shared by all leases.
-    pub capacity: Arc<Semaphore>,
+    /// Shared by all leases.
+    pub places: Arc<Places>,
     /// Visits that may wait for their first connection.
     pub turns: usize,
     pub reporter: &'a mut Reporter,
@@ -70,7 +71,7 @@ pub async fn run(
     let Context {
         visitor,
         syn,
-        capacity,
+        places,
         turns,
         reporter,
         all_started,
@@ -116,10 +117,10 @@ pub async fn run(
                 None => pending().await,
             }
         };
-        let places = async {
+        let entered = async {
             let turn = Arc::clone(&turns).acquire_owned().await;
-            let place = Arc::clone(&capacity).acquire_owned().await;
-            (turn.expect("never closed"), place.expect("never closed"))
+            let place = Arc::clone(&places).enter().await;
+            (turn.expect("never closed"), place)
         };
         let batch_at = results.batch_at.unwrap_or_else(|| Instant::now() + LINGER);
         tokio::select! {
@@ -131,12 +132,13 @@ pub async fn run(
             }
             Some(visit) = visits.join_next() => match visit {
                 Ok((number, Ok(visited))) => results.finish(number, visited),
+                Ok((number, Err(Unvisited::Crowded))) => open.push_back(number),
                 Ok((_, Err(Unvisited::Ended))) => break Ran::Stopped,
                 Ok((_, Err(Unvisited::Fault(cause)))) => break Ran::Fault(cause),
                 Err(error) => break Ran::Broken(format!("a visit was lost: {error}")),
             },
             () = sleep_until(batch_at), if results.batch_at.is_some() => results.pack(),
-            (turn, place) = places, if may_start => {
+            (turn, place) = entered, if may_start => {
                 let number = open.pop_front().or_else(|| {
                     let number = each.next()?;
                     results.progress.begin(number);
@@ -164,8 +166,8 @@ pub async fn run(
                     open.extend(found.into_iter().map(|found| found.number));
                     results.swept();
                 }
-                Err(Unvisited::Ended) => break Ran::Stopped,
                 Err(Unvisited::Fault(cause)) => break Ran::Fault(cause),
+                Err(Unvisited::Ended | Unvisited::Crowded) => break Ran::Stopped,
             }
         }
     };

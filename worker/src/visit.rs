@@ -15,6 +15,7 @@ use futures::FutureExt;
 
 use crate::{
     egress::{Egress, EndpointDial, Refusal, Unvisited},
+    places::Places,
     prefix_slots::PrefixSlots,
     turn::Turn,
 };
@@ -40,6 +41,9 @@ pub struct Visitor {
     pub egress: Egress,
     /// What a target may cost.
     pub limits: Limits,
+    /// True if its targets have answered a SYN.
+    pub swept: bool,
+    pub places: Arc<Places>,
     /// Limits the conversations with each prefix.
     pub slots: PrefixSlots,
 }
@@ -63,7 +67,11 @@ impl Visitor {
         let started_at = Timestamp::now();
         self.egress.admit(endpoint).await;
         drop(turn);
-        let stream = match self.egress.open(endpoint).await {
+        let opened = self.egress.open(endpoint).await;
+        if self.swept {
+            self.places.tried(matches!(&opened, Err(Refusal::Failed(error)) if connect::outcome(error) == Outcome::Silent));
+        }
+        let stream = match opened {
             Ok(stream) => stream,
             Err(refusal) => return refused(endpoint, refusal).map(nothing),
         };

@@ -160,3 +160,40 @@ fn the_canarys_own_doors_are_never_targets() {
     );
     assert!(!seen.stdout.contains("open_"), "{}", seen.stdout);
 }
+
+#[test]
+fn who_has_too_few_descriptors_visits_fewer_at_a_time_and_every_target() {
+    let ajar = Ajar::new().unwrap();
+    ajar.make_signer().unwrap();
+    let limits = "--ports 25 --rate 1000 --prefix-rate 500";
+    ajar.authorize(
+        "a.toml",
+        &format!("10.99.9.0/24 --canary 127.0.0.1 {limits}"),
+    )
+    .unwrap();
+    // A server that takes its time, with room for everybody.
+    let script = r#"
+        python3 -c '
+import asyncio
+async def serve(reader, writer):
+    await asyncio.sleep(1)
+    writer.write(b"554 5.7.1 not here\r\n")
+    await writer.drain()
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, "0.0.0.0", 25, backlog=1024)
+    await server.serve_forever()
+asyncio.run(main())
+' &
+        (ulimit -n 100; exec $AJAR worker --capacity 400 --allowed-signers signers 2>worker.log) &
+        id=$(submit a.toml --prefix-rate 500 --sweep connect --settle 1s)
+        timeout 60 $AJAR campaign watch $id
+        cat worker.log
+        "#;
+    let started = cluster("--allowed-signers signers");
+    let seen = captured(&ajar, &format!("{started}{script}")).unwrap();
+    let said = seen.stdout;
+    assert!(said.contains("256 answered"), "{said}{}", seen.stderr);
+    assert!(said.contains("no more sockets can be opened"), "{said}");
+    assert!(!said.contains("cannot open connections"), "{said}");
+}
