@@ -18,6 +18,7 @@ want microsocks microsocks
 want privoxy privoxy
 want swaks swaks
 want curl curl
+want nft nftables
 want ncat ncat
 want sniproxy sniproxy
 want sslh-select sslh

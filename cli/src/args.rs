@@ -13,9 +13,11 @@ use clap::{
 use crate::output;
 
 mod pki;
+mod schedule;
 mod services;
 
 pub use pki::{Pki, PkiInit, PkiIssue, PkiRole};
+pub use schedule::{Schedule, SchedulePut};
 pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Tls, Worker};
 
 /// Finds the doors that were left ajar: open mail relays and open proxies, proven by a receipt.
@@ -52,6 +54,9 @@ pub enum Command {
     /// Submit and steer campaigns on a cluster.
     #[command(subcommand)]
     Campaign(Campaign),
+    /// Let a cluster run campaigns again and again.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Read findings.
     #[command(subcommand)]
     Findings(Findings),
@@ -298,7 +303,7 @@ pub enum Campaign {
     Resume(Resume),
     /// End it.
     Cancel(OneCampaign),
-    /// Pause every running campaign.
+    /// Pause every running campaign, and every schedule.
     StopAll(Remote),
 }
 

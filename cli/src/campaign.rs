@@ -163,7 +163,7 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
 
 async fn watch(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
     let stop = stop::on_signal();
-    let run = Run::new(coordinator, exit::campaign_id(id)?);
+    let run = Run::new(coordinator, exit::campaign_id(id)?).of_a_cluster();
     let state = run.follow(&stop).await?;
     if stop.is_cancelled() {
         return Ok(Ended::Interrupted);
@@ -185,6 +185,9 @@ async fn stop_all(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
     let stopped = stopped.into_inner();
     for id in &stopped.ids {
         writeln!(std::io::stdout(), "{id}")?;
+    }
+    for name in &stopped.schedules {
+        writeln!(std::io::stdout(), "schedule {name}")?;
     }
     if stopped.failed.is_empty() {
         return Ok(Ended::Finished);

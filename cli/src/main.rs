@@ -23,6 +23,7 @@ mod exit;
 mod findings;
 mod lab;
 mod local;
+mod metrics;
 mod new_file;
 mod output;
 mod owner;
@@ -35,6 +36,7 @@ mod results;
 mod resume;
 mod run;
 mod scan;
+mod schedule;
 mod services;
 mod signers;
 mod stop;
@@ -80,6 +82,7 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
         Command::Worker(options) => services::worker(options).await,
         Command::Canary(options) => services::canary(options).await,
         Command::Campaign(command) => campaign::run(command).await,
+        Command::Schedule(command) => schedule::run(command).await,
         Command::Findings(command) => findings::run(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Pki(command) => pki::run(&command),

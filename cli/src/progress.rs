@@ -29,13 +29,14 @@ pub struct Display {
     on_terminal: bool,
     said: Instant,
     meter: Meter,
+    of_a_cluster: bool,
     /// Troubles that were shown.
     troubles: HashSet<String>,
 }
 
 impl Display {
-    /// For a campaign of this many targets.
-    pub fn new(targets: u64) -> Self {
+    /// For a campaign of this many targets; with its shards and workers if it is `of_a_cluster`.
+    pub fn new(targets: u64, of_a_cluster: bool) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(
             Some(targets),
@@ -54,6 +55,7 @@ impl Display {
             on_terminal,
             said: Instant::now(),
             meter: Meter::default(),
+            of_a_cluster,
             troubles: HashSet::new(),
         }
     }
@@ -66,7 +68,10 @@ impl Display {
         for trouble in progress.troubles.iter().map(trouble) {
             self.tell(trouble);
         }
-        let text = self.meter.read(Instant::now(), seen.state(), progress);
+        let mut text = self.meter.read(Instant::now(), seen.state(), progress);
+        if self.of_a_cluster {
+            text = format!("{text}; {}", cluster(progress));
+        }
         self.bar.set_position(self.meter.finished);
         self.bar.set_message(text.clone());
         if !self.on_terminal && self.said.elapsed() >= EVERY {
@@ -167,6 +172,22 @@ impl Meter {
     }
 }
 
+/// Who works on a campaign, how fast they may, and how late their results are.
+fn cluster(progress: &v1::Progress) -> String {
+    let results = match &progress.since_report {
+        Some(since) => format!("last results {} ago", clock(since.seconds as f64)),
+        None => "no results yet".to_owned(),
+    };
+    let workers = match progress.workers {
+        1 => "1 worker".to_owned(),
+        n => format!("{n} workers"),
+    };
+    format!(
+        "{workers} leased {}/s of {}/s, {} of {} shards closed, {results}",
+        progress.rate, progress.most_rate, progress.closed, progress.shards
+    )
+}
+
 /// Why a worker gave a lease back.
 pub fn trouble(trouble: &v1::Trouble) -> String {
     format!(
@@ -226,6 +247,28 @@ mod tests {
         assert!(
             lines[200..].iter().all(|line| line.ends_with(" left")),
             "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_cluster_shows_its_workers_and_how_late_their_results_are() {
+        let progress = v1::Progress {
+            workers: 2,
+            rate: 380,
+            most_rate: 500,
+            closed: 3,
+            shards: 10,
+            ..v1::Progress::default()
+        };
+        let leased = "2 workers leased 380/s of 500/s, 3 of 10 shards closed";
+        assert_eq!(cluster(&progress), format!("{leased}, no results yet"));
+        let progress = v1::Progress {
+            since_report: Some(ajar_proto::convert::duration_out(Duration::from_secs(64))),
+            ..progress
+        };
+        assert_eq!(
+            cluster(&progress),
+            format!("{leased}, last results 1m04s ago")
         );
     }
 

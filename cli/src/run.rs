@@ -32,6 +32,8 @@ pub fn new_id() -> CampaignId {
 pub struct Run {
     coordinator: dial::Coordinator,
     id: CampaignId,
+    /// Whether its shards and workers are of interest too.
+    of_a_cluster: bool,
 }
 
 impl Run {
@@ -40,6 +42,15 @@ impl Run {
         Self {
             coordinator: coordinator.clone(),
             id,
+            of_a_cluster: false,
+        }
+    }
+
+    /// Shows shards and workers too.
+    pub fn of_a_cluster(self) -> Self {
+        Self {
+            of_a_cluster: true,
+            ..self
         }
     }
 
@@ -165,7 +176,7 @@ impl Run {
                 .as_ref()
                 .map_or(0, |progress| progress.targets);
             display
-                .get_or_insert_with(|| Display::new(targets))
+                .get_or_insert_with(|| Display::new(targets, self.of_a_cluster))
                 .show(&seen);
             let state = convert::state_in(seen.state)?;
             if state.is_final() {

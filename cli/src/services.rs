@@ -13,7 +13,7 @@ use crate::{
     canary::{self, Reporting},
     connect,
     exit::{self, Ended, OrRefuse, from_status, is_away},
-    local,
+    local, metrics,
     owner::Owner,
     signers, stop,
 };
@@ -23,6 +23,7 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Serves campaigns, leases and results until a signal.
 pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
+    metrics::serve(options.metrics.metrics)?;
     let tls = connect::server_tls(options.listen.ip(), &options.tls)?;
     let signers = signers::follow(options.allowed_signers.as_deref())?;
     let stop = stop::on_signal();
@@ -67,6 +68,7 @@ fn unusable(is_away: bool, error: impl std::error::Error + Send + Sync + 'static
 
 /// Runs shards until a signal.
 pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
+    metrics::serve(options.metrics.metrics)?;
     let coordinator = connect::dial(&options.remote.coordinator, &options.remote.tls)?;
     let signers = signers::follow(options.allowed_signers.as_deref())?;
     let stop = stop::on_signal();

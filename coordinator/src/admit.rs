@@ -1,15 +1,36 @@
 //! Whether a campaign may run at all: its shape, its authorization, and a note of who started it.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use ajar_model::{
-    Campaign, CampaignId, NonceKey, Permission, Plan, Spec, Timestamp, campaign::State,
+    Campaign, CampaignId, NonceKey, Permission, Plan, ShardId, Spec, Timestamp, campaign::State,
 };
 use ajar_store::{Admission, AuditEntry, Registered};
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use crate::{Coordinator, error};
+
+/// A campaign that may start, as the store is to record it.
+pub(crate) struct Admitted {
+    campaign: Campaign,
+    shards: Vec<Range<u64>>,
+    registered: Option<Registered>,
+    submission: AuditEntry,
+    /// How many (address, port) pairs it has.
+    pairs: u64,
+}
+
+impl Admitted {
+    pub(crate) fn admission(&self) -> Admission<'_> {
+        Admission {
+            campaign: &self.campaign,
+            shards: &self.shards,
+            authorization: self.registered.as_ref(),
+            audit: &self.submission,
+        }
+    }
+}
 
 impl Coordinator {
     /// Checks and starts a campaign; says how many (address, port) pairs it has.
@@ -19,10 +40,25 @@ impl Coordinator {
         spec: Spec,
         caller: &str,
     ) -> Result<u64, Status> {
+        let admitted = self.admitted(id, spec, caller)?;
+        let admission = admitted.admission();
+        let created = self.options.store.create_campaign(&admission).await;
+        created.map_err(error::store)?;
+        self.offer_admitted(&admitted).await;
+        Ok(admitted.pairs)
+    }
+
+    /// Checks a campaign, which the caller starts.
+    pub(crate) fn admitted(
+        &self,
+        id: CampaignId,
+        spec: Spec,
+        caller: &str,
+    ) -> Result<Admitted, Status> {
         self.check_shape(&spec)?;
         let plan = Plan::of(id, &spec).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let permission = self.permit(&spec)?;
-        let (pairs, shards) = (plan.pairs(), plan.shards());
+        let pairs = plan.pairs();
         let campaign = Campaign {
             id,
             spec,
@@ -31,7 +67,6 @@ impl Coordinator {
             state: State::Running,
             local: self.options.drives.only() == Some(id),
         };
-        let registered = registered(&campaign.spec, &permission);
         let submission = {
             let signers = self.options.signers.borrow();
             let signer = permission
@@ -40,28 +75,26 @@ impl Coordinator {
                 .flatten();
             submission(&campaign, &permission, signer, pairs, caller)
         };
-        let admission = Admission {
-            campaign: &campaign,
-            shards: &shards,
-            authorization: registered.as_ref(),
-            audit: &submission,
-        };
-        let created = self.options.store.create_campaign(&admission).await;
-        created.map_err(error::store)?;
-        let ids: Vec<_> = (0..shards.len() as u64)
-            .map(|number| ajar_model::ShardId {
-                campaign: id,
-                number,
-            })
-            .collect();
-        // Housekeeping offers them again once the queue is back.
-        if let Err(error) = self.options.queue.offer(&ids, Duration::ZERO).await {
-            tracing::warn!(%error, "the shards will be offered when the queue is back");
-        }
-        Ok(pairs)
+        Ok(Admitted {
+            pairs,
+            shards: plan.shards(),
+            registered: registered(&campaign.spec, &permission),
+            submission,
+            campaign,
+        })
     }
 
-    fn check_shape(&self, spec: &Spec) -> Result<(), Status> {
+    /// Offers the shards of a campaign that was started. Housekeeping offers them again once the queue is back.
+    pub(crate) async fn offer_admitted(&self, admitted: &Admitted) {
+        let campaign = admitted.campaign.id;
+        let numbers = 0..admitted.shards.len() as u64;
+        let shards: Vec<_> = numbers.map(|number| ShardId { campaign, number }).collect();
+        if let Err(error) = self.options.queue.offer(&shards, Duration::ZERO).await {
+            tracing::warn!(%error, "the shards will be offered when the queue is back");
+        }
+    }
+
+    pub(crate) fn check_shape(&self, spec: &Spec) -> Result<(), Status> {
         let refuse = |cause: String| Err(Status::invalid_argument(cause));
         if spec.rate == 0 || spec.prefix_rate == 0 {
             return refuse(

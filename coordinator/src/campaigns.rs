@@ -9,7 +9,7 @@ use ajar_proto::{convert, trace, v1, v1::campaign_service_server::CampaignServic
 use ajar_store::{AuditEntry, Mute, Progress, Resumption, Transition};
 use futures::stream::{BoxStream, StreamExt};
 use ipnet::IpNet;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::{Coordinator, Drives, admit, caller, error};
 
@@ -30,7 +30,14 @@ impl CampaignService for Coordinator {
         let id = convert::campaign_id(&request.id)?;
         let mut spec = convert::spec_in(request.spec)?;
         spec.traceparent = trace::current();
-        let targets = self.admit(id, spec, &caller).await?;
+        let admitted = self.admit(id, spec, &caller).await;
+        if let Err(status) = &admitted
+            && status.code() == Code::PermissionDenied
+        {
+            let what = "a campaign that no authorization covers";
+            self.refusals.record(&caller, what).await;
+        }
+        let targets = admitted?;
         Ok(Response::new(v1::SubmitResponse { targets }))
     }
 
@@ -124,11 +131,15 @@ impl CampaignService for Coordinator {
 
     async fn stop_all(&self, request: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
         let caller = caller::name(&request);
+        // First, so that none of them starts what was not there to be paused.
+        let mut response = v1::StopAllResponse {
+            schedules: self.pause_schedules(&caller).await?,
+            ..Default::default()
+        };
         let campaigns = self.options.store.campaigns().await.map_err(error::store)?;
         let running = campaigns
             .iter()
             .filter(|campaign| campaign.state == State::Running);
-        let mut response = v1::StopAllResponse::default();
         for campaign in running {
             let id = campaign.id;
             let paused = self.steer(
@@ -338,7 +349,10 @@ impl Coordinator {
         let progress = progress.await.map_err(error::store)?;
         let targets = self.plan(campaign.id).await?.plan.pairs();
         Ok(v1::Campaign {
-            progress: Some(progress_out(targets, progress)),
+            progress: Some(v1::Progress {
+                most_rate: campaign.spec.rate.into(),
+                ..progress_out(targets, progress)
+            }),
             ..campaign.into()
         })
     }
@@ -366,6 +380,11 @@ fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
         open_endpoints: progress.open_endpoints,
         cause: progress.cause.unwrap_or_default(),
         troubles: troubles.collect(),
+        since_report: progress.last_report_at.map(|at| {
+            let since = Timestamp::now().duration_since(at);
+            convert::duration_out(since.try_into().unwrap_or_default())
+        }),
+        most_rate: 0,
         last_report_at: progress.last_report_at.map(convert::time_out),
         shards: progress.shards,
         closed: progress.closed,

@@ -43,6 +43,7 @@ impl Refusals {
     /// Records that somebody called something in vain.
     pub(crate) async fn record(&self, caller: &str, what: &str) {
         tracing::warn!(caller, what, "a call was refused");
+        metrics::counter!("ajar_refusals_total", "what" => what.to_owned()).increment(1);
         if !self.is_due(caller, what) {
             return;
         }

@@ -1,4 +1,5 @@
-//! What has to happen without anybody asking: offering shards that nobody works on, and ending campaigns.
+//! What has to happen without anybody asking: offering shards that nobody works on, ending campaigns, and starting those whose
+//! time has come.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often every open shard without a lease is offered, and stray mails are looked at. The queue may forget any of them at any time: it was flushed,
 /// failed over to an older state, or was away when they were offered first.
 const OFFER: Duration = Duration::from_secs(5);
+/// How often schedules are looked at.
+const START: Duration = Duration::from_secs(1);
 /// How long, and how many, mails are kept that are of no finding: their observation may still be on its way.
 const STRAY: Duration = Duration::from_secs(7 * 24 * 3600);
 const STRAYS: u32 = 100_000;
@@ -24,12 +27,22 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     if coordinator.options.drives == Drives::Nothing {
         return;
     }
-    let mut offer_at = Instant::now();
+    let (mut offer_at, mut start_at) = (Instant::now(), Instant::now());
     while !shutdown.is_cancelled() {
         let offered = coordinator.every_few_seconds(&mut offer_at).await;
         let concluded = coordinator.conclude_campaigns().await;
+        let started = match Instant::now() >= start_at {
+            true => {
+                start_at = Instant::now() + START;
+                coordinator.start_due().await
+            }
+            false => Ok(()),
+        };
         let mut pause = TICK;
-        for status in [offered, concluded].into_iter().filter_map(Result::err) {
+        for status in [offered, concluded, started]
+            .into_iter()
+            .filter_map(Result::err)
+        {
             tracing::warn!(
                 cause = status.message(),
                 "housekeeping failed; it is tried again"
@@ -52,6 +65,10 @@ impl Coordinator {
         if lost || Instant::now() >= *due {
             self.offer_unleased(None).await?;
             self.care_for_sightings().await?;
+            let depth = self.options.queue.depth().await.map_err(error::queue)?;
+            for (state, shards) in [("waiting", depth.waiting), ("taken", depth.taken)] {
+                metrics::gauge!("ajar_queue_shards", "state" => state).set(shards as f64);
+            }
             *due = Instant::now() + OFFER;
         }
         Ok(())
@@ -98,6 +115,8 @@ impl Coordinator {
         match state.map_err(error::store)? {
             Some(State::Running) => self.end_unless_permitted(id).await,
             Some(state) if state.is_final() => {
+                metrics::counter!("ajar_campaigns_ended_total", "state" => state.as_str())
+                    .increment(1);
                 tracing::info!(campaign = %id, state = state.as_str(), "a campaign ended");
                 Ok(())
             }

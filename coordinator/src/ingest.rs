@@ -75,6 +75,12 @@ impl Reporting {
                 seen.campaign != shard.campaign || !targets.contains(seen.endpoint)
             };
             if observations.iter().any(foreign) {
+                let caller = self.certified.as_deref();
+                let caller = caller.unwrap_or("a worker without a certificate");
+                let refusals = &self.coordinator.refusals;
+                refusals
+                    .record(caller, "an observation of another shard")
+                    .await;
                 return Err(Status::permission_denied(format!(
                     "an observation is outside the targets of shard {shard}"
                 )));
@@ -100,6 +106,10 @@ impl Reporting {
         };
         let options = &self.coordinator.options;
         let ingested = options.store.ingest(&batch).await.map_err(error::store)?;
+        let stale = if ingested.stale { "true" } else { "false" };
+        metrics::counter!("ajar_batches_total", "stale" => stale).increment(1);
+        let observations = batch.observations.len() as u64;
+        metrics::counter!("ajar_observations_total").increment(observations);
         if closes && !ingested.stale {
             // An entry that stays is dropped when it is proposed: the store knows that the shard is closed.
             if let Err(error) = options.queue.done(shard).await {

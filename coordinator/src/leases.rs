@@ -91,7 +91,14 @@ impl WorkService for Coordinator {
             margin: MARGIN,
         };
         let renewed = self.options.store.renew(&renewal).await;
-        let rate = match renewed.map_err(error::store)? {
+        let renewed = renewed.map_err(error::store)?;
+        let answer = match renewed {
+            Renewed::Kept { .. } => "kept",
+            Renewed::Fenced => "fenced",
+            Renewed::Stopped => "stopped",
+        };
+        metrics::counter!("ajar_renewals_total", "answer" => answer).increment(1);
+        let rate = match renewed {
             Renewed::Kept { rate } => rate,
             Renewed::Fenced => return refused("the shard is closed or another's".to_owned()),
             Renewed::Stopped => return refused("the campaign is not running".to_owned()),
@@ -207,7 +214,17 @@ impl Coordinator {
             ttl: TTL,
             margin: MARGIN,
         };
-        match store.grant(&request).await.map_err(error::store)? {
+        let grant = store.grant(&request).await.map_err(error::store)?;
+        let answer = match grant {
+            Grant::Granted { .. } => "granted",
+            Grant::BlocksBusy => "blocks_busy",
+            Grant::NoRate => "no_rate",
+            Grant::Leased => "leased",
+            Grant::NotOpen => "not_open",
+            Grant::Quarantined => "quarantined",
+        };
+        metrics::counter!("ajar_grants_total", "answer" => answer).increment(1);
+        match grant {
             Grant::Granted {
                 token,
                 cursor,

@@ -17,7 +17,8 @@ use ajar_proto::{
     DESCRIPTORS, MAX_MESSAGE, trace,
     v1::{
         campaign_service_server::CampaignServiceServer, canary_service_server::CanaryServiceServer,
-        finding_service_server::FindingServiceServer, work_service_server::WorkServiceServer,
+        finding_service_server::FindingServiceServer,
+        schedule_service_server::ScheduleServiceServer, work_service_server::WorkServiceServer,
     },
 };
 use ajar_queue::ShardQueue;
@@ -46,6 +47,7 @@ mod leases;
 mod plans;
 mod receipts;
 mod roles;
+mod schedules;
 
 use guard::{Guard, Refusals};
 use holders::Holders;
@@ -163,6 +165,11 @@ where
         )
         .add_service(
             FindingServiceServer::new(coordinator.clone()).max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            ScheduleServiceServer::new(coordinator.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
         )
         .add_service(CanaryServiceServer::new(coordinator))
         .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());

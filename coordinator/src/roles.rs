@@ -7,9 +7,9 @@
 /// What somebody is certified for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Submits and steers campaigns, and reads everything.
+    /// Submits and steers campaigns and schedules, and reads everything.
     Operator,
-    /// Reads campaigns, findings and the audit log.
+    /// Reads campaigns, schedules, findings and the audit log.
     Viewer,
     /// Gets leases and nonce keys, and reports what it saw.
     Worker,
@@ -45,10 +45,12 @@ impl Role {
             }
             ("ajar.v1.CanaryService", "Register" | "Record") => self == Role::Canary,
             ("ajar.v1.FindingService", "List" | "Show")
+            | ("ajar.v1.ScheduleService", "List")
             | ("ajar.v1.CampaignService", "Get" | "List" | "Watch" | "Audit" | "ListCanaries") => {
                 matches!(self, Role::Operator | Role::Viewer)
             }
-            ("ajar.v1.CampaignService", "Submit" | "Pause" | "Resume" | "Cancel" | "StopAll") => {
+            ("ajar.v1.CampaignService", "Submit" | "Pause" | "Resume" | "Cancel" | "StopAll")
+            | ("ajar.v1.ScheduleService", "Put" | "Remove" | "Pause" | "Resume") => {
                 self == Role::Operator
             }
             _ => false,
@@ -81,6 +83,7 @@ mod tests {
         for text in [
             include_str!("../../proto/ajar/v1/work.proto"),
             include_str!("../../proto/ajar/v1/campaign.proto"),
+            include_str!("../../proto/ajar/v1/schedule.proto"),
         ] {
             let mut service = "";
             for line in text.lines().map(str::trim) {
@@ -100,7 +103,7 @@ mod tests {
     fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
         let all = Role::ALL;
         let methods = methods();
-        assert_eq!(methods.len(), 19, "{methods:?}");
+        assert_eq!(methods.len(), 24, "{methods:?}");
         for method in methods {
             let may: Vec<Role> = all.into_iter().filter(|role| role.may(&method)).collect();
             let reads = ["Get", "List", "Watch", "Audit", "ListCanaries", "Show"];

@@ -12,7 +12,8 @@ use crate::{
     MAX_MESSAGE, local, trace,
     v1::{
         campaign_service_client::CampaignServiceClient, canary_service_client::CanaryServiceClient,
-        finding_service_client::FindingServiceClient, work_service_client::WorkServiceClient,
+        finding_service_client::FindingServiceClient,
+        schedule_service_client::ScheduleServiceClient, work_service_client::WorkServiceClient,
     },
 };
 
@@ -92,6 +93,13 @@ impl Coordinator {
     /// A coordinator's client for operators.
     pub fn campaigns(&self) -> CampaignServiceClient<Traced> {
         CampaignServiceClient::new(self.traced())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// A coordinator's client for operators who let campaigns be run again and again.
+    pub fn schedules(&self) -> ScheduleServiceClient<Traced> {
+        ScheduleServiceClient::new(self.traced())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
     }

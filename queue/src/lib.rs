@@ -12,8 +12,9 @@ use async_trait::async_trait;
 
 pub mod memory;
 pub mod redis;
+mod server;
 
-/// Opens the queue that `url` names: `memory:`, or `redis://` and `rediss://` for one that coordinators share.
+/// Opens the queue that `url` names: `memory:`, or a Redis for one that coordinators share.
 pub async fn open(url: &str) -> Result<Arc<dyn ShardQueue>, Error> {
     match url {
         "memory:" => Ok(Arc::new(memory::Memory::new())),
@@ -62,7 +63,9 @@ pub struct Depth {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not a URL of a known kind.
-    #[error("{url:?} is not a queue: expected redis://HOST:PORT/DB or rediss://HOST:PORT/DB")]
+    #[error(
+        "{url:?} is not a queue: expected redis://HOST:PORT/DB, redis-sentinel://HOST:PORT,HOST:PORT/DB#MASTER or redis-cluster://HOST:PORT,HOST:PORT, or the same with rediss for TLS"
+    )]
     Url {
         /// What was given, without its password.
         url: String,

@@ -5,12 +5,12 @@ use std::{sync::Mutex, time::Duration};
 
 use ajar_model::{CampaignId, ShardId};
 use async_trait::async_trait;
-use redis::{
-    Client, FromRedisValue, RedisError, Script, ScriptInvocation,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 
-use crate::{Depth, Error, ShardQueue};
+use crate::{
+    Depth, Error, ShardQueue,
+    server::{Address, Server},
+};
 
 /// Common to every script: the keys, and the time in milliseconds.
 const PRELUDE: &str = r"
@@ -66,11 +66,16 @@ local out = redis.call('ZCOUNT', taken, '(' .. now, '+inf')
 return {redis.call('ZCARD', due) + redis.call('ZCARD', taken) - out, out}
 ";
 
-/// Sets the epoch if there is none; returns whether there was one.
+/// Sets the epoch if there is none; returns whether there was one, and who the server is.
 const EPOCH: &str = r"
-if redis.call('EXISTS', epoch) == 1 then return true end
-redis.call('SET', epoch, now)
-return false
+local was = redis.call('EXISTS', epoch)
+if was == 0 then redis.call('SET', epoch, now) end
+return {was, redis.call('INFO', 'server') .. redis.call('INFO', 'replication')}
+";
+
+/// What the server does when its memory is full. Asked by a script too, so that it is the server of the keys that answers.
+const MEMORY: &str = r"
+return redis.call('INFO', 'memory')
 ";
 
 /// Braces keep all keys in one slot of a Redis Cluster.
@@ -79,29 +84,25 @@ const KEYS: [&str; 3] = ["{ajar}:due", "{ajar}:taken", "{ajar}:epoch"];
 /// How long a server that is away is waited for at the start.
 const WAIT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
-const RESPONSE: Duration = Duration::from_secs(3);
 
 /// A queue that every coordinator shares.
 pub struct Redis {
-    connection: ConnectionManager,
+    server: Server,
     url: String,
     /// The server's run id and replication id when the content was last known to be whole.
-    server: Mutex<Option<String>>,
+    known: Mutex<Option<String>>,
 }
 
 impl Redis {
     /// Connects, and refuses a server that would drop entries.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let shown = without_password(url);
-        let client = Client::open(url).map_err(|_| Error::Url { url: shown.clone() })?;
+        let wrong = || Error::Url { url: shown.clone() };
+        let address = Address::parse(url).ok_or_else(wrong)?;
         let deadline = tokio::time::Instant::now() + WAIT;
-        let connection = loop {
-            let config = ConnectionManagerConfig::new()
-                .set_number_of_retries(1)
-                .set_connection_timeout(Some(RESPONSE))
-                .set_response_timeout(Some(RESPONSE));
-            match ConnectionManager::new_with_config(client.clone(), config).await {
-                Ok(connection) => break connection,
+        let server = loop {
+            match Server::connect(&address).await {
+                Ok(server) => break server,
                 Err(error) if tokio::time::Instant::now() < deadline => {
                     tracing::warn!(url = shown, %error, "waiting for redis");
                     tokio::time::sleep(RETRY).await;
@@ -115,16 +116,16 @@ impl Redis {
             }
         };
         let queue = Self {
-            connection,
+            server,
             url: shown,
-            server: Mutex::new(None),
+            known: Mutex::new(None),
         };
         queue.refuse_eviction().await?;
         Ok(queue)
     }
 
     async fn refuse_eviction(&self) -> Result<(), Error> {
-        let memory = self.info("memory").await?;
+        let memory: String = self.run(MEMORY, |_| {}).await?;
         let policy = field(&memory, "maxmemory_policy").unwrap_or("unknown");
         match policy {
             "noeviction" => Ok(()),
@@ -133,13 +134,6 @@ impl Redis {
                 policy: policy.to_owned(),
             }),
         }
-    }
-
-    async fn info(&self, section: &str) -> Result<String, Error> {
-        let mut connection = self.connection.clone();
-        let mut info = redis::cmd("INFO");
-        let answer = info.arg(section).query_async(&mut connection).await;
-        answer.map_err(|error| self.unavailable(&error))
     }
 
     async fn run<T: FromRedisValue>(
@@ -153,8 +147,7 @@ impl Redis {
             invocation.key(key);
         }
         arguments(&mut invocation);
-        let mut connection = self.connection.clone();
-        let answer = invocation.invoke_async(&mut connection).await;
+        let answer = self.server.run(&invocation).await;
         answer.map_err(|error| self.unavailable(&error))
     }
 
@@ -240,11 +233,10 @@ impl ShardQueue for Redis {
     }
 
     async fn lost(&self) -> Result<bool, Error> {
-        let info = self.info("server").await? + &self.info("replication").await?;
+        let (is_whole, info): (bool, String) = self.run(EPOCH, |_| {}).await?;
         let ids = ["run_id", "master_replid"].map(|name| field(&info, name).unwrap_or_default());
         let server = ids.join("/");
-        let is_whole: bool = self.run(EPOCH, |_| {}).await?;
-        let mut known = self.server.lock().expect("no holder panics");
+        let mut known = self.known.lock().expect("no holder panics");
         let is_same = known.replace(server.clone()) == Some(server);
         Ok(!is_whole || !is_same)
     }

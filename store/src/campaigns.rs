@@ -14,15 +14,20 @@ use crate::{
 
 /// See [`crate::Store::create_campaign`].
 pub(crate) async fn create(mut tx: Box<dyn Rows>, admission: &Admission<'_>) -> Result<(), Error> {
+    insert(tx.as_mut(), admission).await?;
+    tx.commit().await
+}
+
+/// The same within a transaction that does more.
+pub(crate) async fn insert(tx: &mut dyn Rows, admission: &Admission<'_>) -> Result<(), Error> {
     let campaign = admission.campaign;
     stored::name("a tenant", &campaign.spec.tenant)?;
     if let Some(authorization) = admission.authorization {
-        register(tx.as_mut(), authorization).await?;
+        register(tx, authorization).await?;
     }
     if tx.insert_campaign(admission).await? {
         tx.insert_shards(campaign.id, admission.shards).await?;
-        audit::append(tx.as_mut(), admission.audit).await?;
-        return tx.commit().await;
+        return audit::append(tx, admission.audit).await;
     }
     let stored = tx.campaign(campaign.id).await?;
     if stored.is_some_and(|stored| is_same(&stored.spec, &campaign.spec)) {

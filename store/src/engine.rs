@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting, Timestamp,
-    campaign::State, lease::Work,
+    Campaign, CampaignId, Canary, Finding, Observation, Schedule, ShardId, Sighting, Timestamp,
+    campaign::State, lease::Work, schedule::ScheduleName,
 };
 use async_trait::async_trait;
 
@@ -13,6 +13,8 @@ use crate::{
     Mute, Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition,
     Trouble, audit, campaigns, grant, ingest, revisits,
     rows::{Backend, Lock},
+    runs,
+    schedules::{Hold, Outcome, Ran, Run, Schedules},
     stored,
 };
 
@@ -206,5 +208,48 @@ impl<B: Backend> Store for Engine<B> {
 
     async fn close(&self) -> Result<(), Error> {
         self.0.close().await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Schedules for Engine<B> {
+    async fn put_schedule(&self, schedule: &Schedule, entry: &AuditEntry) -> Result<(), Error> {
+        let mut tx = self.0.write().await?;
+        tx.put_schedule(schedule).await?;
+        audit::append(tx.as_mut(), entry).await?;
+        tx.commit().await
+    }
+
+    async fn schedules(&self) -> Result<Vec<(Schedule, Option<Ran>)>, Error> {
+        self.0.read().await?.schedules().await
+    }
+
+    async fn hold_schedule(&self, hold: &Hold<'_>) -> Result<bool, Error> {
+        let mut tx = self.0.write().await?;
+        let now = stored::to_micros(hold.now);
+        if !tx.hold_schedule(hold.name, hold.paused, now).await? {
+            return Ok(false);
+        }
+        audit::append(tx.as_mut(), hold.audit).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn remove_schedule(
+        &self,
+        name: &ScheduleName,
+        entry: &AuditEntry,
+    ) -> Result<bool, Error> {
+        let mut tx = self.0.write().await?;
+        if !tx.delete_schedule(name).await? {
+            return Ok(false);
+        }
+        audit::append(tx.as_mut(), entry).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn run_scheduled(&self, run: &Run<'_>) -> Result<Option<Outcome>, Error> {
+        runs::run(self.0.write().await?, run).await
     }
 }

@@ -27,6 +27,8 @@ mod postgres;
 mod reconcile;
 mod revisits;
 mod rows;
+mod runs;
+mod schedules;
 mod schema;
 mod sqlite;
 mod stored;
@@ -44,11 +46,12 @@ pub use crate::{
     audit::verify as verify_audit,
     error::Error,
     open::{Access, Options, open},
+    schedules::{Hold, Outcome, Ran, Run, Schedules},
 };
 
 /// Where everything durable lives.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Schedules + Send + Sync + 'static {
     /// Records a campaign in state `running` together with its shards, its authorization and an audit entry, all or nothing.
     /// Repeating it with the same id and spec (but for the trace) changes nothing; with another spec, or if the
     /// authorization's id was used for another text, it fails with [`Error::Conflict`].

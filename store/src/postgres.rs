@@ -22,6 +22,8 @@ mod findings;
 mod leases;
 #[path = "statements/records.rs"]
 mod records;
+#[path = "statements/schedules.rs"]
+mod schedules;
 
 use std::time::Duration;
 

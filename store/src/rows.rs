@@ -11,14 +11,16 @@ use std::{
 };
 
 use ajar_model::{
-    Ahead, Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, Revisits, ShardId, Sighting,
-    Spec, Tally, Timestamp, campaign::State, lease::Work, proof::CanaryKey,
+    Ahead, Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, Revisits, Schedule, ShardId,
+    Sighting, Spec, Tally, Timestamp, campaign::State, lease::Work, proof::CanaryKey,
+    schedule::ScheduleName,
 };
 use async_trait::async_trait;
 use ipnet::IpNet;
 
 use crate::{
     Admission, AuditLink, Error, FindingQuery, Mute, Progress, Quarantined, SeenWorker, Trouble,
+    schedules::Ran,
 };
 
 #[async_trait]
@@ -37,7 +39,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 #[async_trait]
 pub(crate) trait Rows:
-    CampaignRows + LeaseRows + FindingRows + RecordRows + BatchRows
+    CampaignRows + LeaseRows + FindingRows + RecordRows + ScheduleRows + BatchRows
 {
     /// Waits until no other transaction holds the lock, and holds it to the end of this one.
     async fn lock(&mut self, lock: Lock) -> Result<(), Error>;
@@ -193,6 +195,39 @@ pub(crate) trait RecordRows: Send {
     /// Also forgets workers that were last seen before `horizon`.
     async fn put_worker(&mut self, worker: &SeenWorker, horizon: Timestamp) -> Result<(), Error>;
     async fn workers(&mut self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;
+}
+
+/// Schedules, and what became of their times.
+#[async_trait]
+pub(crate) trait ScheduleRows: Send {
+    async fn put_schedule(&mut self, schedule: &Schedule) -> Result<(), Error>;
+    /// By name.
+    async fn schedules(&mut self) -> Result<Vec<(Schedule, Option<Ran>)>, Error>;
+    /// False if there is none of that name.
+    async fn hold_schedule(
+        &mut self,
+        name: &ScheduleName,
+        paused: bool,
+        now: Timestamp,
+    ) -> Result<bool, Error>;
+    async fn delete_schedule(&mut self, name: &ScheduleName) -> Result<bool, Error>;
+    /// Holds a schedule's row; says whether it is paused, and up to when everything was dealt with.
+    async fn lock_schedule(
+        &mut self,
+        name: &ScheduleName,
+    ) -> Result<Option<(bool, Timestamp)>, Error>;
+    /// The campaign that it started last, and where that one stands.
+    async fn last_campaign(
+        &mut self,
+        name: &ScheduleName,
+    ) -> Result<Option<(CampaignId, State)>, Error>;
+    /// The schedule's row is held.
+    async fn put_run(
+        &mut self,
+        name: &ScheduleName,
+        ran: &Ran,
+        handled: Timestamp,
+    ) -> Result<(), Error>;
 }
 
 /// Many rows at once, which each database takes in its own way.

@@ -37,6 +37,11 @@ pub(crate) const SQLITE: Scripts = &[
         "confirmation",
         include_str!("../migrations/sqlite/0005_confirmation.sql"),
     ),
+    (
+        6,
+        "schedules",
+        include_str!("../migrations/sqlite/0006_schedules.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -70,6 +75,11 @@ pub(crate) const POSTGRES: Scripts = &[
         6,
         "unchecked",
         include_str!("../migrations/postgres/0006_unchecked.sql"),
+    ),
+    (
+        7,
+        "schedules",
+        include_str!("../migrations/postgres/0007_schedules.sql"),
     ),
 ];
 

@@ -21,6 +21,8 @@ mod findings;
 mod leases;
 #[path = "statements/records.rs"]
 mod records;
+#[path = "statements/schedules.rs"]
+mod schedules;
 
 use std::{
     fs::OpenOptions,

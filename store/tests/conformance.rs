@@ -12,6 +12,7 @@ mod conformance {
     mod poison;
     mod records;
     mod revisits;
+    mod schedules;
     mod sightings;
 
     macro_rules! suite {
@@ -84,6 +85,11 @@ mod conformance {
                     confirmation::what_is_open_once_only_is_not_called_open,
                     confirmation::another_vantage_point_is_asked_too_if_there_is_one,
                     confirmation::whoever_puts_us_off_then_is_asked_in_the_same_round,
+                    schedules::schedules_are_kept_by_name,
+                    schedules::a_time_is_run_once_however_many_ask,
+                    schedules::a_campaign_does_not_start_while_the_one_before_goes_on,
+                    schedules::a_time_that_is_left_out_says_why,
+                    schedules::a_schedule_that_is_paused_or_gone_starts_nothing,
                     records::an_authorization_id_cannot_be_used_for_another_text,
                     records::the_audit_log_is_kept_in_order,
                     records::concurrent_audit_entries_form_one_chain,

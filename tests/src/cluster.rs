@@ -85,10 +85,18 @@ impl Cluster {
 
     /// Starts its coordinator, for the first time or again; what it says goes to the file `coordinator`.
     pub fn start_coordinator(&mut self) -> anyhow::Result<()> {
+        self.start_coordinator_at("coordinator", &self.listen.clone())
+    }
+
+    /// Starts another coordinator beside it; what it says goes to a file of this name.
+    pub fn start_replica(&mut self, name: &str) -> anyhow::Result<()> {
+        self.start_coordinator_at(name, &format!("127.0.0.1:{}", free_port()?))
+    }
+
+    fn start_coordinator_at(&mut self, name: &str, listen: &str) -> anyhow::Result<()> {
         let (redis, store) = (self.redis.url(), self.postgres.url());
-        let listen = &self.listen;
         let coordinator = format!("coordinator --listen {listen} --redis {redis} --store {store}");
-        self.spawn("coordinator", &coordinator)
+        self.spawn(name, &coordinator)
     }
 
     /// Starts its canary, for the first time or again; what it says goes to the file `canary`.
@@ -133,8 +141,14 @@ impl Cluster {
 
     /// Runs a command of the program against it.
     pub fn run(&self, line: &str) -> anyhow::Result<Finished> {
+        self.run_with(line, &[])
+    }
+
+    /// The same with arguments that have spaces.
+    pub fn run_with(&self, line: &str, more: &[&str]) -> anyhow::Result<Finished> {
         let line = format!("{line} --coordinator {}", self.url());
-        finished(self.ajar.command(&line).envs(self.environment.clone()))
+        let mut command = self.ajar.command(&line);
+        finished(command.args(more).envs(self.environment.clone()))
     }
 
     /// Submits a campaign with these options, and returns its id.

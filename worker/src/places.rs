@@ -128,6 +128,13 @@ impl Places {
             .fetch_add(u32::from(timed_out), Ordering::Relaxed);
     }
 
+    fn measure(&self) {
+        let now = self.size.lock().expect("no holder panics").now;
+        let free = self.free.available_permits();
+        metrics::gauge!("ajar_places", "state" => "all").set(now as f64);
+        metrics::gauge!("ajar_places", "state" => "taken").set(now.saturating_sub(free) as f64);
+    }
+
     /// Looks at this machine from time to time, and follows.
     pub async fn follow(&self) {
         let mut memory = Memory::new();
@@ -136,6 +143,7 @@ impl Places {
             sleep_until(due).await;
             let late = due.elapsed() > LATE;
             let time_outs = self.time_outs();
+            self.measure();
             self.look(match () {
                 () if memory.is_full() => Some(Cause::Memory),
                 () if late => Some(Cause::Lateness),

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
-use ajar_model::{Observation, Targets, Tier};
+use ajar_model::{Observation, Tally, Targets, Tier};
 use ajar_proto::v1;
 use ajar_sweep::syn::Syn;
 use tokio::{
@@ -177,6 +177,20 @@ pub async fn run(
     ran
 }
 
+/// Counts targets by their outcome.
+fn count(tally: &Tally) {
+    for (outcome, targets) in [
+        ("answered", tally.answered),
+        ("refused", tally.refused),
+        ("silent", tally.silent),
+        ("unreachable", tally.unreachable),
+        ("denied", tally.denied),
+        ("failed", tally.failed),
+    ] {
+        metrics::counter!("ajar_targets_total", "outcome" => outcome).increment(targets);
+    }
+}
+
 /// What was seen, on its way to the reporter.
 struct Results<'a> {
     progress: Progress,
@@ -238,6 +252,9 @@ impl<'a> Results<'a> {
     fn pack(&mut self) {
         self.batch_at = None;
         let run = self.progress.advance();
+        if let Some(run) = &run {
+            count(&run.tally);
+        }
         let cursor = self.progress.cursor();
         let closes = cursor == self.end;
         let run = run.or_else(|| closes.then(|| Run::none(cursor)));

@@ -43,13 +43,22 @@ pub struct Remote {
     pub tls: Tls,
 }
 
+/// What a service counts.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Metrics {
+    /// Where Prometheus may ask for /metrics; plain HTTP. Nothing is served if not given.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<std::net::SocketAddr>,
+}
+
 /// `ajar coordinator`.
 #[derive(Debug, Args)]
 pub struct Coordinator {
     /// Where to listen.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7400")]
     pub listen: std::net::SocketAddr,
-    /// Shards on offer: redis://, rediss://, or memory: for a single coordinator.
+    /// Shards on offer: redis://HOST, redis-sentinel://HOST,HOST/0#MASTER, redis-cluster://HOST,HOST, or rediss for TLS; memory: for a
+    /// single coordinator.
     #[arg(long, value_name = "URL", default_value = "memory:")]
     pub redis: String,
     /// The store: postgres:// or a SQLite file.
@@ -61,6 +70,8 @@ pub struct Coordinator {
     /// Whose signatures are accepted. Read again every second.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
+    #[command(flatten)]
+    pub metrics: Metrics,
     #[command(flatten)]
     pub tls: Tls,
 }
@@ -79,6 +90,8 @@ pub struct Worker {
     /// Targets visited at the same time; as many as descriptors allow if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub capacity: Option<u32>,
+    #[command(flatten)]
+    pub metrics: Metrics,
 }
 
 /// `ajar canary`.

@@ -163,6 +163,14 @@ macro_rules! conformance {
                 super::$case(super::Arc::new(super::Redis::connect(&server.url()).await.unwrap())).await;
             })*
         }
+        mod cluster {
+            $(#[tokio::test]
+            async fn $case() {
+                let server = super::Server::cluster();
+                let url = server.url().replace("redis:", "redis-cluster:");
+                super::$case(super::Arc::new(super::Redis::connect(&url).await.unwrap())).await;
+            })*
+        }
     };
 }
 
@@ -197,6 +205,38 @@ async fn a_flush_and_a_restart_are_noticed() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(answers, [true, false]);
+}
+
+#[tokio::test]
+async fn sentinels_name_another_master_when_it_dies_and_that_is_noticed() {
+    let mut master = Server::start(&[]);
+    let (_copy, sentinel) = Server::watching(&master);
+    let url = format!("redis-sentinel://{}/0#mymaster", sentinel.host());
+    let queue: Queue = Arc::new(Redis::connect(&url).await.unwrap());
+    assert!(queue.lost().await.unwrap() && !queue.lost().await.unwrap());
+    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
+    queue.take(LONG).await.unwrap().unwrap();
+    master.kill();
+    let mut answers = Vec::new();
+    for _ in 0..300 {
+        answers.extend(queue.lost().await.ok());
+        if answers.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(answers, [true, false]);
+    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
+    assert_eq!(drain(&queue).await.len(), 2);
+}
+
+#[tokio::test]
+async fn sentinels_that_know_no_such_master_are_no_queue() {
+    let master = Server::start(&[]);
+    let (_copy, sentinel) = Server::watching(&master);
+    let url = format!("redis-sentinel://{}/0#another", sentinel.host());
+    let refused = Redis::connect(&url).await.err().unwrap();
+    assert!(refused.is_transient(), "{refused}");
 }
 
 #[tokio::test]
