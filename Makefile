@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint bench parts flame accuracy fuzz deny new-protocol
+.PHONY: demo test packages lint bench chaos parts flame accuracy fuzz deny new-protocol
 
 demo:
 	cargo run --release -- demo
@@ -27,6 +27,11 @@ bench: packages
 	cargo bench --locked -p ajar-store --bench findings --no-run
 	$(BENCH) "$${CARGO_TARGET_DIR:-target}/release/scan-benchmark" --rounds $(ROUNDS) -o docs/benchmarks.md $(BENCHMARKS)
 	cargo bench --locked -p ajar-store --bench findings >>docs/benchmarks.md
+
+# What a cluster bears: its parts are killed, frozen, cut off and robbed for CHAOS_SECONDS (600), with the seed CHAOS_SEED (by chance).
+chaos: packages
+	cargo test --locked -p ajar-cli -p ajar-tests --no-run
+	cargo test --locked -p ajar-tests --test chaos -- --ignored --nocapture
 
 # The small parts that every probe goes through, each by itself.
 parts:
