@@ -132,10 +132,7 @@ impl CampaignService for Coordinator {
     async fn stop_all(&self, request: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
         let caller = caller::name(&request);
         // First, so that none of them starts what was not there to be paused.
-        let mut response = v1::StopAllResponse {
-            schedules: self.pause_schedules(&caller).await?,
-            ..Default::default()
-        };
+        let mut response = self.pause_schedules(&caller).await;
         let campaigns = self.options.store.campaigns().await.map_err(error::store)?;
         let running = campaigns
             .iter()

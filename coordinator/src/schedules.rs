@@ -106,19 +106,33 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Pauses every schedule, and names those that were not paused before.
-    pub(crate) async fn pause_schedules(&self, caller: &str) -> Result<Vec<String>, Status> {
-        let schedules = self.options.store.schedules().await.map_err(error::store)?;
-        let mut paused = Vec::new();
-        for (schedule, _) in schedules
-            .into_iter()
-            .filter(|(schedule, _)| !schedule.paused)
-        {
-            self.hold(&schedule.name, true, caller, "campaign.stop-all")
-                .await?;
-            paused.push(schedule.name.to_string());
+    /// Pauses every schedule. Says which were not paused before, and which could not be.
+    pub(crate) async fn pause_schedules(&self, caller: &str) -> v1::StopAllResponse {
+        let mut response = v1::StopAllResponse::default();
+        let failed = |what: String, cause: &Status| v1::NotStopped {
+            id: what,
+            cause: cause.message().to_owned(),
+        };
+        let schedules = match self.options.store.schedules().await.map_err(error::store) {
+            Ok(schedules) => schedules,
+            Err(cause) => {
+                response.failed.push(failed("schedules".to_owned(), &cause));
+                return response;
+            }
+        };
+        for (schedule, _) in schedules {
+            let name = &schedule.name;
+            if schedule.paused {
+                continue;
+            }
+            match self.hold(name, true, caller, "campaign.stop-all").await {
+                Ok(()) => response.schedules.push(name.to_string()),
+                Err(cause) => response
+                    .failed
+                    .push(failed(format!("schedule {name}"), &cause)),
+            }
         }
-        Ok(paused)
+        response
     }
 
     /// Refuses what could not run by now, or not at its next time, which is returned.
@@ -178,8 +192,14 @@ impl Coordinator {
             campaign: Ok(&admitted.admission()),
             skipped: &skipped(name, at),
         };
-        let outcome = self.options.store.run_scheduled(&run).await;
-        match outcome.map_err(error::store)? {
+        let outcome = match self.options.store.run_scheduled(&run).await {
+            // Another try would not mend it, and would keep the schedules after this one waiting.
+            Err(error) if !error.is_transient() => {
+                return self.skip(schedule, at, at, &error.to_string()).await;
+            }
+            outcome => outcome.map_err(error::store)?,
+        };
+        match outcome {
             Some(Outcome::Started(id)) => {
                 count("started");
                 tracing::info!(schedule = %name, campaign = %id, "a schedule started a campaign");

@@ -89,6 +89,7 @@ mod conformance {
                     schedules::a_time_is_run_once_however_many_ask,
                     schedules::a_campaign_does_not_start_while_the_one_before_goes_on,
                     schedules::a_time_that_is_left_out_says_why,
+                    schedules::a_campaign_that_cannot_be_recorded_leaves_its_time_open,
                     schedules::a_schedule_that_is_paused_or_gone_starts_nothing,
                     records::an_authorization_id_cannot_be_used_for_another_text,
                     records::the_audit_log_is_kept_in_order,

@@ -3,7 +3,7 @@ use ajar_model::{
     campaign::State,
     schedule::{ScheduleName, Times},
 };
-use ajar_store::{Admission, Hold, Outcome, Ran, Run};
+use ajar_store::{Admission, Error, Hold, Outcome, Ran, Registered, Run};
 
 use crate::support::*;
 
@@ -163,6 +163,42 @@ pub async fn a_time_that_is_left_out_says_why(place: &Place) {
         )
     );
     assert_eq!(run(place, &schedule.name, 40, 1).await, None);
+}
+
+pub async fn a_campaign_that_cannot_be_recorded_leaves_its_time_open(place: &Place) {
+    let schedule = schedule("weekly", "0 3 * * 1");
+    put(place, &schedule).await;
+    let registered = |digest| Registered {
+        id: "A-1".to_owned(),
+        digest: [digest; 32],
+    };
+    for (digest, number) in [(1, 1), (2, 2)] {
+        let admission = Admission {
+            campaign: &campaign(number),
+            shards: &[],
+            authorization: Some(&registered(digest)),
+            audit: &entry("start"),
+        };
+        let run = Run {
+            schedule: &schedule.name,
+            at: at(10),
+            handled: at(10),
+            campaign: Ok(&admission),
+            skipped: &entry("skip"),
+        };
+        if number == 1 {
+            place.store.create_campaign(&admission).await.unwrap();
+            continue;
+        }
+        let refused = place.store.run_scheduled(&run).await;
+        assert!(
+            matches!(refused, Err(Error::Conflict { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(campaigns(place).await, 1);
+    let (after, last) = place.store.schedules().await.unwrap().remove(0);
+    assert_eq!((after.handled, last), (at(0), None));
 }
 
 pub async fn a_schedule_that_is_paused_or_gone_starts_nothing(place: &Place) {
