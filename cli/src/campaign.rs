@@ -17,12 +17,12 @@ use crate::{
 pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
     match command {
         args::Campaign::Submit(options) => submit(*options).await,
-        args::Campaign::List(cluster) => list(&at(&cluster)?).await,
-        args::Campaign::Show(one) => show(&at(&one.remote)?, &one.id).await,
-        args::Campaign::Watch(one) => watch(&at(&one.remote)?, &one.id).await,
+        args::Campaign::List(cluster) => list(&connect::to(&cluster)?).await,
+        args::Campaign::Show(one) => show(&connect::to(&one.remote)?, &one.id).await,
+        args::Campaign::Watch(one) => watch(&connect::to(&one.remote)?, &one.id).await,
         args::Campaign::Pause(one) => {
             let request = v1::PauseRequest { id: one.id };
-            at(&one.remote)?
+            connect::to(&one.remote)?
                 .campaigns()
                 .pause(request)
                 .await
@@ -36,31 +36,27 @@ pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
             } = options;
             let id = exit::campaign_id(&campaign.id)?;
             let authorization = request::authorization(&authorization)?;
-            Run::new(&at(&campaign.remote)?, id)
+            Run::new(&connect::to(&campaign.remote)?, id)
                 .resume(authorization.as_ref().map(|(signed, _)| signed))
                 .await?;
             Ok(Ended::Finished)
         }
         args::Campaign::Cancel(one) => {
             let request = v1::CancelRequest { id: one.id };
-            at(&one.remote)?
+            connect::to(&one.remote)?
                 .campaigns()
                 .cancel(request)
                 .await
                 .map_err(from_status)?;
             Ok(Ended::Finished)
         }
-        args::Campaign::StopAll(cluster) => stop_all(&at(&cluster)?).await,
+        args::Campaign::StopAll(cluster) => stop_all(&connect::to(&cluster)?).await,
     }
-}
-
-fn at(remote: &args::Remote) -> anyhow::Result<dial::Coordinator> {
-    connect::dial(&remote.coordinator, &remote.tls)
 }
 
 #[tracing::instrument(name = "campaign submit", skip_all)]
 async fn submit(options: args::Submit) -> anyhow::Result<Ended> {
-    let (stop, coordinator) = (stop::on_signal(), at(&options.remote)?);
+    let (stop, coordinator) = (stop::on_signal(), connect::to(&options.remote)?);
     let id = run::new_id();
     let submitting = async {
         let request = Request::read(&options.request).await?;

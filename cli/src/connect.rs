@@ -20,6 +20,11 @@ pub fn dial(url: &str, tls: &args::Tls) -> anyhow::Result<dial::Coordinator> {
     dial::Coordinator::remote(url, &files, tls.insecure).or_refuse()
 }
 
+/// The coordinator of a cluster.
+pub fn to(cluster: &args::Remote) -> anyhow::Result<dial::Coordinator> {
+    dial(&cluster.coordinator, &cluster.tls)
+}
+
 /// TLS for a listener; none if it is plain text, which is refused off loopback.
 pub fn server_tls(listen: IpAddr, tls: &args::Tls) -> anyhow::Result<Option<ServerTlsConfig>> {
     let Some((chain, key)) = identity(tls)? else {

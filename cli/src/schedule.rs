@@ -14,33 +14,29 @@ use crate::{
 pub async fn run(command: args::Schedule) -> anyhow::Result<Ended> {
     match command {
         args::Schedule::Put(options) => return put(*options).await,
-        args::Schedule::List(remote) => return list(&at(&remote)?).await,
+        args::Schedule::List(remote) => return list(&connect::to(&remote)?).await,
         args::Schedule::Pause(one) => {
             let request = v1::PauseScheduleRequest { name: one.name };
-            let paused = at(&one.remote)?.schedules().pause(request).await;
+            let paused = connect::to(&one.remote)?.schedules().pause(request).await;
             paused.map_err(from_status)?;
         }
         args::Schedule::Resume(one) => {
             let request = v1::ResumeScheduleRequest { name: one.name };
-            let resumed = at(&one.remote)?.schedules().resume(request).await;
+            let resumed = connect::to(&one.remote)?.schedules().resume(request).await;
             resumed.map_err(from_status)?;
         }
         args::Schedule::Remove(one) => {
             let request = v1::RemoveScheduleRequest { name: one.name };
-            let removed = at(&one.remote)?.schedules().remove(request).await;
+            let removed = connect::to(&one.remote)?.schedules().remove(request).await;
             removed.map_err(from_status)?;
         }
     }
     Ok(Ended::Finished)
 }
 
-fn at(remote: &args::Remote) -> anyhow::Result<dial::Coordinator> {
-    connect::dial(&remote.coordinator, &remote.tls)
-}
-
 #[tracing::instrument(name = "schedule put", skip_all)]
 async fn put(options: args::SchedulePut) -> anyhow::Result<Ended> {
-    let (stop, coordinator) = (stop::on_signal(), at(&options.remote)?);
+    let (stop, coordinator) = (stop::on_signal(), connect::to(&options.remote)?);
     let putting = async {
         let request = Request::read(&options.request).await?;
         let canary = canary::registered(&coordinator, &options.request).await?;

@@ -69,7 +69,7 @@ fn unusable(is_away: bool, error: impl std::error::Error + Send + Sync + 'static
 /// Runs shards until a signal.
 pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
     metrics::serve(options.metrics.metrics)?;
-    let coordinator = connect::dial(&options.remote.coordinator, &options.remote.tls)?;
+    let coordinator = connect::to(&options.remote)?;
     let signers = signers::follow(options.allowed_signers.as_deref())?;
     let stop = stop::on_signal();
     let capacity = match options.capacity {
@@ -100,7 +100,7 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
 
 /// Receives what open relays and proxies forward, and reports it, until a signal.
 pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
-    let coordinator = connect::dial(&options.remote.coordinator, &options.remote.tls)?;
+    let coordinator = connect::to(&options.remote)?;
     let stop = stop::on_signal();
     let service = ajar_canary::Options {
         advertise: options.advertise,

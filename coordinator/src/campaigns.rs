@@ -346,16 +346,13 @@ impl Coordinator {
         let progress = progress.await.map_err(error::store)?;
         let targets = self.plan(campaign.id).await?.plan.pairs();
         Ok(v1::Campaign {
-            progress: Some(v1::Progress {
-                most_rate: campaign.spec.rate.into(),
-                ..progress_out(targets, progress)
-            }),
+            progress: Some(progress_out(targets, campaign.spec.rate, progress)),
             ..campaign.into()
         })
     }
 }
 
-fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
+fn progress_out(targets: u64, most_rate: u32, progress: Progress) -> v1::Progress {
     let verdicts = progress
         .verdicts
         .into_iter()
@@ -381,7 +378,7 @@ fn progress_out(targets: u64, progress: Progress) -> v1::Progress {
             let since = Timestamp::now().duration_since(at);
             convert::duration_out(since.try_into().unwrap_or_default())
         }),
-        most_rate: 0,
+        most_rate: most_rate.into(),
         last_report_at: progress.last_report_at.map(convert::time_out),
         shards: progress.shards,
         closed: progress.closed,

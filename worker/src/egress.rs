@@ -205,6 +205,15 @@ impl Egress {
         opened.await.map_err(|error| self.refusal(error, address))
     }
 
+    /// Learns what became of a connection to a target that had answered a SYN.
+    pub fn tried(&self, opened: &Result<TcpStream, Refusal>) {
+        let timed_out = match opened {
+            Err(Refusal::Failed(error)) => connect::outcome(error) == Outcome::Silent,
+            _ => false,
+        };
+        self.places.tried(timed_out);
+    }
+
     /// Why a socket was not to be had. In a crowd, the visit leaves and its place with it, for as long as some are left.
     fn refusal(&self, error: io::Error, endpoint: SocketAddr) -> Refusal {
         match fault::is_a_crowd(&error) && self.places.crowded() {

@@ -10,35 +10,33 @@ use rustix::io::Errno;
 /// What is wrong with this machine, if a connection failed for its sake: the lease must end, and its targets are visited
 /// again, here or elsewhere.
 pub fn of_this_machine(error: &io::Error, endpoint: SocketAddr) -> Option<String> {
-    let cause = match Errno::from_io_error(error)? {
-        Errno::MFILE | Errno::NFILE => {
-            "no file descriptor is left: raise `ulimit -n`, or lower --capacity"
-        }
-        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => {
-            "no local port is left: widen net.ipv4.ip_local_port_range, or lower --rate"
-        }
-        Errno::NOBUFS | Errno::NOMEM => "the kernel is out of memory for sockets",
-        Errno::PERM | Errno::ACCESS => "a local firewall or policy forbids the connection",
-        Errno::NETDOWN => "the network is down",
-        Errno::NETUNREACH if !has_route(endpoint) => "it has no route to the targets",
-        _ => return None,
-    };
+    let errno = Errno::from_io_error(error)?;
+    let cause = crowd(errno).or_else(|| match errno {
+        Errno::PERM | Errno::ACCESS => Some("a local firewall or policy forbids the connection"),
+        Errno::NETDOWN => Some("the network is down"),
+        Errno::NETUNREACH if !has_route(endpoint) => Some("it has no route to the targets"),
+        _ => None,
+    })?;
     Some(format!("{cause} ({error})"))
 }
 
 /// True if this machine has no socket for one more connection: fewer at a time may do.
 pub fn is_a_crowd(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::MFILE
-                | Errno::NFILE
-                | Errno::ADDRNOTAVAIL
-                | Errno::ADDRINUSE
-                | Errno::NOBUFS
-                | Errno::NOMEM
-        )
-    )
+    Errno::from_io_error(error).and_then(crowd).is_some()
+}
+
+/// What there is too little of for one more connection.
+fn crowd(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::MFILE | Errno::NFILE => {
+            Some("no file descriptor is left: raise `ulimit -n`, or lower --capacity")
+        }
+        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => {
+            Some("no local port is left: widen net.ipv4.ip_local_port_range, or lower --rate")
+        }
+        Errno::NOBUFS | Errno::NOMEM => Some("the kernel is out of memory for sockets"),
+        _ => None,
+    }
 }
 
 /// Asks the routing table; connecting a UDP socket sends nothing.

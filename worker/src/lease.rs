@@ -193,7 +193,6 @@ impl Worker {
             ),
             limits: options.limits,
             swept: syn.is_some(),
-            places: Arc::clone(&self.places),
             slots: PrefixSlots::new(spec.prefix_rate),
             spec: Arc::new(spec),
         });

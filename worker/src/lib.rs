@@ -118,8 +118,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
         drain,
         options,
     });
-    let following = Arc::clone(&worker.places);
-    let following = tokio::spawn(async move { following.follow().await });
+    let following = tokio::spawn(Arc::clone(&worker.places).follow());
     let places = Arc::new(Semaphore::new(LEASES));
     let mut leases = Leases::new();
     let mut pause = Pause::new();

@@ -129,14 +129,14 @@ impl Places {
     }
 
     fn measure(&self) {
-        let now = self.size.lock().expect("no holder panics").now;
-        let free = self.free.available_permits();
-        metrics::gauge!("ajar_places", "state" => "all").set(now as f64);
-        metrics::gauge!("ajar_places", "state" => "taken").set(now.saturating_sub(free) as f64);
+        let size = self.size.lock().expect("no holder panics");
+        let taken = size.now + size.owed - self.free.available_permits();
+        metrics::gauge!("ajar_places", "state" => "all").set(size.now as f64);
+        metrics::gauge!("ajar_places", "state" => "taken").set(taken as f64);
     }
 
     /// Looks at this machine from time to time, and follows.
-    pub async fn follow(&self) {
+    pub async fn follow(self: Arc<Self>) {
         let mut memory = Memory::new();
         loop {
             let due = Instant::now() + LOOK;

@@ -15,7 +15,6 @@ use futures::FutureExt;
 
 use crate::{
     egress::{Egress, EndpointDial, Refusal, Unvisited},
-    places::Places,
     prefix_slots::PrefixSlots,
     turn::Turn,
 };
@@ -43,7 +42,6 @@ pub struct Visitor {
     pub limits: Limits,
     /// True if its targets have answered a SYN.
     pub swept: bool,
-    pub places: Arc<Places>,
     /// Limits the conversations with each prefix.
     pub slots: PrefixSlots,
 }
@@ -69,7 +67,7 @@ impl Visitor {
         drop(turn);
         let opened = self.egress.open(endpoint).await;
         if self.swept {
-            self.places.tried(matches!(&opened, Err(Refusal::Failed(error)) if connect::outcome(error) == Outcome::Silent));
+            self.egress.tried(&opened);
         }
         let stream = match opened {
             Ok(stream) => stream,

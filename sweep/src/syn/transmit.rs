@@ -143,7 +143,7 @@ impl Interface {
     /// Learns how long a burst took.
     fn took(&mut self, syns: u32, time: Duration) {
         let Some(trial) = &mut self.trial else { return };
-        let Some(verdict) = trial.took(trial.way(), syns, time) else {
+        let Some(verdict) = trial.took(syns, time) else {
             return;
         };
         let Verdict { xdp, raw } = verdict;

@@ -54,12 +54,12 @@ impl Trial {
         }
     }
 
-    /// Learns that a burst of so many SYNs took `time` by this way. Once there were enough bursts, says what came out.
-    pub fn took(&mut self, way: Way, syns: u32, time: Duration) -> Option<Verdict> {
+    /// Learns that a burst of so many SYNs took `time` by its way. Once there were enough bursts, says what came out.
+    pub fn took(&mut self, syns: u32, time: Duration) -> Option<Verdict> {
         if syns < ENOUGH {
             return None;
         }
-        let measured = match way {
+        let measured = match self.way() {
             Way::Xdp => &mut self.xdp,
             Way::Raw => &mut self.raw,
         };
@@ -88,7 +88,7 @@ mod tests {
                 Way::Raw => raw,
             };
             let slow = if burst < 2 { 3 } else { 1 };
-            if let Some(verdict) = trial.took(way, 100, time * slow) {
+            if let Some(verdict) = trial.took(100, time * slow) {
                 return (burst + 1, verdict);
             }
         }
@@ -111,7 +111,7 @@ mod tests {
         let mut trial = Trial::default();
         for _ in 0..100 {
             assert_eq!(trial.way(), Way::Xdp);
-            assert_eq!(trial.took(Way::Xdp, 3, Duration::from_micros(1)), None);
+            assert_eq!(trial.took(3, Duration::from_micros(1)), None);
         }
     }
 }
