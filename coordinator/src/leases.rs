@@ -222,6 +222,7 @@ impl Coordinator {
             Grant::Leased => "leased",
             Grant::NotOpen => "not_open",
             Grant::Quarantined => "quarantined",
+            Grant::FailedOver => "failed_over",
         };
         metrics::counter!("ajar_grants_total", "answer" => answer).increment(1);
         match grant {
@@ -242,7 +243,7 @@ impl Coordinator {
                 attempt,
                 alone: attempt >= ATTEMPTS,
             })),
-            Grant::BlocksBusy | Grant::NoRate => {
+            Grant::BlocksBusy | Grant::NoRate | Grant::FailedOver => {
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;
                 Ok(None)
             }

@@ -6,7 +6,7 @@ use ajar_model::{Ahead, CampaignId, ShardId, Timestamp, campaign::State};
 use ipnet::IpNet;
 
 use crate::{
-    ATOM, ATTEMPTS, Caps, Error, Grant, GrantRequest, Renewal, Renewed,
+    ATOM, ATTEMPTS, Caps, Error, Grant, GrantRequest, Renewal, Renewed, failover,
     rows::{Lock, Rates, Rows, ShardRow},
     stored,
 };
@@ -20,6 +20,10 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
         return Ok(Grant::NotOpen);
     }
     tx.lock(Lock::Site).await?;
+    if failover::settle(tx.as_mut(), request.now, request.ttl + request.margin).await? {
+        tx.commit().await?;
+        return Ok(Grant::FailedOver);
+    }
     let Some(row) = tx.lock_shard(shard).await?.filter(|row| !row.closed) else {
         return Ok(Grant::NotOpen);
     };
@@ -82,6 +86,9 @@ pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Re
         return Ok(Renewed::Fenced);
     };
     if row.closed || row.token != Some(renewal.token) || !row.is_live(cutoff) {
+        return Ok(Renewed::Fenced);
+    }
+    if failover::is_settling(tx.as_mut(), renewal.now).await? {
         return Ok(Renewed::Fenced);
     }
     if state != Some(State::Running) {

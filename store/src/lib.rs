@@ -20,6 +20,7 @@ mod columns;
 mod counts;
 mod engine;
 mod error;
+mod failover;
 mod grant;
 mod ingest;
 mod open;
@@ -327,6 +328,8 @@ pub enum Grant {
     NotOpen,
     /// It never moved, however often it was granted, and was given up.
     Quarantined,
+    /// The database failed over, and leases that it lost may still be valid: try later.
+    FailedOver,
 }
 
 /// A request to keep a lease.
@@ -353,7 +356,7 @@ pub enum Renewed {
         /// New connections a second.
         rate: u32,
     },
-    /// Another worker holds the shard, or it is closed: stop at once.
+    /// Another worker holds the shard, or may since a failover, or it is closed: stop at once.
     Fenced,
     /// The campaign is paused, cancelled or over: stop at once.
     Stopped,

@@ -11,6 +11,7 @@ macro_rules! row_lock {
 }
 
 mod batches;
+mod server;
 mod setup;
 
 // The statements that are the same SQL in both databases: each file is compiled once for each.
@@ -27,6 +28,7 @@ mod schedules;
 
 use std::time::Duration;
 
+use ajar_model::Timestamp;
 use async_trait::async_trait;
 use sqlx::{
     PgPool, Transaction,
@@ -35,7 +37,8 @@ use sqlx::{
 
 use crate::{
     Access, Error, Options,
-    rows::{Backend, Lock, Rows},
+    columns::At,
+    rows::{Backend, Lock, Rows, Server},
 };
 
 /// How long a task waits for a connection.
@@ -66,15 +69,13 @@ impl Postgres {
     /// Opens a database, whose tables are made or brought up to date if it may be written.
     pub(crate) async fn open(url: &str, options: &Options) -> Result<Self, Error> {
         let connect = setup::prepare(url, options).await?;
+        let access = options.access;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(QUEUE)
-            .after_connect(|connection, _| Box::pin(setup::session(connection)))
+            .after_connect(move |connection, _| Box::pin(setup::session(connection, access)))
             .connect_lazy_with(connect);
-        Ok(Self {
-            pool,
-            access: options.access,
-        })
+        Ok(Self { pool, access })
     }
 }
 
@@ -123,6 +124,26 @@ impl Rows for Tx {
             .fetch_one(&mut *self.0)
             .await?;
         Ok(locked)
+    }
+
+    async fn server(&mut self) -> Result<Server, Error> {
+        let (changed, settles_at): (bool, Option<At>) =
+            sqlx::query_as("SELECT changed, settles_at FROM server")
+                .fetch_one(&mut *self.0)
+                .await?;
+        Ok(match settles_at {
+            Some(At(at)) => Server::SettlesAt(at),
+            None if changed => Server::TookOver,
+            None => Server::Same,
+        })
+    }
+
+    async fn put_settles_at(&mut self, at: Timestamp) -> Result<(), Error> {
+        sqlx::query("UPDATE server SET settles_at = $1")
+            .bind(At(at))
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {

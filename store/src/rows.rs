@@ -45,6 +45,10 @@ pub(crate) trait Rows:
     async fn lock(&mut self, lock: Lock) -> Result<(), Error>;
     /// The same without waiting; false if another one holds it.
     async fn try_lock(&mut self, lock: Lock) -> Result<bool, Error>;
+    /// Whether another server took over from the one that wrote before.
+    async fn server(&mut self) -> Result<Server, Error>;
+    /// Notes when the leases of the server before are over.
+    async fn put_settles_at(&mut self, at: Timestamp) -> Result<(), Error>;
     /// Makes what was written durable and visible.
     async fn commit(self: Box<Self>) -> Result<(), Error>;
 }
@@ -56,6 +60,17 @@ pub(crate) enum Lock {
     Site,
     /// Appending to the audit log.
     Audit,
+}
+
+/// What is known of the server behind a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// It is the one that wrote before.
+    Same,
+    /// It took over, and nothing was granted since.
+    TookOver,
+    /// It took over. Whatever the one before granted is over by then.
+    SettlesAt(Timestamp),
 }
 
 /// Campaigns and their shards.

@@ -81,6 +81,11 @@ pub(crate) const POSTGRES: Scripts = &[
         "schedules",
         include_str!("../migrations/postgres/0007_schedules.sql"),
     ),
+    (
+        8,
+        "failovers",
+        include_str!("../migrations/postgres/0008_failovers.sql"),
+    ),
 ];
 
 /// Runs the scripts that `table` does not list; `url` names the store in errors. The caller has begun a transaction and

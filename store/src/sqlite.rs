@@ -31,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ajar_model::Timestamp;
 use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool, Transaction,
@@ -41,7 +42,7 @@ use sqlx::{
 
 use crate::{
     Access, Error,
-    rows::{Backend, Lock, Rows},
+    rows::{Backend, Lock, Rows, Server},
     schema,
 };
 
@@ -147,6 +148,14 @@ impl Rows for Tx {
 
     async fn try_lock(&mut self, _: Lock) -> Result<bool, Error> {
         Ok(true)
+    }
+
+    async fn server(&mut self) -> Result<Server, Error> {
+        Ok(Server::Same)
+    }
+
+    async fn put_settles_at(&mut self, _: Timestamp) -> Result<(), Error> {
+        Ok(())
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
-use super::lock;
+use super::{lock, server};
 use crate::{Access, Error, Options, error::is_transient, schema};
 
 /// Between two attempts to connect.
@@ -30,7 +30,10 @@ pub(super) async fn prepare(url: &str, how: &Options) -> Result<PgConnectOptions
     let shown = shown(&options);
     let mut connection = connect(&options, &shown, how.wait).await?;
     let made = match how.access {
-        Access::Write | Access::Scratch => make(&mut connection, &shown).await,
+        Access::Write | Access::Scratch => {
+            server::warn_of_loss(&mut connection).await?;
+            make(&mut connection, &shown).await
+        }
         Access::Read => schema::check(&mut connection, schema::POSTGRES, MIGRATIONS, &shown).await,
     };
     made.map_err(|error| match error {
@@ -43,7 +46,10 @@ pub(super) async fn prepare(url: &str, how: &Options) -> Result<PgConnectOptions
 
 /// Settings of every session. An acknowledged write must outlast the server's crash: overrides only the setting that would
 /// not let it. And a coordinator that is frozen in a transaction must not hold its locks for ever: the others would wait.
-pub(super) async fn session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn session(
+    connection: &mut PgConnection,
+    access: Access,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT set_config('synchronous_commit', 'on', false) \
          WHERE current_setting('synchronous_commit') = 'off'",
@@ -64,9 +70,12 @@ pub(super) async fn session(connection: &mut PgConnection) -> Result<(), sqlx::E
          set_config('enable_hashjoin', 'off', false), \
          set_config('enable_mergejoin', 'off', false)",
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    match access {
+        Access::Write | Access::Scratch => server::note(connection).await,
+        Access::Read => Ok(()),
+    }
 }
 
 async fn connect(

@@ -99,7 +99,7 @@ fn server() -> &'static Server {
     })
 }
 
-fn binaries() -> PathBuf {
+pub fn binaries() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten();
@@ -111,7 +111,7 @@ fn binaries() -> PathBuf {
 }
 
 /// PostgreSQL refuses to run as root; Debian's package brings the user.
-fn as_ordinary_user() -> Command {
+pub fn as_ordinary_user() -> Command {
     let id = Command::new("id").arg("-u").output().expect("no `id`");
     let mut command = Command::new("env");
     if id.stdout == b"0\n" {
