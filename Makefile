@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint bench chaos parts flame accuracy fuzz deny new-protocol
+.PHONY: demo test packages lint bench chaos safeguards parts flame accuracy fuzz deny new-protocol
 
 demo:
 	cargo run --release -- demo
@@ -32,6 +32,11 @@ bench: packages
 chaos: packages
 	cargo test --locked -p ajar-cli -p ajar-tests --no-run
 	cargo test --locked -p ajar-tests --test chaos -- --ignored --nocapture
+
+# Would a test notice? Takes each safeguard out, of which there are two dozen, and sees its test fail; SAFEGUARD names one by a part of
+# its description. The list is in tests/tests/safeguards.
+safeguards: packages
+	cargo test --locked -p ajar-tests --test safeguards -- --ignored --nocapture
 
 # The small parts that every probe goes through, each by itself.
 parts:
