@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint bench chaos safeguards parts flame accuracy fuzz deny new-protocol
+.PHONY: demo test packages lint bench chaos simulation safeguards parts flame accuracy fuzz deny new-protocol
 
 demo:
 	cargo run --release -- demo
@@ -32,6 +32,13 @@ bench: packages
 chaos: packages
 	cargo test --locked -p ajar-cli -p ajar-tests --no-run
 	cargo test --locked -p ajar-tests --test chaos -- --ignored --nocapture
+
+# A cluster on a simulated network and clock, with other accidents each time, from SIMULATION_SEED on (by chance) until somebody stops
+# it or a promise is broken; `make test` has 300 seeds.
+simulation: export SIMULATION_SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+simulation: export SIMULATION_SEEDS ?= 1000000000
+simulation:
+	cargo test --locked -p ajar-tests --test simulation accidents -- --nocapture
 
 # Would a test notice? Takes each safeguard out, of which there are two dozen, and sees its test fail; SAFEGUARD names one by a part of
 # its description. The list is in tests/tests/safeguards.

@@ -157,6 +157,34 @@ impl Cluster {
         peak.with_context(|| format!("no {name} runs"))
     }
 
+    /// Processor time of a service so far, in seconds.
+    pub fn cpu(&self, name: &str) -> anyhow::Result<f64> {
+        let mut services = self.services.iter();
+        let service = services.find(|service| service.name == name);
+        let spent = service.and_then(|service| process::cpu_of(&service.process));
+        spent.with_context(|| format!("no {name} runs"))
+    }
+
+    /// Memory of everything that Redis holds.
+    pub fn redis_bytes(&self) -> anyhow::Result<f64> {
+        self.redis_number("INFO memory | grep ^used_memory:")
+    }
+
+    /// Shards that are on offer.
+    pub fn redis_shards(&self) -> anyhow::Result<f64> {
+        self.redis_number("ZCARD {ajar}:due")
+    }
+
+    fn redis_number(&self, question: &str) -> anyhow::Result<f64> {
+        let said = rig::sh(&format!("redis-cli -u {} {question}", self.redis.url()))?;
+        let digits: String = said.chars().filter(char::is_ascii_digit).collect();
+        Ok(digits.parse()?)
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     fn await_canary(&self) -> anyhow::Result<()> {
         let log = self.directory.path().join("coordinator");
         let started = Instant::now();
@@ -196,7 +224,7 @@ impl Cluster {
         process::run(&mut submit)
     }
 
-    fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(program()?);
         command.args(arguments).args(["--coordinator", &self.url]);
         command.current_dir(self.directory.path());

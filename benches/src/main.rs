@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 mod bare;
 mod bare_frames;
 mod cluster;
+mod coordinator;
 mod discovery;
 mod figures;
 mod growth;
@@ -20,6 +21,7 @@ mod pipeline;
 mod process;
 mod responder;
 mod rig;
+mod swarm;
 mod transmit;
 mod verification;
 
@@ -34,7 +36,7 @@ type Benchmark = fn(&Rig, usize) -> anyhow::Result<Table>;
 
 /// The benchmarks, in the order of the report, and how many rounds of each are worth their time: nmap takes ten minutes for the
 /// whole job.
-const ALL: [(&str, Benchmark, usize); 12] = [
+const ALL: [(&str, Benchmark, usize); 13] = [
     ("discovery", discovery::syn, usize::MAX),
     ("transmit", transmit::compare, usize::MAX),
     ("connect", discovery::connect, usize::MAX),
@@ -47,6 +49,7 @@ const ALL: [(&str, Benchmark, usize); 12] = [
     ("memory", memory::conversations, usize::MAX),
     ("growth", growth::scopes, usize::MAX),
     ("workers", growth::workers, usize::MAX),
+    ("swarm", coordinator::swarm, usize::MAX),
 ];
 
 /// `[--rounds N] [-o FILE] [BENCHMARK]...`: all of them if none is named. The report goes to standard output, and to a file if one is.
@@ -68,6 +71,23 @@ fn main() -> anyhow::Result<()> {
                     length: next()?.parse()?,
                     ports: next()?.parse()?,
                 });
+            }
+            "swarm" if arguments.len() > 0 && names.is_empty() => {
+                let url = arguments.next().context("swarm URL NUMBER...")?;
+                let mut next = || -> anyhow::Result<u64> {
+                    Ok(arguments.next().context("swarm URL NUMBER...")?.parse()?)
+                };
+                let order = swarm::Order {
+                    url,
+                    workers: next()? as usize,
+                    seconds: next()?,
+                    observations: next()?,
+                    batch: next()?,
+                    deaths: next()? as usize,
+                };
+                let runtime = tokio::runtime::Runtime::new()?;
+                println!("{}", runtime.block_on(swarm::run(&order))?);
+                return Ok(());
             }
             "--rounds" => rounds = arguments.next().context("--rounds N")?.parse()?,
             "-o" => file = Some(PathBuf::from(arguments.next().context("-o FILE")?)),

@@ -100,6 +100,11 @@ pub fn children_cpu() -> anyhow::Result<f64> {
     cpu("self", 13).context("no processor time in /proc")
 }
 
+/// Processor time of a child that runs, in seconds; none once it is over.
+pub fn cpu_of(child: &Child) -> Option<f64> {
+    cpu(&child.id().to_string(), 11)
+}
+
 /// Two fields of a process's `stat`. The second field of it ends with the last parenthesis; the one after it is number 0 here.
 fn cpu(process: &str, field: usize) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;

@@ -159,7 +159,7 @@ pub const SAFEGUARDS: &[Safeguard] = &[
         code: ".is_some_and(|(boot, wall)| now.boot < boot && now.wall < wall)",
         without: ".is_some_and(|(boot, wall)| now.boot < boot && now.wall < wall || true)",
         package: "ajar-tests",
-        test: "stop::a_worker_that_is_cut_off_stops_by_its_own_clock",
+        test: "accidents_break_no_promise",
     },
     Safeguard {
         what: "the second clock of a fence",
@@ -178,10 +178,10 @@ pub const SAFEGUARDS: &[Safeguard] = &[
         test: "egress::tests::a_visit_whose_dial_was_fenced_did_not_happen",
     },
     Safeguard {
-        what: "the pace of each connection",
-        file: "worker/src/egress.rs",
-        code: "        self.admit(endpoint).await;\n        self.open(endpoint).await\n",
-        without: "        self.open(endpoint).await\n",
+        what: "the pace of a first connection",
+        file: "worker/src/visit.rs",
+        code: "        self.egress.admit(endpoint).await;\n",
+        without: "",
         package: "ajar-tests",
         test: "no_second_has_more_connections_than_its_rate",
     },

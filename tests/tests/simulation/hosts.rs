@@ -1,0 +1,216 @@
+//! The machines of a simulated cluster: two coordinators over one store and one queue, three workers, and an operator, who talk real gRPC over
+//! turmoil's network.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ajar_coordinator::Drives;
+use ajar_model::{CampaignId, ProbeId, Spec, signers::AllowedSigners};
+use ajar_proto::{convert, dial::Coordinator, local, v1};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+use turmoil::net::{TcpListener, TcpStream};
+
+use crate::{log::Log, queue::FlakyQueue, store::FlakyStore};
+
+pub const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
+pub const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
+const OPERATOR: &str = "operator";
+const PORT: u16 = 7400;
+/// Nothing was heard on a connection for so long: its other end is gone. A coordinator pings every five seconds.
+const DEAD: Duration = Duration::from_secs(10);
+
+/// The number of a host in the oracle's notes: workers count from 1.
+pub fn number_of(host: &str) -> usize {
+    let worker = WORKERS.iter().position(|worker| *worker == host);
+    worker.map_or(0, |index| index + 1)
+}
+
+/// What the machines share.
+#[derive(Clone)]
+pub struct Site {
+    pub store: Arc<FlakyStore>,
+    pub queue: Arc<FlakyQueue>,
+    pub signers: AllowedSigners,
+    pub log: Log,
+}
+
+/// One end of a connection, as tonic takes it.
+struct Wire(TcpStream);
+
+impl Connected for Wire {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// Adds every machine. The operator's ends once the campaigns are over.
+pub fn populate(sim: &mut turmoil::Sim<'static>, site: &Site, campaigns: Vec<(CampaignId, Spec)>) {
+    for name in COORDINATORS {
+        let site = site.clone();
+        sim.host(name, move || coordinate(site.clone()));
+    }
+    for name in WORKERS {
+        let site = site.clone();
+        // New at each start, as a worker's identity is.
+        let starts = Arc::new(AtomicU32::new(0));
+        sim.host(name, move || {
+            let start = starts.fetch_add(1, Ordering::Relaxed);
+            work(site.clone(), format!("{name}.{start}"))
+        });
+    }
+    sim.client(OPERATOR, operate(site.clone(), campaigns));
+}
+
+async fn coordinate(site: Site) -> turmoil::Result {
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    let incoming = futures::stream::unfold(listener, |listener| async {
+        let accepted = listener.accept().await;
+        Some((accepted.map(|(stream, _)| Wire(stream)), listener))
+    });
+    let options = ajar_coordinator::Options {
+        store: site.store,
+        queue: site.queue,
+        signers: watch::channel(site.signers).1,
+        drives: Drives::Shared,
+        site_rate: None,
+        allow_loopback: false,
+        probes: vec![ProbeId::from_static("smtp-relay")],
+    };
+    ajar_coordinator::serve(options, incoming, None, CancellationToken::new()).await?;
+    Ok(())
+}
+
+async fn work(site: Site, name: String) -> turmoil::Result {
+    site.log.add(format_args!("{name} starts"));
+    let options = ajar_worker::Options {
+        coordinator: by_any_name(),
+        name,
+        vantage: "here".to_owned(),
+        signers: watch::channel(site.signers).1,
+        allow_loopback: false,
+        capacity: 200,
+        limits: ajar_probe::Limits::default(),
+        control_plane: Vec::new(),
+    };
+    ajar_worker::run(options, CancellationToken::new()).await;
+    Ok(())
+}
+
+/// Submits the campaigns and asks about them until they are over, whatever goes wrong meanwhile.
+async fn operate(site: Site, campaigns: Vec<(CampaignId, Spec)>) -> turmoil::Result {
+    let coordinator = by_any_name();
+    let mut left = Vec::new();
+    for (id, spec) in campaigns {
+        loop {
+            let request = v1::SubmitRequest {
+                id: id.to_string(),
+                spec: Some((&spec).into()),
+            };
+            let mut client = coordinator.campaigns();
+            match timeout(DEAD, client.submit(request)).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(status)) => site.log.add(format_args!("submit: {}", status.message())),
+                Err(_) => site.log.add(format_args!("submit: no answer")),
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        site.log.add(format_args!("submitted {id}"));
+        left.push(id);
+    }
+    while let Some(&id) = left.last() {
+        sleep(Duration::from_secs(1)).await;
+        let request = v1::GetRequest { id: id.to_string() };
+        let mut client = coordinator.campaigns();
+        let Ok(Ok(answer)) = timeout(DEAD, client.get(request)).await else {
+            continue;
+        };
+        let campaign = answer.into_inner().campaign.unwrap_or_default();
+        let state = convert::state_in(campaign.state)?;
+        if state.is_final() {
+            site.log.add(format_args!("{id} is {}", state.as_str()));
+            left.pop();
+        }
+    }
+    Ok(())
+}
+
+/// A coordinator behind the name of all: each connection goes to one that takes it.
+fn by_any_name() -> Coordinator {
+    let (mut listener, dialer) = local::pair();
+    tokio::spawn(async move {
+        while let Some(Ok(ours)) = listener.next().await {
+            tokio::spawn(async move {
+                let first = usize::from(fastrand::bool());
+                for name in [COORDINATORS[first], COORDINATORS[1 - first]] {
+                    let opening = TcpStream::connect((name, PORT));
+                    if let Ok(Ok(theirs)) = timeout(Duration::from_secs(2), opening).await {
+                        return pass(ours, theirs).await;
+                    }
+                }
+            });
+        }
+    });
+    Coordinator::Local(dialer)
+}
+
+/// Passes bytes on in both directions, until one end closes, or nothing comes from the coordinator for too long.
+async fn pass(ours: tokio::io::DuplexStream, theirs: TcpStream) {
+    let (mut from_us, mut to_us) = tokio::io::split(ours);
+    let (mut from_them, mut to_them) = theirs.into_split();
+    let out = tokio::io::copy(&mut from_us, &mut to_them);
+    let back = async {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(Ok(length @ 1..)) = timeout(DEAD, from_them.read(&mut buffer)).await {
+            if to_us.write_all(&buffer[..length]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        _ = out => {}
+        () = back => {}
+    }
+}

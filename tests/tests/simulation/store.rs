@@ -1,0 +1,189 @@
+//! A real store over SQLite that is away at times, and loses answers: what was asked for is done, and nobody hears of it.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ajar_model::{
+    Campaign, CampaignId, Canary, Finding, Observation, Schedule, ShardId, Sighting, Timestamp,
+    campaign::State, lease::Work, schedule::ScheduleName,
+};
+use ajar_store::{
+    Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Hold,
+    Ingested, Mute, Outcome, Progress, Quarantined, Ran, Renewal, Renewed, Resumption, Run,
+    Schedules, SeenWorker, Store, Transition, Trouble,
+};
+use async_trait::async_trait;
+use tokio::runtime::Handle;
+
+use crate::{boundary, log::Log};
+
+/// What happens to calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Mood {
+    /// Nothing is done, and an error is the answer.
+    pub away: bool,
+    /// One in so many answers is lost after it was done; 0 for none.
+    pub loses: u32,
+}
+
+/// Somebody was given the right to a shard.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    pub at: Duration,
+    pub owner: String,
+    pub shard: ShardId,
+}
+
+pub struct FlakyStore {
+    store: Arc<dyn Store>,
+    /// Where the store itself runs: threads that are not simulated.
+    outside: Handle,
+    mood: Mutex<Mood>,
+    chance: Mutex<fastrand::Rng>,
+    grants: Mutex<Vec<Granted>>,
+    log: Log,
+}
+
+impl FlakyStore {
+    pub fn new(store: Arc<dyn Store>, outside: Handle, seed: u64, log: Log) -> Self {
+        Self {
+            store,
+            outside,
+            mood: Mutex::default(),
+            chance: Mutex::new(fastrand::Rng::with_seed(seed)),
+            grants: Mutex::default(),
+            log,
+        }
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    /// Every grant so far, also those of which nobody heard.
+    pub fn grants(&self) -> Vec<Granted> {
+        self.grants.lock().unwrap().clone()
+    }
+
+    /// Does it at once, however long that takes outside: no simulated time passes.
+    fn done<T: Send>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        boundary::outside(|| {
+            let _outside = self.outside.enter();
+            futures::executor::block_on(call)
+        })
+    }
+
+    fn call<T: Send>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<T, Error> {
+        let mood = *self.mood.lock().unwrap();
+        let unavailable = |cause: &str| Error::Unavailable {
+            url: "simulated".to_owned(),
+            cause: cause.to_owned(),
+        };
+        if mood.away {
+            return Err(unavailable("it is away"));
+        }
+        let done = self.done(call);
+        if let Err(error) = &done {
+            self.log.add(format_args!("store {what}: {error}"));
+        }
+        if mood.loses > 0 && self.chance.lock().unwrap().u32(..mood.loses) == 0 {
+            self.log.add(format_args!("store {what}: answer lost"));
+            return Err(unavailable("the answer was lost"));
+        }
+        done
+    }
+}
+
+/// Passes calls on.
+macro_rules! flaky {
+    ($trait:ident { $($own:tt)* } $(async fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> Result<$out:ty, Error>;)*) => {
+        #[async_trait]
+        impl $trait for FlakyStore {
+            $($own)*
+            $(async fn $name(&self $(, $arg: $type)*) -> Result<$out, Error> {
+                self.call(stringify!($name), self.store.$name($($arg),*))
+            })*
+        }
+    };
+}
+
+flaky! {
+    Store {
+        async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error> {
+            self.call("grant", async {
+                let grant = self.store.grant(request).await;
+                if let Ok(Grant::Granted { .. }) = grant {
+                    self.grants.lock().unwrap().push(Granted {
+                        at: boundary::since_beginning(request.now),
+                        owner: request.owner.clone(),
+                        shard: request.shard,
+                    });
+                }
+                self.log.at(request.now, format_args!("grant {} to {}: {grant:?}", request.shard, request.owner));
+                grant
+            })
+        }
+
+        async fn ingest(&self, batch: &Batch) -> Result<Ingested, Error> {
+            self.call("ingest", async {
+                let ingested = self.store.ingest(batch).await;
+                let stale = ingested.as_ref().map(|ingested| ingested.stale).ok();
+                self.log.at(batch.now, format_args!(
+                    "ingest of {} under {}: {} observations, {:?}, stale {stale:?}",
+                    batch.shard, batch.token, batch.observations.len(), batch.progress
+                ));
+                ingested
+            })
+        }
+    }
+    async fn create_campaign(&self, admission: &Admission<'_>) -> Result<(), Error>;
+    async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, Error>;
+    async fn campaigns(&self) -> Result<Vec<Campaign>, Error>;
+    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
+    async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
+    async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
+    async fn conclude(&self, id: CampaignId, settle: Duration, now: Timestamp) -> Result<Option<State>, Error>;
+    async fn progress(&self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
+    async fn unleased_shards(&self, only: Option<CampaignId>, now: Timestamp, margin: Duration) -> Result<Vec<ShardId>, Error>;
+    async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
+    async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
+    async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
+    async fn plan_revisits(&self, id: CampaignId, now: Timestamp, seen_since: Timestamp) -> Result<Vec<ShardId>, Error>;
+    async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error>;
+    async fn release(&self, shard: ShardId, token: u64, failed: Option<&str>) -> Result<(), Error>;
+    async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
+    async fn troubles(&self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error>;
+    async fn end_local_leases(&self) -> Result<(), Error>;
+    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
+    async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
+    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Error>;
+    async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error>;
+    async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
+    async fn finding(&self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
+    async fn audit(&self, entry: &AuditEntry) -> Result<(), Error>;
+    async fn audit_log(&self) -> Result<Vec<AuditLink>, Error>;
+    async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
+    async fn canaries(&self) -> Result<Vec<Canary>, Error>;
+    async fn seen_worker(&self, worker: &str, vantage: &str, now: Timestamp) -> Result<(), Error>;
+    async fn workers(&self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;
+    async fn close(&self) -> Result<(), Error>;
+}
+
+flaky! {
+    Schedules {}
+    async fn put_schedule(&self, schedule: &Schedule, entry: &AuditEntry) -> Result<(), Error>;
+    async fn schedules(&self) -> Result<Vec<(Schedule, Option<Ran>)>, Error>;
+    async fn hold_schedule(&self, hold: &Hold<'_>) -> Result<bool, Error>;
+    async fn remove_schedule(&self, name: &ScheduleName, entry: &AuditEntry) -> Result<bool, Error>;
+    async fn run_scheduled(&self, run: &Run<'_>) -> Result<Option<Outcome>, Error>;
+}
