@@ -278,18 +278,20 @@ async fn recover(
     futures::future::try_join_all(renewals).await?;
     let died = Instant::now();
     let mut living = JoinSet::new();
-    for worker in workers {
+    let mut live = |worker: Worker| {
         living.spawn(async move {
             let far = time::Instant::now() + Duration::from_secs(3600);
             renew(&worker, &Seen::default(), far).await
         });
-    }
+    };
+    workers.into_iter().for_each(&mut live);
     let mut number = order.workers;
     while !wanted.is_empty() {
         number += 1;
         let heir = join(coordinator.clone(), order.clone(), number);
         let heir = time::timeout(Duration::from_secs(60), heir).await??;
         wanted.retain(|shard| *shard != heir.lease.shard);
+        live(heir);
     }
     Ok(died.elapsed())
 }

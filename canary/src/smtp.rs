@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use ajar_model::{Nonce, Sighting, Timestamp, Untrusted};
+use ajar_model::{Nonce, Sighting, Timestamp, Untrusted, proof::Signature64};
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -194,7 +194,7 @@ impl Session {
                 true => message.header(),
                 false => &[],
             };
-            sightings.push(Sighting {
+            let sighting = Sighting {
                 nonce: *nonce,
                 egress_ip: self.arrival.peer,
                 received_at: Timestamp::now(),
@@ -202,7 +202,9 @@ impl Session {
                 mail_from: text(envelope.from.as_deref().unwrap_or_default()),
                 rcpt_to: text(path),
                 header: Untrusted::from_bytes(header, HEADER),
-            });
+                signature: Signature64::default(),
+            };
+            sightings.push(sighting.signed(&self.shared.key));
         }
         let recorder = Arc::clone(&self.shared.recorder);
         let recording = self.shared.recordings.spawn(timeout(RECORD, async move {

@@ -303,6 +303,8 @@ pub enum Campaign {
     Resume(Resume),
     /// End it.
     Cancel(OneCampaign),
+    /// Forget one that is over, with everything that it found. The audit log keeps that it was.
+    Remove(OneCampaign),
     /// Pause every running campaign, and every schedule.
     StopAll(Remote),
 }

@@ -50,6 +50,15 @@ pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
                 .map_err(from_status)?;
             Ok(Ended::Finished)
         }
+        args::Campaign::Remove(one) => {
+            let request = v1::RemoveRequest { id: one.id };
+            connect::to(&one.remote)?
+                .campaigns()
+                .remove(request)
+                .await
+                .map_err(from_status)?;
+            Ok(Ended::Finished)
+        }
         args::Campaign::StopAll(cluster) => stop_all(&connect::to(&cluster)?).await,
     }
 }

@@ -129,6 +129,29 @@ impl CampaignService for Coordinator {
         Ok(Response::new(v1::CancelResponse {}))
     }
 
+    async fn remove(&self, request: Request<v1::RemoveRequest>) -> Reply<v1::RemoveResponse> {
+        let caller = caller::name(&request);
+        let id = convert::campaign_id(&request.into_inner().id)?;
+        let entry = AuditEntry {
+            at: Timestamp::now(),
+            actor: caller,
+            action: "campaign.remove".to_owned(),
+            authorization: None,
+            campaign: Some(id),
+            detail: "with everything that it found".to_owned(),
+        };
+        let state = self.options.store.remove_campaign(id, &entry).await;
+        self.plans.lock().expect("no holder panics").remove(&id);
+        match state.map_err(error::store)? {
+            None => Err(error::no_campaign(id)),
+            Some(state) if state.is_final() => Ok(Response::new(v1::RemoveResponse {})),
+            Some(state) => Err(Status::failed_precondition(format!(
+                "campaign {id} is {}: cancel it first",
+                state.as_str()
+            ))),
+        }
+    }
+
     async fn stop_all(&self, request: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
         let caller = caller::name(&request);
         // First, so that none of them starts what was not there to be paused.

@@ -59,6 +59,8 @@ impl Reporting {
         &mut self,
         report: v1::ReportRequest,
     ) -> Result<v1::ReportResponse, Status> {
+        let coordinator = self.coordinator.clone();
+        let _place = coordinator.lanes.batch().await;
         let shard = convert::shard_in(report.shard)?;
         let certified = self.certified.as_deref();
         self.coordinator

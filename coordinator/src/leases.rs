@@ -42,6 +42,11 @@ impl WorkService for Coordinator {
         let deadline = Instant::now() + WAIT;
         let mut tries = 0;
         while Instant::now() < deadline && tries < TRIES {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A shard is taken by nobody who may have to wait with it.
+            let Ok(place) = tokio::time::timeout(left, self.lanes.grant()).await else {
+                break;
+            };
             let proposed = self
                 .options
                 .queue
@@ -49,6 +54,7 @@ impl WorkService for Coordinator {
                 .await
                 .map_err(error::queue)?;
             let Some(shard) = proposed else {
+                drop(place);
                 tokio::time::sleep(POLL).await;
                 continue;
             };

@@ -43,14 +43,17 @@ mod guard;
 mod holders;
 mod housekeeping;
 mod ingest;
+mod lanes;
 mod leases;
 mod plans;
 mod receipts;
 mod roles;
 mod schedules;
 
+use canaries::CanaryKeys;
 use guard::{Guard, Refusals};
 use holders::Holders;
+use lanes::Lanes;
 use plans::Planned;
 use receipts::Receipts;
 
@@ -107,6 +110,8 @@ struct Coordinator {
     receipts: Receipts,
     refusals: Refusals,
     holders: Holders,
+    canary_keys: CanaryKeys,
+    lanes: Lanes,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled.
@@ -130,6 +135,8 @@ where
         receipts,
         refusals,
         holders: Holders::default(),
+        canary_keys: CanaryKeys::default(),
+        lanes: Lanes::new(),
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -49,7 +49,10 @@ impl Role {
             | ("ajar.v1.CampaignService", "Get" | "List" | "Watch" | "Audit" | "ListCanaries") => {
                 matches!(self, Role::Operator | Role::Viewer)
             }
-            ("ajar.v1.CampaignService", "Submit" | "Pause" | "Resume" | "Cancel" | "StopAll")
+            (
+                "ajar.v1.CampaignService",
+                "Submit" | "Pause" | "Resume" | "Cancel" | "Remove" | "StopAll",
+            )
             | ("ajar.v1.ScheduleService", "Put" | "Remove" | "Pause" | "Resume") => {
                 self == Role::Operator
             }
@@ -103,7 +106,7 @@ mod tests {
     fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
         let all = Role::ALL;
         let methods = methods();
-        assert_eq!(methods.len(), 24, "{methods:?}");
+        assert_eq!(methods.len(), 25, "{methods:?}");
         for method in methods {
             let may: Vec<Role> = all.into_iter().filter(|role| role.may(&method)).collect();
             let reads = ["Get", "List", "Watch", "Audit", "ListCanaries", "Show"];

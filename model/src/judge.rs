@@ -265,9 +265,10 @@ impl Bench<'_> {
         })
     }
 
+    /// The mails with this nonce that the campaign's own canary received: another one may be somebody else's.
     fn seen(&self, nonce: Nonce) -> impl Iterator<Item = &Sighting> {
         let sightings = self.sightings.iter();
-        sightings.filter(move |sighting| sighting.nonce == nonce)
+        sightings.filter(move |seen| seen.nonce == nonce && seen.is_signed_by(self.key))
     }
 
     /// The checks that the receipt of an attempt has passed, or the doubt that is left.

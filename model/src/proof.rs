@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Timestamp,
@@ -175,8 +176,15 @@ impl FromStr for Answer {
     }
 }
 
+/// An Ed25519 signature. By default one that nobody made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Signature64([u8; 64]);
+pub struct Signature64(pub [u8; 64]);
+
+impl Default for Signature64 {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
 
 impl Serialize for Signature64 {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -262,6 +270,39 @@ pub struct Sighting {
     pub rcpt_to: Untrusted,
     /// The message's header, bounded: its `Received:` fields show the path.
     pub header: Untrusted,
+    /// The canary's, over all of this.
+    #[serde(default)]
+    pub signature: Signature64,
+}
+
+impl Sighting {
+    /// The same with the canary's signature.
+    pub fn signed(mut self, key: &SigningKey) -> Self {
+        self.signature = Signature64(key.sign(self.signed_text().as_bytes()).to_bytes());
+        self
+    }
+
+    /// True if `key` signed it as it is.
+    pub fn is_signed_by(&self, key: &CanaryKey) -> bool {
+        let signature = Signature::from_bytes(&self.signature.0);
+        let text = self.signed_text();
+        key.0.verify_strict(text.as_bytes(), &signature).is_ok()
+    }
+
+    /// Texts go in by a hash over their lengths and bytes: strangers wrote them.
+    fn signed_text(&self) -> String {
+        let mut hash = Sha256::new();
+        for text in [&self.helo, &self.mail_from, &self.rcpt_to, &self.header] {
+            hash.update((text.raw().len() as u64).to_be_bytes());
+            hash.update(text.raw());
+        }
+        let texts = BASE64.encode(hash.finalize());
+        let micros = self.received_at.as_microsecond();
+        format!(
+            "ajar-sighting-1 {} {} {micros} {texts}",
+            self.nonce, self.egress_ip
+        )
+    }
 }
 
 /// How a receipt came about.

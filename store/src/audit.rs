@@ -1,8 +1,34 @@
 //! The audit log's chain: each entry's hash covers the entry and the hash before it.
 
+use ajar_model::{CampaignId, Timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::{AuditEntry, AuditLink, Error, rows::Rows, stored};
+use crate::{Error, rows::Rows, stored};
+
+/// An entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    pub at: Timestamp,
+    /// Who: the subject of the caller's certificate, their address, or the local user.
+    pub actor: String,
+    /// What: `campaign.submit`, `campaign.cancel` and so on.
+    pub action: String,
+    /// The authorization's id, if there is one.
+    pub authorization: Option<String>,
+    pub campaign: Option<CampaignId>,
+    /// Details for a person who reads it.
+    pub detail: String,
+}
+
+/// An entry of the audit log with its place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLink {
+    /// From 1, without a gap.
+    pub number: u64,
+    pub entry: AuditEntry,
+    /// SHA-256 over the hash before, the number and the entry.
+    pub hash: [u8; 32],
+}
 
 /// Stands before the first entry.
 const START: [u8; 32] = [0; 32];

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use ajar_model::{CampaignId, Spec, Timestamp, campaign::State};
 
 use crate::{
-    Admission, Error, Registered, Resumption, Transition, audit,
+    Admission, AuditEntry, Error, Registered, Resumption, Transition, audit,
     rows::{Backend, Repeat, Rows},
     stored,
 };
@@ -26,6 +26,7 @@ pub(crate) async fn insert(tx: &mut dyn Rows, admission: &Admission<'_>) -> Resu
         register(tx, authorization).await?;
     }
     if tx.insert_campaign(admission).await? {
+        tx.add_partitions(campaign.id).await?;
         tx.insert_shards(campaign.id, admission.shards).await?;
         return audit::append(tx, admission.audit).await;
     }
@@ -52,6 +53,22 @@ pub(crate) async fn transition(
     audit::append(tx.as_mut(), transition.audit).await?;
     tx.commit().await?;
     Ok(true)
+}
+
+/// See [`crate::Store::remove_campaign`].
+pub(crate) async fn remove(
+    mut tx: Box<dyn Rows>,
+    id: CampaignId,
+    entry: &AuditEntry,
+) -> Result<Option<State>, Error> {
+    let state = tx.lock_campaign(id).await?;
+    if state.is_some_and(State::is_final) {
+        tx.drop_partitions(id).await?;
+        tx.delete_campaign(id).await?;
+        audit::append(tx.as_mut(), entry).await?;
+        tx.commit().await?;
+    }
+    Ok(state)
 }
 
 /// See [`crate::Store::resume`].

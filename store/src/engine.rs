@@ -50,6 +50,14 @@ impl<B: Backend> Store for Engine<B> {
         campaigns::resume(self.0.write().await?, resumption).await
     }
 
+    async fn remove_campaign(
+        &self,
+        id: CampaignId,
+        entry: &AuditEntry,
+    ) -> Result<Option<State>, Error> {
+        campaigns::remove(self.0.write().await?, id, entry).await
+    }
+
     async fn conclude(
         &self,
         id: CampaignId,

@@ -238,7 +238,7 @@ async fn make_new(
         );
         held_new.push(held);
     }
-    put_taken(tx, &held_new, &taken).await?;
+    put_taken(tx, campaign, &held_new, &taken).await?;
     judged.sightings.extend(sightings);
     Ok(())
 }
@@ -262,7 +262,7 @@ async fn judge_known(
             }
         }
     }
-    put_taken(tx, &held, &taken).await?;
+    put_taken(tx, campaign, &held, &taken).await?;
     let sightings = sightings_of(tx, &held).await?;
     let mut changed: Vec<FindingRow> = Vec::new();
     for held in &held {
@@ -285,6 +285,7 @@ async fn judge_known(
 
 async fn put_taken(
     tx: &mut dyn Rows,
+    id: CampaignId,
     held: &[Held],
     taken: &BTreeSet<(i64, Source)>,
 ) -> Result<(), Error> {
@@ -293,14 +294,14 @@ async fn put_taken(
         .flat_map(|held| held.observations.values().map(|o| (held.row, o)))
         .filter(|(row, o)| taken.contains(&(*row, Source::of(o))))
         .collect();
-    tx.put_observations(&rows).await?;
+    tx.put_observations(id, &rows).await?;
     let mut nonces: Vec<(Nonce, i64)> = rows
         .iter()
         .flat_map(|(row, o)| mail_nonces(&o.evidence).map(|nonce| (nonce, *row)))
         .collect();
     nonces.sort_unstable();
     nonces.dedup();
-    tx.put_nonces(&nonces).await
+    tx.put_nonces(id, &nonces).await
 }
 
 async fn sightings_of(tx: &mut dyn Rows, held: &[Held]) -> Result<Sightings, Error> {

@@ -44,7 +44,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 
 pub use crate::{
-    audit::verify as verify_audit,
+    audit::{AuditEntry, AuditLink, verify as verify_audit},
     error::Error,
     open::{Access, Options, open},
     schedules::{Hold, Outcome, Ran, Run, Schedules},
@@ -85,6 +85,14 @@ pub trait Store: Schedules + Send + Sync + 'static {
         id: CampaignId,
         settle: Duration,
         now: Timestamp,
+    ) -> Result<Option<State>, Error>;
+
+    /// Forgets a campaign that is over, with everything that it found; the audit log keeps that it was, and who removed it. Returns the
+    /// state that it was in, or none if there is no such campaign; one that is not over stays.
+    async fn remove_campaign(
+        &self,
+        id: CampaignId,
+        audit: &AuditEntry,
     ) -> Result<Option<State>, Error>;
 
     /// How far a campaign is; all zero for one that does not exist.
@@ -469,28 +477,3 @@ pub struct FindingQuery {
 
 /// A finding's place in the order of results.
 pub type FindingKey = (CampaignId, std::net::IpAddr, u16, ajar_model::ProbeId);
-
-/// An entry of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    pub at: Timestamp,
-    /// Who: the subject of the caller's certificate, their address, or the local user.
-    pub actor: String,
-    /// What: `campaign.submit`, `campaign.cancel` and so on.
-    pub action: String,
-    /// The authorization's id, if there is one.
-    pub authorization: Option<String>,
-    pub campaign: Option<CampaignId>,
-    /// Details for a person who reads it.
-    pub detail: String,
-}
-
-/// An entry of the audit log with its place in the chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditLink {
-    /// From 1, without a gap.
-    pub number: u64,
-    pub entry: AuditEntry,
-    /// SHA-256 over the hash before, the number and the entry.
-    pub hash: [u8; 32],
-}

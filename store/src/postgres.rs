@@ -11,6 +11,7 @@ macro_rules! row_lock {
 }
 
 mod batches;
+mod partitions;
 mod server;
 mod setup;
 
@@ -128,7 +129,7 @@ impl Rows for Tx {
 
     async fn server(&mut self) -> Result<Server, Error> {
         let (changed, settles_at): (bool, Option<At>) =
-            sqlx::query_as("SELECT changed, settles_at FROM server")
+            sqlx::query_as("SELECT changed, settles_at FROM server WHERE one")
                 .fetch_one(&mut *self.0)
                 .await?;
         Ok(match settles_at {
@@ -139,7 +140,7 @@ impl Rows for Tx {
     }
 
     async fn put_settles_at(&mut self, at: Timestamp) -> Result<(), Error> {
-        sqlx::query("UPDATE server SET settles_at = $1")
+        sqlx::query("UPDATE server SET settles_at = $1 WHERE one")
             .bind(At(at))
             .execute(&mut *self.0)
             .await?;

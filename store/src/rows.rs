@@ -39,7 +39,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 #[async_trait]
 pub(crate) trait Rows:
-    CampaignRows + LeaseRows + FindingRows + RecordRows + ScheduleRows + BatchRows
+    CampaignRows + LeaseRows + FindingRows + RecordRows + ScheduleRows + BatchRows + PartitionRows
 {
     /// Waits until no other transaction holds the lock, and holds it to the end of this one.
     async fn lock(&mut self, lock: Lock) -> Result<(), Error>;
@@ -138,8 +138,19 @@ pub(crate) trait CampaignRows: Send {
         slot: i64,
         counts: &BTreeMap<&'static str, i64>,
     ) -> Result<(), Error>;
+    /// Deletes the campaign with everything that names it, but for its partitions.
+    async fn delete_campaign(&mut self, id: CampaignId) -> Result<(), Error>;
     async fn troubles(&mut self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error>;
     async fn put_trouble(&mut self, trouble: &Trouble, horizon: Timestamp) -> Result<(), Error>;
+}
+
+/// What a campaign observed and the nonces that it used, which can be dropped at once.
+#[async_trait]
+pub(crate) trait PartitionRows: Send {
+    /// Makes room for a campaign's.
+    async fn add_partitions(&mut self, id: CampaignId) -> Result<(), Error>;
+    /// Drops a campaign's, and the mails that its nonces arrived by.
+    async fn drop_partitions(&mut self, id: CampaignId) -> Result<(), Error>;
 }
 
 /// Leases, tokens and the blocks that they hold.
@@ -259,8 +270,12 @@ pub(crate) trait BatchRows: Send {
     async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error>;
     /// Reads the observations of what is held.
     async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error>;
-    async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error>;
-    async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error>;
+    async fn put_observations(
+        &mut self,
+        id: CampaignId,
+        rows: &[(i64, &Observation)],
+    ) -> Result<(), Error>;
+    async fn put_nonces(&mut self, id: CampaignId, rows: &[(Nonce, i64)]) -> Result<(), Error>;
     async fn put_findings(&mut self, rows: &[&FindingRow]) -> Result<(), Error>;
     /// Makes the findings of keys that have no row, in the order of keys, and names their rows. Keys that have one are left out.
     async fn make_findings(

@@ -86,6 +86,11 @@ pub(crate) const POSTGRES: Scripts = &[
         "failovers",
         include_str!("../migrations/postgres/0008_failovers.sql"),
     ),
+    (
+        9,
+        "partitions",
+        include_str!("../migrations/postgres/0009_partitions.sql"),
+    ),
 ];
 
 /// Runs the scripts that `table` does not list; `url` names the store in errors. The caller has begun a transaction and

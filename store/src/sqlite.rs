@@ -31,7 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_model::Timestamp;
+use ajar_model::{CampaignId, Timestamp};
 use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool, Transaction,
@@ -42,7 +42,7 @@ use sqlx::{
 
 use crate::{
     Access, Error,
-    rows::{Backend, Lock, Rows, Server},
+    rows::{Backend, Lock, PartitionRows, Rows, Server},
     schema,
 };
 
@@ -160,6 +160,29 @@ impl Rows for Tx {
 
     async fn commit(self: Box<Self>) -> Result<(), Error> {
         Ok(self.0.commit().await?)
+    }
+}
+
+/// One file has no partitions: rows are deleted.
+#[async_trait]
+impl PartitionRows for Tx {
+    async fn add_partitions(&mut self, _: CampaignId) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn drop_partitions(&mut self, id: CampaignId) -> Result<(), Error> {
+        for statement in [
+            "DELETE FROM sightings WHERE nonce IN (SELECT n.nonce FROM nonces n \
+             JOIN findings f ON f.row = n.finding WHERE f.campaign = $1)",
+            "DELETE FROM nonces WHERE finding IN (SELECT row FROM findings WHERE campaign = $1)",
+            "DELETE FROM observations WHERE finding IN (SELECT row FROM findings WHERE campaign = $1)",
+        ] {
+            sqlx::query(statement)
+                .bind(id.to_string())
+                .execute(&mut *self.0)
+                .await?;
+        }
+        Ok(())
     }
 }
 

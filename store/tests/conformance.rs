@@ -20,6 +20,7 @@ mod conformance {
             mod $backend {
                 suite! { $backend:
                     campaigns::a_campaign_is_created_once,
+                    campaigns::a_removed_campaign_leaves_the_audit_log_and_the_others,
                     campaigns::campaigns_are_listed_newest_first,
                     campaigns::a_campaign_moves_only_from_a_named_state,
                     campaigns::progress_tells_shards_leases_outcomes_and_verdicts,
@@ -64,6 +65,7 @@ mod conformance {
                     sightings::a_sighting_after_its_observation_opens_it,
                     sightings::a_sighting_before_its_observation_opens_it,
                     sightings::a_sighting_beside_its_observation_opens_it,
+                    sightings::a_mail_that_the_campaigns_canary_did_not_sign_proves_nothing,
                     sightings::sightings_are_recorded_together,
                     sightings::the_earliest_sighting_is_kept,
                     sightings::only_an_accepted_mail_is_awaited,

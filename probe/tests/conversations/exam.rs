@@ -7,6 +7,7 @@ use ajar_model::{
     Verdict,
     evidence::{Attempt, Reply},
     judge::{Judgement, judge},
+    proof::Signature64,
 };
 use ajar_probe::{Brief, Limits, examine, probes};
 use futures::FutureExt;
@@ -154,7 +155,9 @@ impl Examined {
             mail_from: Untrusted::default(),
             rcpt_to: Untrusted::default(),
             header: header.to_owned().into(),
+            signature: Signature64::default(),
         };
+        let sighting = |nonce: &Nonce| sighting(nonce).signed(&canary::key());
         let sightings: Vec<Sighting> = nonces.iter().map(sighting).collect();
         judge(self.evidence(probe), &sightings, &canary::model().key)
     }

@@ -1,6 +1,9 @@
 //! What workers and canaries are given, and what they report.
 
-use ajar_model::{Finding, Lease, Observation, ProbeId, Sighting, Tally, Untrusted, lease::Work};
+use ajar_model::{
+    Finding, Lease, Observation, ProbeId, Sighting, Tally, Untrusted, lease::Work,
+    proof::Signature64,
+};
 
 use super::{
     Error, duration_in, duration_out, missing, parse, parse_all, shard_in, texts, time_in,
@@ -140,6 +143,7 @@ impl From<&Sighting> for v1::Sighting {
             mail_from: sighting.mail_from.raw().to_owned(),
             rcpt_to: sighting.rcpt_to.raw().to_owned(),
             header: sighting.header.raw().to_owned(),
+            signature: sighting.signature.0.to_vec(),
         }
     }
 }
@@ -156,6 +160,12 @@ impl TryFrom<v1::Sighting> for Sighting {
             mail_from: Untrusted::from(sighting.mail_from),
             rcpt_to: Untrusted::from(sighting.rcpt_to),
             header: Untrusted::from(sighting.header),
+            signature: Signature64(
+                sighting
+                    .signature
+                    .try_into()
+                    .map_err(|_| wrong("signature", "it has not 64 bytes"))?,
+            ),
         })
     }
 }

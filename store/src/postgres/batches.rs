@@ -10,6 +10,7 @@ use sqlx::AssertSqlSafe;
 use super::{
     Tx,
     findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, made_row, owner, place},
+    partitions::partition,
 };
 use crate::{
     Error,
@@ -96,17 +97,22 @@ impl BatchRows for Tx {
     }
 
     async fn add_observations(&mut self, id: CampaignId, held: &mut [Held]) -> Result<(), Error> {
-        let rows: Vec<ObservationColumns> = sqlx::query_as(
+        let rows: Vec<ObservationColumns> = sqlx::query_as(AssertSqlSafe(format!(
             "SELECT finding, vantage, round, started_at, finished_at, visit, evidence \
-             FROM observations WHERE finding = ANY ($1)",
-        )
+             FROM {} WHERE finding = ANY ($1)",
+            partition("observations", id)
+        )))
         .bind(held.iter().map(|held| held.row).collect::<Vec<_>>())
         .fetch_all(&mut *self.0)
         .await?;
         place(id, held, rows)
     }
 
-    async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error> {
+    async fn put_observations(
+        &mut self,
+        id: CampaignId,
+        rows: &[(i64, &Observation)],
+    ) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -114,17 +120,18 @@ impl BatchRows for Tx {
             .iter()
             .map(|(_, o)| stored::to_json("evidence", &o.evidence))
             .collect::<Result<Vec<_>, _>>()?;
-        sqlx::query(
-            "INSERT INTO observations \
-             (finding, vantage, started_at, finished_at, visit, evidence, round) \
-             SELECT finding, vantage, started_at, finished_at, visit, evidence::json, round \
+        sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO {} \
+             (campaign, finding, vantage, started_at, finished_at, visit, evidence, round) \
+             SELECT $8, finding, vantage, started_at, finished_at, visit, evidence::json, round \
              FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::timestamptz[], \
              $5::bigint[], $6::text[], $7::bigint[]) \
              AS o (finding, vantage, started_at, finished_at, visit, evidence, round) \
              ON CONFLICT (finding, vantage, round) DO UPDATE SET started_at = excluded.started_at, \
              finished_at = excluded.finished_at, visit = excluded.visit, \
              evidence = excluded.evidence",
-        )
+            partition("observations", id)
+        )))
         .bind(rows.iter().map(|row| row.0).collect::<Vec<_>>())
         .bind(
             rows.iter()
@@ -152,22 +159,25 @@ impl BatchRows for Tx {
                 .map(|row| i64::from(row.1.round))
                 .collect::<Vec<_>>(),
         )
+        .bind(id.to_string())
         .execute(&mut *self.0)
         .await?;
         Ok(())
     }
 
-    async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error> {
+    async fn put_nonces(&mut self, id: CampaignId, rows: &[(Nonce, i64)]) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
         }
-        sqlx::query(
-            "INSERT INTO nonces (nonce, finding) \
-             SELECT nonce, finding FROM unnest($1::text[], $2::bigint[]) AS n (nonce, finding) \
+        sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO {} (campaign, nonce, finding) \
+             SELECT $3, nonce, finding FROM unnest($1::text[], $2::bigint[]) AS n (nonce, finding) \
              ON CONFLICT DO NOTHING",
-        )
+            partition("nonces", id)
+        )))
         .bind(rows.iter().map(|row| row.0.to_string()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.1).collect::<Vec<_>>())
+        .bind(id.to_string())
         .execute(&mut *self.0)
         .await?;
         Ok(())

@@ -20,7 +20,7 @@ pub(super) async fn note(connection: &mut PgConnection) -> Result<(), sqlx::Erro
             "it is a standby: name the server that takes writes",
         ))
     })?;
-    let known: Option<String> = sqlx::query_scalar("SELECT name FROM ajar.server")
+    let known: Option<String> = sqlx::query_scalar("SELECT name FROM ajar.server WHERE one")
         .fetch_optional(&mut *connection)
         .await?;
     if known.as_ref() == Some(&name) {

@@ -64,9 +64,11 @@ pub(super) async fn session(
     .execute(&mut *connection)
     .await?;
     // Every statement has an index that it is to use. A plan is made while the tables are small, and kept: one that reads them
-    // whole would do so for every batch until they are analysed next.
+    // whole would do so for every batch until they are analysed next. Where there is none, as for a table of one row, such a plan counts as so
+    // dear that it would be compiled each time, for longer than it runs.
     sqlx::query(
-        "SELECT set_config('enable_seqscan', 'off', false), \
+        "SELECT set_config('jit', 'off', false), \
+         set_config('enable_seqscan', 'off', false), \
          set_config('enable_hashjoin', 'off', false), \
          set_config('enable_mergejoin', 'off', false)",
     )

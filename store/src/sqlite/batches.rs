@@ -126,7 +126,11 @@ impl BatchRows for Tx {
         Ok(())
     }
 
-    async fn put_observations(&mut self, rows: &[(i64, &Observation)]) -> Result<(), Error> {
+    async fn put_observations(
+        &mut self,
+        _: CampaignId,
+        rows: &[(i64, &Observation)],
+    ) -> Result<(), Error> {
         for rows in rows.chunks(CHUNK) {
             let evidence = rows
                 .iter()
@@ -158,7 +162,7 @@ impl BatchRows for Tx {
         Ok(())
     }
 
-    async fn put_nonces(&mut self, rows: &[(Nonce, i64)]) -> Result<(), Error> {
+    async fn put_nonces(&mut self, _: CampaignId, rows: &[(Nonce, i64)]) -> Result<(), Error> {
         for rows in rows.chunks(CHUNK) {
             let mut query = QueryBuilder::new("INSERT INTO nonces (nonce, finding) ");
             query.push_values(rows, |mut row, (nonce, finding)| {

@@ -73,6 +73,25 @@ impl CampaignRows for Tx {
         Ok(done.rows_affected() == 1)
     }
 
+    async fn delete_campaign(&mut self, id: CampaignId) -> Result<(), Error> {
+        for statement in [
+            "DELETE FROM lease_blocks WHERE campaign = $1",
+            "DELETE FROM findings WHERE campaign = $1",
+            "DELETE FROM shards WHERE campaign = $1",
+            "DELETE FROM tokens WHERE campaign = $1",
+            "DELETE FROM counts WHERE campaign = $1",
+            "DELETE FROM open_endpoints WHERE campaign = $1",
+            "DELETE FROM troubles WHERE campaign = $1",
+            "DELETE FROM campaigns WHERE id = $1",
+        ] {
+            sqlx::query(statement)
+                .bind(id.to_string())
+                .execute(&mut *self.0)
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error> {
         let row: Option<CampaignRow> = sqlx::query_as(CAMPAIGN)
             .bind(id.to_string())

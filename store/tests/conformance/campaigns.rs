@@ -37,6 +37,43 @@ pub async fn a_campaign_is_created_once(place: &Place) {
     assert_eq!(work(2).await.unwrap(), None);
 }
 
+pub async fn a_removed_campaign_leaves_the_audit_log_and_the_others(place: &Place) {
+    let store = &place.store;
+    let mut mails = Vec::new();
+    for number in [1, 2] {
+        let shard = submit(&**store, number, 1).await;
+        let token = token(&**store, shard, at(0)).await;
+        let seen = observation(number, &format!("10.{number}.0.1:25"), ACCEPTED);
+        mails.push(sighting(&seen, 50));
+        let report = batch(shard, token, vec![seen]);
+        store.ingest(&report).await.unwrap();
+        record(&**store, mails.last().unwrap()).await.unwrap();
+    }
+    let (gone, stays) = (campaign_id(1), campaign_id(2));
+    let remove = async || store.remove_campaign(gone, &entry("gone")).await.unwrap();
+    assert_eq!(remove().await, Some(State::Running), "it is not over");
+    assert_eq!(all_findings(&**store).await.len(), 2);
+    set_state(&**store, gone, State::Cancelled).await;
+    assert_eq!(remove().await, Some(State::Cancelled));
+    assert_eq!(remove().await, None);
+
+    assert_eq!(store.campaign(gone).await.unwrap(), None);
+    assert_eq!(
+        store.progress(gone, at(60)).await.unwrap(),
+        Progress::default()
+    );
+    let left = all_findings(&**store).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!((left[0].campaign, left[0].verdict), (stays, Verdict::Open));
+    let log = audit_log(&**store).await;
+    let of = |detail: &str| log.iter().filter(|entry| entry.detail == detail).count();
+    assert_eq!(of("gone"), 1);
+    // Its last mail, which comes late, is of nobody; its id is free.
+    assert_eq!(record(&**store, &mails[0]).await, None);
+    submit(&**store, 1, 1).await;
+    assert_eq!(store.progress(gone, at(60)).await.unwrap().shards, 1);
+}
+
 pub async fn campaigns_are_listed_newest_first(place: &Place) {
     for number in [2, 3, 1] {
         submit(&*place.store, number, 0).await;

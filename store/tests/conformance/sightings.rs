@@ -1,5 +1,6 @@
-use ajar_model::{Finding, Sighting, Verdict};
+use ajar_model::{Finding, Sighting, Verdict, proof::Signature64};
 use ajar_store::Error;
+use ed25519_dalek::SigningKey;
 
 use crate::support::*;
 
@@ -77,6 +78,34 @@ pub async fn the_earliest_sighting_is_kept(place: &Place) {
     assert_eq!(received, [Some(at(60)), None, Some(at(50))]);
 }
 
+pub async fn a_mail_that_the_campaigns_canary_did_not_sign_proves_nothing(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let token = token(&**store, shard, at(0)).await;
+    let unsigned = observation(1, "10.0.0.1:25", ACCEPTED);
+    let foreign = observation(1, "10.0.0.2:25", ACCEPTED);
+    let altered = observation(1, "10.0.0.3:25", ACCEPTED);
+    let seen = vec![unsigned.clone(), foreign.clone(), altered.clone()];
+    store.ingest(&batch(shard, token, seen)).await.unwrap();
+    let mails = [
+        Sighting {
+            signature: Signature64::default(),
+            ..sighting(&unsigned, 60)
+        },
+        sighting(&foreign, 60).signed(&SigningKey::from_bytes(&[4; 32])),
+        Sighting {
+            egress_ip: "198.51.100.10".parse().unwrap(),
+            ..sighting(&altered, 60)
+        },
+    ];
+    store.record_sightings(&mails).await.unwrap();
+    let findings = all_findings(&**store).await;
+    assert_eq!(findings.len(), 3);
+    for finding in findings {
+        assert_eq!(finding.verdict, Verdict::Unproven, "{}", finding.ip);
+    }
+}
+
 pub async fn sightings_are_recorded_together(place: &Place) {
     let store = &place.store;
     let mut mails = Vec::new();
@@ -88,14 +117,8 @@ pub async fn sightings_are_recorded_together(place: &Place) {
         mails.extend(seen[..2].iter().map(|seen| sighting(seen, 60)));
         store.ingest(&batch(shard, token, seen)).await.unwrap();
     }
-    let earlier = Sighting {
-        received_at: at(50),
-        ..mails[2].clone()
-    };
-    let later = Sighting {
-        received_at: at(70),
-        ..mails[2].clone()
-    };
+    let third = observation(2, "10.2.0.1:25", ACCEPTED);
+    let (earlier, later) = (sighting(&third, 50), sighting(&third, 70));
     let of_nobody = sighting(&observation(1, "10.9.0.1:25", ACCEPTED), 60);
     mails.extend([earlier, later, of_nobody]);
     let from_before_the_epoch = Sighting {

@@ -10,7 +10,7 @@ use ajar_model::{
     ProbeId, Reply, Revisits, Service, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
     campaign::{State, Sweep},
     nonce::{Occasion, Role},
-    proof::{CanaryKey, Kind},
+    proof::{CanaryKey, Kind, Signature64},
 };
 use ajar_store::{
     Admission, Advance, AuditEntry, Batch, Caps, Error, FindingQuery, Grant, GrantRequest, Options,
@@ -172,7 +172,7 @@ pub fn canary(address: &str) -> Canary {
         http: 80,
         https: 443,
         raw: 9999,
-        key: CanaryKey::from(&SigningKey::from_bytes(&[3; 32])),
+        key: CanaryKey::from(&canary_key()),
     }
 }
 
@@ -328,7 +328,13 @@ pub fn sighting(observation: &Observation, seconds: i64) -> Sighting {
         mail_from: Untrusted::from("a@example.org".to_owned()),
         rcpt_to: Untrusted::from("n@canary.example".to_owned()),
         header: Untrusted::from("Received: from \0 somewhere".to_owned()),
+        signature: Signature64::default(),
     }
+    .signed(&canary_key())
+}
+
+fn canary_key() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
 }
 
 /// Records one mail, and says what it changed.

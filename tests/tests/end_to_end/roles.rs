@@ -2,9 +2,12 @@
 
 use std::process::Child;
 
-use ajar_model::{Evidence, Observation, ProbeId, Timestamp};
+use ajar_model::{
+    Evidence, Observation, ProbeId, Sighting, Timestamp, Untrusted, proof::Signature64,
+};
 use ajar_proto::{dial, v1};
 use ajar_tests::{Access, Ajar, Finished, Site, free_port};
+use ed25519_dalek::SigningKey;
 
 /// A coordinator behind TLS, with the certificates of everybody, until it is dropped.
 struct Certified {
@@ -72,6 +75,20 @@ impl Certified {
         let finished = self.run(certificate, line);
         assert_ne!(finished.status, 0, "{line} by {certificate}");
         finished.stderr
+    }
+
+    /// The cluster as our own code reaches it, as the holder of a certificate.
+    fn coordinator(&self, certificate: &str) -> dial::Coordinator {
+        let read = |file: &str| std::fs::read(self.ajar().path().join(file)).unwrap();
+        let tls = dial::Tls {
+            identity: Some((
+                read(&format!("pki/{certificate}.pem")),
+                read(&format!("pki/{certificate}-key.pem")),
+            )),
+            ca: Some(read("pki/ca.pem")),
+        };
+        let url = format!("https://{}", self.listen);
+        dial::Coordinator::remote(&url, &tls, false).unwrap()
     }
 
     fn start_canary(&mut self) {
@@ -161,6 +178,18 @@ fn everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses() {
         };
         assert_eq!(shown.lines().filter(of).count(), 1, "{who} {what}: {shown}");
     }
+
+    // What is over can be forgotten, but not that it was.
+    let remove = format!("campaign remove {id}");
+    let cause = cluster.refused("pki/viewer-ann", &remove);
+    assert!(cause.contains("CampaignService/Remove"), "{cause}");
+    assert_eq!(cluster.run("pki/operator-ann", &remove).status, 0);
+    assert_eq!(cluster.run("pki/viewer-ann", &findings).stdout, "");
+    let cause = cluster.refused("pki/operator-ann", &remove);
+    assert!(cause.contains(id), "{cause}");
+    let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
+    let of = |line: &&str| line.contains("campaign.remove") && line.contains(id);
+    assert_eq!(shown.lines().filter(of).count(), 1, "{shown}");
 }
 
 #[tokio::test]
@@ -173,18 +202,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     let submit = "campaign submit 127.0.82.0/24 127.0.83.0/24 -p 9-100 --rate 20 --prefix-rate 20";
     let submitted = cluster.run("pki/operator-ann", submit);
     assert_eq!(submitted.status, 0, "{}", submitted.stderr);
-    let client = |name: &str| {
-        let read = |file: &str| std::fs::read(cluster.ajar().path().join(file)).unwrap();
-        let tls = dial::Tls {
-            identity: Some((
-                read(&format!("pki/{name}.pem")),
-                read(&format!("pki/{name}-key.pem")),
-            )),
-            ca: Some(read("pki/ca.pem")),
-        };
-        let url = format!("https://{}", cluster.listen);
-        dial::Coordinator::remote(&url, &tls, false).unwrap().work()
-    };
+    let client = |name: &str| cluster.coordinator(name).work();
     let (mut ann, mut bob) = (client("worker-ann"), client("worker-bob"));
     // A worker's name is what it says it is: only the certificate tells them apart.
     let asked = v1::LeaseRequest {
@@ -276,6 +294,39 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     ann.release(release).await.unwrap();
     let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
     let of = |line: &&str| line.contains("call.refused") && line.contains("worker/bob");
+    assert_eq!(shown.lines().filter(of).count(), 1, "{shown}");
+}
+
+#[tokio::test]
+async fn a_canary_reports_only_what_a_registered_key_signed() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut cluster = Certified::start(Site::new());
+    cluster.start_canary();
+    let mut canary = cluster.coordinator("canary-ann").canary();
+    let mail = Sighting {
+        nonce: "00112233445566778899aabbccddeeff".parse().unwrap(),
+        egress_ip: "127.0.0.1".parse().unwrap(),
+        received_at: Timestamp::now(),
+        helo: Untrusted::default(),
+        mail_from: Untrusted::default(),
+        rcpt_to: Untrusted::default(),
+        header: Untrusted::default(),
+        signature: Signature64::default(),
+    };
+    let strange = mail.clone().signed(&SigningKey::from_bytes(&[9; 32]));
+    for forged in [&mail, &strange] {
+        let sighting = Some(forged.into());
+        let refused = canary.record(v1::RecordRequest { sighting }).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
+    }
+    let rows = cluster
+        .ajar()
+        .shell("sqlite3 ajar.db 'SELECT count(*) FROM sightings'")
+        .unwrap();
+    assert_eq!(rows.trim(), "0");
+    let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
+    let of = |line: &&str| line.contains("call.refused") && line.contains("no canary signed");
     assert_eq!(shown.lines().filter(of).count(), 1, "{shown}");
 }
 

@@ -153,6 +153,7 @@ flaky! {
     async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
     async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
     async fn conclude(&self, id: CampaignId, settle: Duration, now: Timestamp) -> Result<Option<State>, Error>;
+    async fn remove_campaign(&self, id: CampaignId, audit: &AuditEntry) -> Result<Option<State>, Error>;
     async fn progress(&self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
     async fn unleased_shards(&self, only: Option<CampaignId>, now: Timestamp, margin: Duration) -> Result<Vec<ShardId>, Error>;
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
