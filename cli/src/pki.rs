@@ -62,6 +62,10 @@ fn issue(options: &args::PkiIssue) -> anyhow::Result<()> {
             false => "--host is for a coordinator's certificate: nobody connects to others",
         });
     }
+    let may_be_confined = matches!(options.role, PkiRole::Operator | PkiRole::Viewer);
+    if options.tenant.is_some() && !may_be_confined {
+        return refuse("--tenant is for operators and viewers: all others serve every tenant");
+    }
     let role = options.role.as_str();
     let files = Files::of(&options.directory, &format!("{role}-{}", options.name));
     files.refuse_to_replace()?;
@@ -78,7 +82,10 @@ fn issue(options: &args::PkiIssue) -> anyhow::Result<()> {
         true => ExtendedKeyUsagePurpose::ServerAuth,
         false => ExtendedKeyUsagePurpose::ClientAuth,
     }];
-    let uri = format!("{TRUST_DOMAIN}/{role}/{}", options.name);
+    let uri = match &options.tenant {
+        Some(tenant) => format!("{TRUST_DOMAIN}/tenant/{tenant}/{role}/{}", options.name),
+        None => format!("{TRUST_DOMAIN}/{role}/{}", options.name),
+    };
     params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into()?)];
     for host in &options.host {
         params.subject_alt_names.push(match host.parse::<IpAddr>() {

@@ -1,6 +1,6 @@
 //! Who calls: the name in the audit log, and what they are certified for.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use ajar_model::Untrusted;
 use sha2::{Digest, Sha256};
@@ -11,7 +11,10 @@ use tonic::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::roles::Role;
+use crate::{
+    roles::{Role, concerns_all},
+    tenants::Tenants,
+};
 
 /// The subject of the caller's certificate with its fingerprint; without one, their address; in this process, its user.
 pub(crate) fn name<T>(request: &Request<T>) -> String {
@@ -29,12 +32,21 @@ pub(crate) fn worker<T>(request: &Request<T>) -> Option<String> {
     request.extensions().get::<Certified>()?.worker.clone()
 }
 
+/// For whom this call is: everybody, unless the caller's certificate confines them.
+pub(crate) fn tenants<T>(request: &Request<T>) -> Tenants {
+    let certified = request.extensions().get::<Certified>();
+    certified.map_or(Tenants::All, |certified| certified.tenants.clone())
+}
+
 /// Who a certificate was given to, and what for. The guard reads it once for each call, and leaves it with the call.
 #[derive(Debug, Clone)]
 pub(crate) struct Certified {
     /// The subject with the certificate's fingerprint.
     pub name: String,
-    pub roles: Vec<Role>,
+    /// Each with the tenant that it is for, if it is for one alone.
+    pub roles: Vec<(Role, Option<String>)>,
+    /// For whom this call is.
+    pub tenants: Tenants,
     /// The URI that makes it a worker's.
     pub worker: Option<String>,
 }
@@ -49,6 +61,7 @@ impl Certified {
             || Self {
                 name: "somebody without a certificate".to_owned(),
                 roles: Vec::new(),
+                tenants: Tenants::These(BTreeSet::new()),
                 worker: None,
             },
             |certificate| Self::by(certificate.as_ref()),
@@ -66,14 +79,28 @@ impl Certified {
         let uris = certificate.as_ref().map(uris).unwrap_or_default();
         let common = certificate.as_ref().and_then(common_name);
         let subject = uris.first().cloned().or(common).unwrap_or_default();
-        let is_worker = |uri: &&String| Role::named_by(uri) == Some(Role::Worker);
+        let is_worker = |uri: &&String| Role::named_by(uri) == Some((Role::Worker, None));
         Self {
             name: format!(
                 "{} (sha256 {fingerprint})",
                 Untrusted::from(subject).clean()
             ),
             roles: uris.iter().filter_map(|uri| Role::named_by(uri)).collect(),
+            tenants: Tenants::These(BTreeSet::new()),
             worker: uris.iter().find(is_worker).cloned(),
+        }
+    }
+}
+
+impl Certified {
+    /// For whom the method at this path may be called; none if it may not.
+    pub(crate) fn tenants_at(&self, path: &str) -> Option<Tenants> {
+        let may = self.roles.iter().filter(|(role, _)| role.may(path));
+        let tenants: Option<BTreeSet<String>> = may.map(|(_, tenant)| tenant.clone()).collect();
+        match tenants {
+            None => Some(Tenants::All),
+            Some(tenants) if tenants.is_empty() || concerns_all(path) => None,
+            Some(tenants) => Some(Tenants::These(tenants)),
         }
     }
 }

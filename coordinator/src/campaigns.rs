@@ -25,10 +25,11 @@ type Reply<T> = Result<Response<T>, Status>;
 impl CampaignService for Coordinator {
     #[tracing::instrument(name = "campaign.submit", skip_all)]
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Reply<v1::SubmitResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let request = request.into_inner();
         let id = convert::campaign_id(&request.id)?;
         let mut spec = convert::spec_in(request.spec)?;
+        self.check_tenant(&tenants, &spec.tenant, &caller).await?;
         spec.traceparent = trace::current();
         let admitted = self.admit(id, spec, &caller).await;
         if let Err(status) = &admitted
@@ -42,8 +43,9 @@ impl CampaignService for Coordinator {
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Reply<v1::GetResponse> {
+        let tenants = caller::tenants(&request);
         let id = convert::campaign_id(&request.into_inner().id)?;
-        let stored = self.stored(id).await?;
+        let stored = self.campaign_of(&tenants, id).await?;
         let campaign = self.described(&stored).await?;
         let mute = self.mute(&stored).await?;
         let quarantined = match campaign.progress.as_ref().map_or(0, |p| p.quarantined) {
@@ -58,9 +60,10 @@ impl CampaignService for Coordinator {
         }))
     }
 
-    async fn list(&self, _: Request<v1::ListRequest>) -> Reply<v1::ListResponse> {
+    async fn list(&self, request: Request<v1::ListRequest>) -> Reply<v1::ListResponse> {
+        let tenants = caller::tenants(&request);
         let mut campaigns = Vec::new();
-        for campaign in self.options.store.campaigns().await.map_err(error::store)? {
+        for campaign in self.campaigns_of(&tenants).await? {
             campaigns.push(self.described(&campaign).await?);
         }
         Ok(Response::new(v1::ListResponse { campaigns }))
@@ -69,8 +72,9 @@ impl CampaignService for Coordinator {
     type WatchStream = BoxStream<'static, Result<v1::WatchResponse, Status>>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
+        let tenants = caller::tenants(&request);
         let id = convert::campaign_id(&request.into_inner().id)?;
-        self.plan(id).await?;
+        self.campaign_of(&tenants, id).await?;
         let coordinator = self.clone();
         let looks = futures::stream::unfold(Some(coordinator), move |coordinator| async move {
             let coordinator = coordinator?;
@@ -89,8 +93,9 @@ impl CampaignService for Coordinator {
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Reply<v1::PauseResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let id = convert::campaign_id(&request.into_inner().id)?;
+        self.campaign_of(&tenants, id).await?;
         self.steer(
             id,
             &[State::Running],
@@ -103,17 +108,19 @@ impl CampaignService for Coordinator {
     }
 
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Reply<v1::ResumeResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let request = request.into_inner();
         let id = convert::campaign_id(&request.id)?;
+        self.campaign_of(&tenants, id).await?;
         self.go_on(id, request.authorization.map(Into::into), &caller)
             .await?;
         Ok(Response::new(v1::ResumeResponse {}))
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Reply<v1::CancelResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let id = convert::campaign_id(&request.into_inner().id)?;
+        self.campaign_of(&tenants, id).await?;
         let from = [
             State::Running,
             State::Paused,
@@ -130,8 +137,9 @@ impl CampaignService for Coordinator {
     }
 
     async fn remove(&self, request: Request<v1::RemoveRequest>) -> Reply<v1::RemoveResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let id = convert::campaign_id(&request.into_inner().id)?;
+        self.campaign_of(&tenants, id).await?;
         let entry = AuditEntry {
             at: Timestamp::now(),
             actor: caller,
@@ -153,10 +161,10 @@ impl CampaignService for Coordinator {
     }
 
     async fn stop_all(&self, request: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         // First, so that none of them starts what was not there to be paused.
-        let mut response = self.pause_schedules(&caller).await;
-        let campaigns = self.options.store.campaigns().await.map_err(error::store)?;
+        let mut response = self.pause_schedules(&tenants, &caller).await;
+        let campaigns = self.campaigns_of(&tenants).await?;
         let running = campaigns
             .iter()
             .filter(|campaign| campaign.state == State::Running);

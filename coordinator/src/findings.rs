@@ -6,9 +6,9 @@ use ajar_model::{CampaignId, Finding, Verdict};
 use ajar_proto::{convert, v1, v1::finding_service_server::FindingService};
 use ajar_store::{FindingKey, FindingQuery};
 use futures::stream::{BoxStream, StreamExt};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use crate::{Coordinator, error, families};
+use crate::{Coordinator, caller, error, families, tenants::Tenants};
 
 /// Findings of one message.
 const PAGE: u32 = 500;
@@ -21,6 +21,7 @@ impl FindingService for Coordinator {
         &self,
         request: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
+        let tenants = caller::tenants(&request);
         let request = request.into_inner();
         let query = FindingQuery {
             campaign: match request.campaign.as_str() {
@@ -35,16 +36,23 @@ impl FindingService for Coordinator {
             after: None,
             limit: PAGE,
         };
-        let state = Some((self.clone(), query));
+        let visible = match &tenants {
+            Tenants::All => None,
+            Tenants::These(_) => {
+                let campaigns = self.campaigns_of(&tenants).await?;
+                Some(campaigns.into_iter().map(|campaign| campaign.id).collect())
+            }
+        };
+        let state = Some((self.clone(), query, visible));
         let pages = futures::stream::unfold(state, |state| async move {
-            let (coordinator, query) = state?;
-            match coordinator.page(&query).await {
+            let (coordinator, query, visible) = state?;
+            match coordinator.page(&query, visible.as_ref()).await {
                 Ok((response, Some(after))) => {
                     let rest = FindingQuery {
                         after: Some(after),
                         ..query
                     };
-                    Some((Ok(response), Some((coordinator, rest))))
+                    Some((Ok(response), Some((coordinator, rest, visible))))
                 }
                 Ok((response, None)) => Some((Ok(response), None)),
                 Err(status) => Some((Err(status), None)),
@@ -57,15 +65,22 @@ impl FindingService for Coordinator {
         &self,
         request: Request<v1::ShowRequest>,
     ) -> Result<Response<v1::ShowResponse>, Status> {
+        let tenants = caller::tenants(&request);
         let id = request.into_inner().id;
+        let missing = || Status::not_found(format!("there is no finding {id:?}"));
         let found = self
             .options
             .store
             .finding(&id)
             .await
             .map_err(error::store)?;
-        let (mut finding, observations) =
-            found.ok_or_else(|| Status::not_found(format!("there is no finding {id:?}")))?;
+        let (mut finding, observations) = found.ok_or_else(missing)?;
+        self.campaign_of(&tenants, finding.campaign)
+            .await
+            .map_err(|status| match status.code() {
+                Code::NotFound => missing(),
+                _ => status,
+            })?;
         self.compare(std::slice::from_mut(&mut finding)).await?;
         Ok(Response::new(v1::ShowResponse {
             finding: Some((&finding).into()),
@@ -75,17 +90,19 @@ impl FindingService for Coordinator {
 }
 
 impl Coordinator {
-    /// One page, and the key to go on after where there may be more.
+    /// One page, of the `visible` campaigns if they are not all, and the key to go on after where there may be more.
     async fn page(
         &self,
         query: &FindingQuery,
+        visible: Option<&BTreeSet<CampaignId>>,
     ) -> Result<(v1::ListFindingsResponse, Option<FindingKey>), Status> {
         let found = self.options.store.findings(query).await;
         let mut findings = found.map_err(error::store)?;
-        self.compare(&mut findings).await?;
         let full = findings.len() == query.limit as usize;
         let last = findings.last().filter(|_| full);
         let after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
+        findings.retain(|finding| visible.is_none_or(|ids| ids.contains(&finding.campaign)));
+        self.compare(&mut findings).await?;
         let findings = findings.iter().map(Into::into).collect();
         Ok((v1::ListFindingsResponse { findings }, after))
     }

@@ -95,10 +95,12 @@ impl Guard {
             return Ok(());
         }
         let caller = Certified::of(request.extensions());
-        if !caller.roles.iter().any(|role| role.may(path)) {
+        let Some(tenants) = caller.tenants_at(path) else {
             return Err(caller);
-        }
-        request.extensions_mut().insert(caller);
+        };
+        request
+            .extensions_mut()
+            .insert(Certified { tenants, ..caller });
         Ok(())
     }
 

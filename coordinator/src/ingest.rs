@@ -9,7 +9,7 @@ use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Status, Streaming};
 use tracing::Instrument;
 
-use crate::{Coordinator, caller, error};
+use crate::{Coordinator, MARGIN, caller, error};
 
 /// Shards of one stream whose targets are kept at hand.
 const AT_HAND: usize = 32;
@@ -66,11 +66,18 @@ impl Reporting {
         self.coordinator
             .check_holder(shard, report.token, certified)
             .await?;
-        let observations: Vec<Observation> = report
+        let now = Timestamp::now();
+        let mut observations: Vec<Observation> = report
             .observations
             .into_iter()
             .map(Observation::try_from)
             .collect::<Result<_, _>>()?;
+        // The later of two observations stays: one from the future would stay for ever.
+        let latest = now.saturating_add(MARGIN).unwrap_or(now);
+        for seen in &mut observations {
+            seen.started_at = seen.started_at.min(latest);
+            seen.finished_at = seen.finished_at.min(latest);
+        }
         if !observations.is_empty() {
             let targets = self.targets(shard).await?;
             let foreign = |seen: &Observation| {
@@ -104,7 +111,7 @@ impl Reporting {
                 finished: report.ahead,
                 answered: report.ahead_answered,
             },
-            now: Timestamp::now(),
+            now,
         };
         let options = &self.coordinator.options;
         let ingested = options.store.ingest(&batch).await.map_err(error::store)?;

@@ -49,6 +49,7 @@ mod plans;
 mod receipts;
 mod roles;
 mod schedules;
+mod tenants;
 
 use canaries::CanaryKeys;
 use guard::{Guard, Refusals};

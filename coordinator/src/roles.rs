@@ -1,8 +1,8 @@
 //! What a caller's certificate lets them do.
 //!
 //! A certificate names its roles by URIs (subject alternative names) whose path is `/ajar/ROLE` or `/ajar/ROLE/NAME`, as a
-//! SPIFFE id does: `spiffe://example.net/ajar/worker/paris-1`. Whether a call is allowed is decided by its path, before it is read,
-//! and a call that no line here names is refused.
+//! SPIFFE id does: `spiffe://example.net/ajar/worker/paris-1`. With `/ajar/tenant/TENANT/ROLE` an operator or a viewer acts for that
+//! tenant alone. Whether a call is allowed is decided by its path, before it is read, and a call that no line here names is refused.
 
 /// What somebody is certified for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,20 +18,25 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// The role that a URI names, if it names one.
-    pub(crate) fn named_by(uri: &str) -> Option<Self> {
+    /// The role that a URI names, if it names one, and the tenant that it is for.
+    pub(crate) fn named_by(uri: &str) -> Option<(Self, Option<String>)> {
         let (_, path) = uri.split_once("://")?.1.split_once('/')?;
-        let mut segments = path.split('/');
-        let (Some("ajar"), Some(role)) = (segments.next(), segments.next()) else {
-            return None;
+        let mut segments = path.strip_prefix("ajar/")?.split('/');
+        let first = segments.next()?;
+        let (tenant, role) = match first {
+            "tenant" => (Some(segments.next()?), segments.next()?),
+            role => (None, role),
         };
-        match role {
-            "operator" => Some(Role::Operator),
-            "viewer" => Some(Role::Viewer),
-            "worker" => Some(Role::Worker),
-            "canary" => Some(Role::Canary),
-            _ => None,
-        }
+        let role = match role {
+            "operator" => Role::Operator,
+            "viewer" => Role::Viewer,
+            // They serve every tenant.
+            "worker" if tenant.is_none() => Role::Worker,
+            "canary" if tenant.is_none() => Role::Canary,
+            _ => return None,
+        };
+        let tenant = tenant.map(str::to_owned);
+        (tenant.as_deref() != Some("")).then_some((role, tenant))
     }
 
     const ALL: [Self; 4] = [Role::Operator, Role::Viewer, Role::Worker, Role::Canary];
@@ -64,6 +69,11 @@ impl Role {
 /// True if the path is of a method that some role may call.
 pub(crate) fn is_method(path: &str) -> bool {
     Role::ALL.iter().any(|role| role.may(path))
+}
+
+/// True for what cannot be told apart by tenants.
+pub(crate) fn concerns_all(path: &str) -> bool {
+    path == "/ajar.v1.CampaignService/Audit"
 }
 
 /// True for what says nothing of campaigns: how the server is, and which services it has.
@@ -130,8 +140,10 @@ mod tests {
 
     #[test]
     fn a_role_is_the_second_segment_of_a_path_that_begins_with_ajar() {
-        let check =
-            |uri: &str, expect: Option<Role>| assert_eq!(Role::named_by(uri), expect, "{uri}");
+        let check = |uri: &str, role: Option<Role>| {
+            let expect = role.map(|role| (role, None));
+            assert_eq!(Role::named_by(uri), expect, "{uri}");
+        };
         check(
             "spiffe://example.net/ajar/worker/paris-1",
             Some(Role::Worker),
@@ -142,5 +154,12 @@ mod tests {
         check("spiffe://example.net/ajar", None);
         check("ajar/operator", None);
         check("spiffe://ajar/operator", None);
+        let of_tenant = |role: &str| Role::named_by(&format!("spiffe://a/ajar/tenant/acme/{role}"));
+        let acme = || Some("acme".to_owned());
+        assert_eq!(of_tenant("operator/ann"), Some((Role::Operator, acme())));
+        assert_eq!(of_tenant("viewer"), Some((Role::Viewer, acme())));
+        assert_eq!(of_tenant("worker/paris"), None);
+        check("spiffe://a/ajar/tenant//operator", None);
+        check("spiffe://a/ajar/tenant/operator", None);
     }
 }

@@ -9,7 +9,7 @@ use ajar_store::{AuditEntry, Hold, Outcome, Ran, Run};
 use tonic::{Request, Response, Status};
 use ulid::Ulid;
 
-use crate::{Coordinator, Drives, caller, error};
+use crate::{Coordinator, Drives, caller, error, tenants::Tenants};
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -19,7 +19,7 @@ impl ScheduleService for Coordinator {
         &self,
         request: Request<v1::PutScheduleRequest>,
     ) -> Reply<v1::PutScheduleResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let wanted = request.into_inner().schedule.unwrap_or_default();
         let now = Timestamp::now();
         let schedule = Schedule {
@@ -30,6 +30,9 @@ impl ScheduleService for Coordinator {
             paused: false,
             handled: now,
         };
+        self.check_tenant(&tenants, &schedule.spec.tenant, &caller)
+            .await?;
+        self.check_name(&tenants, &schedule.name).await?;
         let next = self.check_schedule(&schedule)?;
         let entry = entry(
             &caller,
@@ -43,8 +46,11 @@ impl ScheduleService for Coordinator {
         }))
     }
 
-    async fn list(&self, _: Request<v1::ListSchedulesRequest>) -> Reply<v1::ListSchedulesResponse> {
-        let listed = self.options.store.schedules().await.map_err(error::store)?;
+    async fn list(
+        &self,
+        request: Request<v1::ListSchedulesRequest>,
+    ) -> Reply<v1::ListSchedulesResponse> {
+        let listed = self.schedules_of(&caller::tenants(&request)).await?;
         let schedules = listed.into_iter().map(described).collect();
         Ok(Response::new(v1::ListSchedulesResponse { schedules }))
     }
@@ -53,8 +59,9 @@ impl ScheduleService for Coordinator {
         &self,
         request: Request<v1::RemoveScheduleRequest>,
     ) -> Reply<v1::RemoveScheduleResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let name: ScheduleName = convert::parse("name", &request.into_inner().name)?;
+        self.schedule_of(&tenants, &name).await?;
         let entry = entry(&caller, "schedule.remove", name.to_string());
         let removed = self.options.store.remove_schedule(&name, &entry).await;
         match removed.map_err(error::store)? {
@@ -67,8 +74,9 @@ impl ScheduleService for Coordinator {
         &self,
         request: Request<v1::PauseScheduleRequest>,
     ) -> Reply<v1::PauseScheduleResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let name: ScheduleName = convert::parse("name", &request.into_inner().name)?;
+        self.schedule_of(&tenants, &name).await?;
         self.hold(&name, true, &caller, "schedule.pause").await?;
         Ok(Response::new(v1::PauseScheduleResponse {}))
     }
@@ -77,8 +85,9 @@ impl ScheduleService for Coordinator {
         &self,
         request: Request<v1::ResumeScheduleRequest>,
     ) -> Reply<v1::ResumeScheduleResponse> {
-        let caller = caller::name(&request);
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let name: ScheduleName = convert::parse("name", &request.into_inner().name)?;
+        self.schedule_of(&tenants, &name).await?;
         self.hold(&name, false, &caller, "schedule.resume").await?;
         Ok(Response::new(v1::ResumeScheduleResponse {}))
     }
@@ -106,14 +115,18 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Pauses every schedule. Says which were not paused before, and which could not be.
-    pub(crate) async fn pause_schedules(&self, caller: &str) -> v1::StopAllResponse {
+    /// Pauses every schedule of these tenants. Says which were not paused before, and which could not be.
+    pub(crate) async fn pause_schedules(
+        &self,
+        tenants: &Tenants,
+        caller: &str,
+    ) -> v1::StopAllResponse {
         let mut response = v1::StopAllResponse::default();
         let failed = |what: String, cause: &Status| v1::NotStopped {
             id: what,
             cause: cause.message().to_owned(),
         };
-        let schedules = match self.options.store.schedules().await.map_err(error::store) {
+        let schedules = match self.schedules_of(tenants).await {
             Ok(schedules) => schedules,
             Err(cause) => {
                 response.failed.push(failed("schedules".to_owned(), &cause));
@@ -133,6 +146,40 @@ impl Coordinator {
             }
         }
         response
+    }
+
+    /// The schedules of these tenants, by name, and what became of their last times.
+    async fn schedules_of(
+        &self,
+        tenants: &Tenants,
+    ) -> Result<Vec<(Schedule, Option<Ran>)>, Status> {
+        let schedules = self.options.store.schedules().await;
+        let mut schedules = schedules.map_err(error::store)?;
+        schedules.retain(|(schedule, _)| tenants.include(&schedule.spec.tenant));
+        Ok(schedules)
+    }
+
+    /// Fails unless there is a schedule of this name, and of these tenants.
+    async fn schedule_of(&self, tenants: &Tenants, name: &ScheduleName) -> Result<(), Status> {
+        let schedules = self.schedules_of(tenants).await?;
+        let mut names = schedules.iter().map(|(schedule, _)| &schedule.name);
+        match names.any(|known| known == name) {
+            true => Ok(()),
+            false => Err(no_schedule(name)),
+        }
+    }
+
+    /// Fails if the name is that of another tenant's schedule, whose place it would take.
+    async fn check_name(&self, tenants: &Tenants, name: &ScheduleName) -> Result<(), Status> {
+        let schedules = self.options.store.schedules().await;
+        let schedules = schedules.map_err(error::store)?;
+        let mut named = schedules.iter().filter(|(known, _)| known.name == *name);
+        match named.all(|(known, _)| tenants.include(&known.spec.tenant)) {
+            true => Ok(()),
+            false => Err(Status::already_exists(format!(
+                "the name {name} is taken: choose another one"
+            ))),
+        }
     }
 
     /// Refuses what could not run by now, or not at its next time, which is returned.

@@ -14,7 +14,7 @@ use crate::{
     addresses::AddressSet,
     id::ProbeId,
     ports::Ports,
-    signers::AllowedSigners,
+    signers::{self, AllowedSigners},
     special,
     target::{Host, Target, is_host_name},
     tier::Tier,
@@ -111,6 +111,15 @@ pub enum Error {
         /// The file of those who may sign.
         file: String,
     },
+    /// A signature by somebody who signs for others.
+    #[error(
+        "the authorization is for tenant {tenant:?}, and {signer} in {file} signs for others only: have it signed by somebody who may"
+    )]
+    OtherTenant {
+        signer: String,
+        tenant: String,
+        file: String,
+    },
     /// A signature over other bytes.
     #[error("the authorization was altered after it was signed: have it signed again")]
     Altered,
@@ -184,6 +193,14 @@ impl Authentic {
                 file: signers.file().to_owned(),
             });
         };
+        let tenant = &self.authorization.tenant;
+        if !signers::signs_for(signer, tenant) {
+            return Err(Error::OtherTenant {
+                signer: signer.to_owned(),
+                tenant: tenant.clone(),
+                file: signers.file().to_owned(),
+            });
+        }
         let Authorization {
             not_before,
             not_after,
@@ -350,6 +367,23 @@ mod tests {
         let nobody = AllowedSigners::nobody("allowed_signers");
         let refused = signed.verify(&nobody, NOW.parse().unwrap());
         assert!(matches!(refused, Err(Error::UnknownSigner { .. })));
+    }
+
+    #[test]
+    fn a_signer_of_some_tenants_signs_for_no_other() {
+        let check = |principals: &str| {
+            let text = format!("{principals} {}", include_str!("../testdata/signer.pub"));
+            let signers = AllowedSigners::parse(&text, "allowed_signers").unwrap();
+            let signed = SignedAuthorization {
+                text: TEXT.to_owned(),
+                signature: SIGNATURE.to_owned(),
+            };
+            signed.verify(&signers, NOW.parse().unwrap()).map(drop)
+        };
+        assert_eq!(check("ops@example.net"), Ok(()));
+        assert_eq!(check("ops@example.net,tenant:acme,tenant:example"), Ok(()));
+        let refused = check("ops@example.net,tenant:acme").unwrap_err();
+        assert!(matches!(refused, Error::OtherTenant { .. }), "{refused}");
     }
 
     #[test]

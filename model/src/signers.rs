@@ -94,6 +94,15 @@ impl AllowedSigners {
     }
 }
 
+/// True if principals may sign for a tenant: those that name tenants, as `tenant:acme`, sign for these alone.
+pub fn signs_for(principals: &str, tenant: &str) -> bool {
+    let named = || {
+        let principals = principals.split(',');
+        principals.filter_map(|principal| principal.strip_prefix("tenant:"))
+    };
+    named().next().is_none() || named().any(|named| named == tenant)
+}
+
 /// Who signed a text for this purpose, if they may at `now`: the principals of the key.
 pub fn signer_of(
     text: &str,

@@ -91,6 +91,11 @@ pub(crate) const POSTGRES: Scripts = &[
         "partitions",
         include_str!("../migrations/postgres/0009_partitions.sql"),
     ),
+    (
+        10,
+        "readers",
+        include_str!("../migrations/postgres/0010_readers.sql"),
+    ),
 ];
 
 /// Runs the scripts that `table` does not list; `url` names the store in errors. The caller has begun a transaction and

@@ -68,7 +68,11 @@ async fn what_was_observed_before_there_were_partitions_is_kept() {
         ALTER TABLE ajar.n RENAME TO nonces;
         ALTER TABLE ajar.observations ADD PRIMARY KEY (finding, vantage, round);
         ALTER TABLE ajar.nonces ADD PRIMARY KEY (nonce, finding);
-        DELETE FROM ajar.migrations WHERE version = 9";
+        DROP TABLE ajar.readers;
+        DROP POLICY readers ON ajar.campaigns;
+        DROP POLICY readers ON ajar.findings;
+        DROP FUNCTION ajar.reads, ajar.let_read;
+        DELETE FROM ajar.migrations WHERE version >= 9";
     sql(&place.url, older).await.unwrap();
 
     let again = open(&place.url, &Options::default()).await.unwrap();

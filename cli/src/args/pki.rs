@@ -33,6 +33,9 @@ pub struct PkiIssue {
     /// Its holder's name, in the audit log.
     #[arg(value_name = "NAME", value_parser = name)]
     pub name: String,
+    /// Confine an operator or a viewer to this tenant's campaigns, schedules and findings.
+    #[arg(long, value_name = "TENANT", value_parser = name)]
+    pub tenant: Option<String>,
     /// A name or an address that a coordinator is reached by.
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,

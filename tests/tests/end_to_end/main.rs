@@ -24,5 +24,6 @@ mod roles;
 mod schedules;
 mod sni;
 mod stop;
+mod tenants;
 mod trace;
 mod unvisited;

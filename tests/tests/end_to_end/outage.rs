@@ -51,7 +51,16 @@ fn stores_that_are_away_are_waited_for_and_nothing_is_lost() {
         scan.join().unwrap()
     });
     let found = disturbed.findings().unwrap();
-    assert_eq!(rows(&found), undisturbed, "{}", disturbed.stderr);
+    let mails =
+        "SELECT received_at, judged, nonce IN (SELECT nonce FROM ajar.nonces) FROM ajar.sightings";
+    assert_eq!(
+        rows(&found),
+        undisturbed,
+        "{}\nmails:\n{}\ncanary:\n{}\n{found:?}",
+        disturbed.stderr,
+        cluster.postgres.query(mails).unwrap(),
+        std::fs::read_to_string(site.ajar.path().join("canary")).unwrap_or_default(),
+    );
     assert!(
         disturbed.stderr.contains("waiting for it"),
         "the outage was over before it was noticed: {}",

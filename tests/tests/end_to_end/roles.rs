@@ -10,14 +10,14 @@ use ajar_tests::{Access, Ajar, Finished, Site, free_port};
 use ed25519_dalek::SigningKey;
 
 /// A coordinator behind TLS, with the certificates of everybody, until it is dropped.
-struct Certified {
+pub struct Certified {
     site: Site,
     listen: String,
     services: Vec<Child>,
 }
 
 impl Certified {
-    fn start(site: Site) -> Self {
+    pub fn start(site: Site) -> Self {
         let listen = format!("127.0.0.1:{}", free_port().unwrap());
         let mut cluster = Self {
             site,
@@ -40,24 +40,24 @@ impl Certified {
         cluster
     }
 
-    fn ajar(&self) -> &Ajar {
+    pub fn ajar(&self) -> &Ajar {
         &self.site.ajar
     }
 
-    fn spawn(&mut self, line: &str, log: &str) {
+    pub fn spawn(&mut self, line: &str, log: &str) {
         let service = self.ajar().spawn(line, log).unwrap();
         self.services.push(service);
     }
 
     /// Runs a command that needs no cluster, and succeeds.
-    fn done(&self, line: &str) -> Finished {
+    pub fn done(&self, line: &str) -> Finished {
         let finished = self.ajar().run(line).unwrap();
         assert_eq!(finished.status, 0, "{line}: {}", finished.stderr);
         finished
     }
 
     /// How somebody reaches the cluster.
-    fn by(&self, certificate: &str) -> String {
+    pub fn by(&self, certificate: &str) -> String {
         format!(
             "--coordinator https://{} --tls-cert {certificate}.pem --tls-key {certificate}-key.pem --tls-ca pki/ca.pem",
             self.listen
@@ -65,13 +65,13 @@ impl Certified {
     }
 
     /// Runs a command as the holder of a certificate.
-    fn run(&self, certificate: &str, line: &str) -> Finished {
+    pub fn run(&self, certificate: &str, line: &str) -> Finished {
         let line = format!("{line} {}", self.by(certificate));
         self.ajar().run(&line).unwrap()
     }
 
     /// Runs one that the coordinator must refuse, and says why it did.
-    fn refused(&self, certificate: &str, line: &str) -> String {
+    pub fn refused(&self, certificate: &str, line: &str) -> String {
         let finished = self.run(certificate, line);
         assert_ne!(finished.status, 0, "{line} by {certificate}");
         finished.stderr
@@ -91,7 +91,7 @@ impl Certified {
         dial::Coordinator::remote(&url, &tls, false).unwrap()
     }
 
-    fn start_canary(&mut self) {
+    pub fn start_canary(&mut self) {
         let line = self.canary("pki/canary-ann");
         self.spawn(&line, "canary");
         let ready = "a canary is ready";
@@ -257,7 +257,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
             probe: ProbeId::from_static("smtp-relay"),
             vantage: "here".to_owned(),
             started_at: Timestamp::now(),
-            finished_at: Timestamp::now(),
+            finished_at: "2999-01-01T00:00:00Z".parse().unwrap(),
             visit: 1,
             round: 0,
             evidence: Evidence::default(),
@@ -279,6 +279,13 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
         .shell("sqlite3 ajar.db 'SELECT count(*) FROM observations'")
         .unwrap();
     assert_eq!(rows.trim(), "1");
+    // Nothing was observed later than it is.
+    let finished = cluster
+        .ajar()
+        .shell("sqlite3 ajar.db 'SELECT max(finished_at) / 1000000 FROM observations'")
+        .unwrap();
+    let finished: i64 = finished.trim().parse().unwrap();
+    assert!(finished <= Timestamp::now().as_second() + 5, "{finished}");
     // The lease is still held by whom it was granted to, who had not moved.
     let shard = "SELECT owner, closed, cursor FROM shards WHERE owner IS NOT NULL";
     let shard = cluster

@@ -132,8 +132,8 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
         what: "the table of who may call what",
         file: "coordinator/src/guard.rs",
-        code: "if !caller.roles.iter().any(|role| role.may(path)) {",
-        without: "if !caller.roles.iter().any(|role| role.may(path)) && false {",
+        code: "let Some(tenants) = caller.tenants_at(path) else {",
+        without: "let Some(tenants) = Some(crate::tenants::Tenants::All) else {",
         package: "ajar-tests",
         test: "roles::everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses",
     },

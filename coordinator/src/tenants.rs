@@ -1,0 +1,64 @@
+//! For whom a caller acts. A certificate may confine its holder to a tenant: that tenant's campaigns, schedules and findings are then
+//! all that there is for them.
+
+use std::collections::BTreeSet;
+
+use ajar_model::{Campaign, CampaignId};
+use tonic::Status;
+
+use crate::{Coordinator, error};
+
+/// The tenants that a call is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tenants {
+    All,
+    These(BTreeSet<String>),
+}
+
+impl Tenants {
+    pub(crate) fn include(&self, tenant: &str) -> bool {
+        match self {
+            Tenants::All => true,
+            Tenants::These(tenants) => tenants.contains(tenant),
+        }
+    }
+}
+
+impl Coordinator {
+    /// A campaign, if it is of these tenants. To others it does not exist.
+    pub(crate) async fn campaign_of(
+        &self,
+        tenants: &Tenants,
+        id: CampaignId,
+    ) -> Result<Campaign, Status> {
+        let campaign = self.options.store.campaign(id).await;
+        let campaign = campaign.map_err(error::store)?;
+        campaign
+            .filter(|campaign| tenants.include(&campaign.spec.tenant))
+            .ok_or_else(|| error::no_campaign(id))
+    }
+
+    /// The campaigns of these tenants, newest first.
+    pub(crate) async fn campaigns_of(&self, tenants: &Tenants) -> Result<Vec<Campaign>, Status> {
+        let campaigns = self.options.store.campaigns().await;
+        let mut campaigns = campaigns.map_err(error::store)?;
+        campaigns.retain(|campaign| tenants.include(&campaign.spec.tenant));
+        Ok(campaigns)
+    }
+
+    /// Refuses, on record, to begin something for another tenant.
+    pub(crate) async fn check_tenant(
+        &self,
+        tenants: &Tenants,
+        tenant: &str,
+        caller: &str,
+    ) -> Result<(), Status> {
+        if tenants.include(tenant) {
+            return Ok(());
+        }
+        self.refusals.record(caller, "another tenant").await;
+        Err(Status::permission_denied(format!(
+            "{caller} does not act for tenant {tenant:?}"
+        )))
+    }
+}
