@@ -1,9 +1,13 @@
 //! The ends of connections to a coordinator, and their files for TLS.
 
-use std::{net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use ajar_proto::dial;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
 
 use crate::{
     args,
@@ -26,8 +30,8 @@ pub fn to(cluster: &args::Remote) -> anyhow::Result<dial::Coordinator> {
 }
 
 /// TLS for a listener; none if it is plain text, which is refused off loopback.
-pub fn server_tls(listen: IpAddr, tls: &args::Tls) -> anyhow::Result<Option<ServerTlsConfig>> {
-    let Some((chain, key)) = identity(tls)? else {
+pub fn server_tls(listen: IpAddr, tls: &args::Tls) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let Some((certificate, key)) = tls.tls_cert.as_deref().zip(tls.tls_key.as_deref()) else {
         return match tls.insecure || listen.is_loopback() {
             true => Ok(None),
             false => refuse(format_args!(
@@ -40,10 +44,40 @@ pub fn server_tls(listen: IpAddr, tls: &args::Tls) -> anyhow::Result<Option<Serv
             "without --tls-ca anybody could submit campaigns and report results: name the authority that clients are certified by",
         );
     };
-    let config = ServerTlsConfig::new().identity(Identity::from_pem(chain, key));
-    Ok(Some(
-        config.client_ca_root(Certificate::from_pem(read(ca)?)),
-    ))
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(ca)? {
+        roots
+            .add(authority)
+            .map_err(|e| unusable(ca, e))
+            .or_refuse()?;
+    }
+    let clients = WebPkiClientVerifier::builder(roots.into()).build();
+    let chain = certificates(certificate)?;
+    let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| unusable(key, e));
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(clients.map_err(|e| unusable(ca, e)).or_refuse()?)
+        .with_single_cert(chain, secret.or_refuse()?)
+        .map_err(|error| unusable(certificate, error))
+        .or_refuse()?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+
+/// The certificates in a PEM file, at least one.
+fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let certificates = read.map_err(|error| unusable(path, error)).or_refuse()?;
+    match certificates.is_empty() {
+        true => refuse(format_args!(
+            "{} holds no certificate in PEM",
+            path.display()
+        )),
+        false => Ok(certificates),
+    }
+}
+
+fn unusable(path: &Path, cause: impl std::fmt::Display) -> String {
+    format!("{} cannot be used: {cause}", path.display())
 }
 
 fn identity(tls: &args::Tls) -> anyhow::Result<Option<(Vec<u8>, Vec<u8>)>> {

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use ajar_canary::Handle;
-use ajar_coordinator::Drives;
+use ajar_coordinator::{Callers, Drives};
 use ajar_model::{CampaignId, Canary, signers::AllowedSigners};
 use ajar_probe::Limits;
 use ajar_proto::{dial, local};
@@ -89,7 +89,9 @@ impl LocalCluster {
         let shutdown = CancellationToken::new();
         let until = shutdown.clone();
         let serving = tokio::spawn(async move {
-            if let Err(error) = ajar_coordinator::serve(options, listener, None, until).await {
+            if let Err(error) =
+                ajar_coordinator::serve(options, listener, Callers::Anybody, until).await
+            {
                 tracing::error!(%error, "the coordinator failed");
             }
         });

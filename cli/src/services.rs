@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use ajar_coordinator::Callers;
 use ajar_probe::Limits;
 use ajar_proto::{dial, v1};
 use anyhow::Context;
@@ -53,7 +54,14 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
         allow_loopback: options.listen.ip().is_loopback(),
         probes: ajar_probe::probes().map(|probe| probe.id()).collect(),
     };
-    ajar_coordinator::serve(options, TcpListenerStream::new(listener), tls, stop).await?;
+    let incoming = TcpListenerStream::new(listener);
+    match tls {
+        Some(tls) => {
+            let incoming = ajar_coordinator::secure(incoming, tls, Arc::clone(&store));
+            ajar_coordinator::serve(options, incoming, Callers::Certified, stop).await?;
+        }
+        None => ajar_coordinator::serve(options, incoming, Callers::Anybody, stop).await?,
+    }
     store.close().await?;
     Ok(Ended::Finished)
 }

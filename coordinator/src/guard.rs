@@ -9,11 +9,8 @@ use std::{
 
 use ajar_model::Timestamp;
 use ajar_store::{AuditEntry, Store};
-use futures::{
-    FutureExt,
-    future::{BoxFuture, Either},
-};
-use tonic::{Status, body::Body, codegen::http};
+use futures::{FutureExt, future::BoxFuture};
+use tonic::{Code, Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 
 use crate::{
@@ -23,6 +20,11 @@ use crate::{
 
 /// How often the same refusal goes into the audit log, which must not be filled by whoever is refused.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// Most refusals that are remembered for so long: more of them are counted only.
+const REMEMBERED: usize = 1000;
+/// What is said of a message that is longer than [`ajar_proto::MAX_MESSAGE`].
+pub(crate) const TOO_LONG: &str = "a message over the limit";
 
 /// Puts on record what was refused. Clones share what they know.
 #[derive(Clone)]
@@ -63,6 +65,9 @@ impl Refusals {
     fn is_due(&self, caller: &str, what: &str) -> bool {
         let mut recorded = self.recorded.lock().expect("no holder panics");
         recorded.retain(|_, at| at.elapsed() < AGAIN);
+        if recorded.len() >= REMEMBERED {
+            return false;
+        }
         let key = (caller.to_owned(), what.to_owned());
         // Whatever is still there was recorded a short while ago.
         match recorded.entry(key) {
@@ -144,25 +149,35 @@ pub(crate) struct Guarded<S> {
 impl<S, B> Service<http::Request<B>> for Guarded<S>
 where
     S: Service<http::Request<B>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<S::Future, BoxFuture<'static, Result<S::Response, S::Error>>>;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        match self.guard.admit(&mut request) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(caller) => {
-                let recording = self
-                    .guard
-                    .clone()
-                    .record(caller, request.uri().path().to_owned());
-                Either::Right(recording.map(|status| Ok(status.into_http())).boxed())
-            }
+        let guard = self.guard.clone();
+        if let Err(caller) = guard.admit(&mut request) {
+            let recording = guard.record(caller, request.uri().path().to_owned());
+            return recording.map(|status| Ok(status.into_http())).boxed();
         }
+        let caller = request.extensions().get::<Certified>();
+        let caller = caller.map_or("somebody without a certificate", |caller| &caller.name);
+        let caller = caller.to_owned();
+        let call = self.inner.call(request);
+        async move {
+            let response = call.await?;
+            // That is what a message over the limit comes to, before anybody reads it.
+            let status = response.headers().get(Status::GRPC_STATUS);
+            if status.is_some_and(|code| Code::from_bytes(code.as_bytes()) == Code::OutOfRange) {
+                guard.refusals.record(&caller, TOO_LONG).await;
+            }
+            Ok(response)
+        }
+        .boxed()
     }
 }

@@ -6,10 +6,10 @@ use ajar_model::{Ahead, Observation, ShardId, Targets, Timestamp};
 use ajar_proto::{convert, v1};
 use ajar_store::{Advance, Batch};
 use futures::stream::{BoxStream, StreamExt};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use tracing::Instrument;
 
-use crate::{Coordinator, MARGIN, caller, error};
+use crate::{Coordinator, MARGIN, caller, error, guard::TOO_LONG};
 
 /// Shards of one stream whose targets are kept at hand.
 const AT_HAND: usize = 32;
@@ -42,7 +42,10 @@ impl Coordinator {
                 let answer = match stream.message().await {
                     Ok(None) => return None,
                     Ok(Some(batch)) => reporting.store_batch(batch).await,
-                    Err(status) => Err(status),
+                    Err(status) => {
+                        reporting.note(&status).await;
+                        Err(status)
+                    }
                 };
                 let rest = answer.is_ok().then_some((reporting, stream));
                 Some((answer, rest))
@@ -54,6 +57,19 @@ impl Coordinator {
 }
 
 impl Reporting {
+    fn caller(&self) -> &str {
+        let caller = self.certified.as_deref();
+        caller.unwrap_or("a worker without a certificate")
+    }
+
+    /// Puts on record if it was a message over the limit that ended the stream.
+    async fn note(&self, status: &Status) {
+        if status.code() == Code::OutOfRange {
+            let refusals = &self.coordinator.refusals;
+            refusals.record(self.caller(), TOO_LONG).await;
+        }
+    }
+
     #[tracing::instrument(name = "ingest.batch", skip_all, fields(observations = report.observations.len()))]
     async fn store_batch(
         &mut self,
@@ -84,12 +100,9 @@ impl Reporting {
                 seen.campaign != shard.campaign || !targets.contains(seen.endpoint)
             };
             if observations.iter().any(foreign) {
-                let caller = self.certified.as_deref();
-                let caller = caller.unwrap_or("a worker without a certificate");
+                let what = "an observation of another shard";
                 let refusals = &self.coordinator.refusals;
-                refusals
-                    .record(caller, "an observation of another shard")
-                    .await;
+                refusals.record(self.caller(), what).await;
                 return Err(Status::permission_denied(format!(
                     "an observation is outside the targets of shard {shard}"
                 )));

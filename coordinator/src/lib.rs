@@ -29,7 +29,7 @@ use tokio::{
     sync::watch,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, ServerTlsConfig, server::Connected};
+use tonic::transport::{Server, server::Connected};
 
 mod admit;
 mod audit;
@@ -40,6 +40,7 @@ mod error;
 mod families;
 mod findings;
 mod guard;
+mod handshakes;
 mod holders;
 mod housekeeping;
 mod ingest;
@@ -53,6 +54,7 @@ mod tenants;
 
 use canaries::CanaryKeys;
 use guard::{Guard, Refusals};
+pub use handshakes::secure;
 use holders::Holders;
 use lanes::Lanes;
 use plans::Planned;
@@ -95,6 +97,15 @@ impl Drives {
     }
 }
 
+/// Who connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// Those whose certificates were checked, by [`secure`].
+    Certified,
+    /// Anybody who can: they cannot be told apart.
+    Anybody,
+}
+
 /// How long a lease is valid without a renewal.
 const TTL: Duration = Duration::from_secs(15);
 /// How long after its end a lease still counts as live, for workers whose clocks run late.
@@ -115,11 +126,11 @@ struct Coordinator {
     lanes: Lanes,
 }
 
-/// Serves connections from `incoming` until `shutdown` is cancelled.
+/// Serves connections from `incoming` until `shutdown` is cancelled. Where `callers` are certified, each may do what its certificate says.
 pub async fn serve<S, C>(
     options: Options,
     incoming: S,
-    tls: Option<ServerTlsConfig>,
+    callers: Callers,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error>
 where
@@ -128,7 +139,7 @@ where
 {
     let receipts = Receipts::new(Arc::clone(&options.store));
     let refusals = Refusals::new(Arc::clone(&options.store));
-    let guard = Guard::new(tls.is_some(), refusals.clone());
+    let guard = Guard::new(callers == Callers::Certified, refusals.clone());
     let coordinator = Coordinator {
         options: Arc::new(options),
         workers: Arc::default(),
@@ -148,16 +159,11 @@ where
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()
         .expect("the descriptors were generated with the services");
-    let mut server = Server::builder()
+    let serving = Server::builder()
         .trace_fn(trace::serving)
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .max_concurrent_streams(256)
-        .tcp_nodelay(true);
-    if let Some(tls) = tls {
-        server = server.tls_config(tls)?;
-    }
-    let serving = server
         .layer(guard)
         .add_service(health)
         .add_service(reflection)

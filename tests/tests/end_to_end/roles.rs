@@ -305,6 +305,36 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
 }
 
 #[tokio::test]
+async fn a_message_over_the_limit_is_refused_and_put_on_record() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cluster = Certified::start(Site::new());
+    let long = "x".repeat(ajar_proto::MAX_MESSAGE + 1);
+    let mut operator = cluster.coordinator("operator-ann").campaigns();
+    // Our own clients send none.
+    operator = operator.max_encoding_message_size(usize::MAX);
+    let request = v1::PauseRequest { id: long.clone() };
+    let refused = operator.pause(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
+    let worker = cluster.coordinator("worker-ann").work();
+    let mut worker = worker.max_encoding_message_size(usize::MAX);
+    let report = v1::ReportRequest {
+        shard: Some(v1::ShardId {
+            campaign: long,
+            number: 0,
+        }),
+        ..v1::ReportRequest::default()
+    };
+    let reported = worker.report(futures::stream::iter([report])).await;
+    let refused = reported.unwrap().into_inner().message().await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
+    let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
+    for who in ["operator/ann", "worker/ann"] {
+        let of = |line: &&str| line.contains(who) && line.contains("a message over the limit");
+        assert_eq!(shown.lines().filter(of).count(), 1, "{who}: {shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_canary_reports_only_what_a_registered_key_signed() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut cluster = Certified::start(Site::new());
@@ -354,6 +384,25 @@ fn who_is_certified_for_nothing_or_by_a_stranger_is_told_so_and_gets_nothing() {
     assert!(cause.contains("is certified for nothing"), "{cause}");
     let cause = cluster.refused("stranger", "campaign list");
     assert!(cause.contains("does not answer"), "{cause}");
+    let old = "printf '[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\npolicy=p\n[p]\ncommonName=supplied\n' >ca.cnf
+               touch index
+               openssl ca -batch -config ca.cnf -create_serial -md sha256 -cert pki/ca.pem -keyfile pki/ca-key.pem -in plain.csr \
+                   -extfile plain.ext -startdate 20200101000000Z -enddate 20200102000000Z -notext -out old.pem
+               cp plain-key.pem old-key.pem";
+    cluster.ajar().shell(old).unwrap();
+    let cause = cluster.refused("old", "campaign list");
+    assert!(cause.contains("does not answer"), "{cause}");
+    // Nobody knows who they are, but whence they came, and what was wrong.
+    let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
+    for cause in [
+        "a certificate of another authority",
+        "an expired certificate",
+    ] {
+        let of = |line: &&str| {
+            line.contains("call.refused") && line.contains("127.0.0.1") && line.contains(cause)
+        };
+        assert_eq!(shown.lines().filter(of).count(), 1, "{cause}: {shown}");
+    }
 }
 
 #[test]

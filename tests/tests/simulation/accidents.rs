@@ -5,14 +5,11 @@ use std::time::Duration;
 use ajar_model::{CampaignId, ShardId};
 
 use crate::{
-    boundary,
+    PEACE, boundary,
     hosts::{COORDINATORS, Site, WORKERS},
     log::Log,
     store::Mood,
 };
-
-/// From then on everything is well, and the campaigns have to end.
-pub const PEACE: Duration = Duration::from_secs(40);
 
 /// Something that is over at a time.
 type Mending = (Duration, Box<dyn Fn(&mut turmoil::Sim<'static>)>);

@@ -5,14 +5,14 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
-use ajar_coordinator::Drives;
+use ajar_coordinator::{Callers, Drives};
 use ajar_model::{CampaignId, ProbeId, Spec, signers::AllowedSigners};
 use ajar_proto::{convert, dial::Coordinator, local, v1};
 use tokio::{
@@ -22,10 +22,10 @@ use tokio::{
 };
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
+use tonic::{Code, transport::server::Connected};
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::{log::Log, queue::FlakyQueue, store::FlakyStore};
+use crate::{PEACE, boundary, log::Log, queue::FlakyQueue, store::FlakyStore};
 
 pub const COORDINATORS: [&str; 2] = ["coordinator-1", "coordinator-2"];
 pub const WORKERS: [&str; 3] = ["worker-1", "worker-2", "worker-3"];
@@ -46,7 +46,18 @@ pub struct Site {
     pub store: Arc<FlakyStore>,
     pub queue: Arc<FlakyQueue>,
     pub signers: AllowedSigners,
+    pub pauses: Arc<Mutex<Vec<Pause>>>,
     pub log: Log,
+}
+
+/// A campaign was paused, as far as its operator knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Pause {
+    pub campaign: CampaignId,
+    /// When they were told that it is.
+    pub from: Duration,
+    /// When they asked for it to go on.
+    pub until: Duration,
 }
 
 /// One end of a connection, as tonic takes it.
@@ -119,7 +130,13 @@ async fn coordinate(site: Site) -> turmoil::Result {
         allow_loopback: false,
         probes: vec![ProbeId::from_static("smtp-relay")],
     };
-    ajar_coordinator::serve(options, incoming, None, CancellationToken::new()).await?;
+    ajar_coordinator::serve(
+        options,
+        incoming,
+        Callers::Anybody,
+        CancellationToken::new(),
+    )
+    .await?;
     Ok(())
 }
 
@@ -162,6 +179,9 @@ async fn operate(site: Site, campaigns: Vec<(CampaignId, Spec)>) -> turmoil::Res
     }
     while let Some(&id) = left.last() {
         sleep(Duration::from_secs(1)).await;
+        if boundary::elapsed() < PEACE && fastrand::u32(..12) == 0 {
+            pause(&site, &coordinator, id).await;
+        }
         let request = v1::GetRequest { id: id.to_string() };
         let mut client = coordinator.campaigns();
         let Ok(Ok(answer)) = timeout(DEAD, client.get(request)).await else {
@@ -175,6 +195,40 @@ async fn operate(site: Site, campaigns: Vec<(CampaignId, Spec)>) -> turmoil::Res
         }
     }
     Ok(())
+}
+
+/// Pauses a campaign for a while, unless it is over.
+async fn pause(site: &Site, coordinator: &Coordinator, id: CampaignId) {
+    let request = v1::PauseRequest { id: id.to_string() };
+    loop {
+        let mut client = coordinator.campaigns();
+        match timeout(DEAD, client.pause(request.clone())).await {
+            Ok(Ok(_)) => break,
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => return,
+            _ => sleep(Duration::from_secs(1)).await,
+        }
+    }
+    let from = boundary::elapsed();
+    site.log.add(format_args!("{id} is paused"));
+    sleep(Duration::from_millis(fastrand::u64(5_000..25_000))).await;
+    let until = boundary::elapsed();
+    site.log.add(format_args!("{id} is to go on"));
+    site.pauses.lock().unwrap().push(Pause {
+        campaign: id,
+        from,
+        until,
+    });
+    let request = v1::ResumeRequest {
+        id: id.to_string(),
+        authorization: None,
+    };
+    loop {
+        let mut client = coordinator.campaigns();
+        match timeout(DEAD, client.resume(request.clone())).await {
+            Ok(Ok(_)) => return,
+            _ => sleep(Duration::from_secs(1)).await,
+        }
+    }
 }
 
 /// A coordinator behind the name of all: each connection goes to one that takes it.

@@ -39,6 +39,8 @@ use tokio::runtime::Runtime;
 
 /// How much time passes at once.
 const TICK: Duration = Duration::from_millis(10);
+/// From then on everything is well, and the campaigns have to end.
+const PEACE: Duration = Duration::from_secs(40);
 /// The campaigns are over by then, or never.
 const LONGEST: Duration = Duration::from_secs(300);
 /// Connections a second that both campaigns may have together.
@@ -129,6 +131,7 @@ fn one_simulation() {
         )),
         queue: Arc::new(FlakyQueue::default()),
         signers: signers(&key),
+        pauses: Arc::default(),
         log: log.clone(),
     };
     let asked = [asked(1, "25", &key), asked(2, "3128", &key)];
@@ -149,6 +152,7 @@ fn one_simulation() {
                 asked: &asked,
                 connections,
                 grants: &site.store.grants(),
+                pauses: &site.pauses.lock().unwrap(),
                 rate: RATE as usize,
                 store: &*real,
             };

@@ -13,12 +13,15 @@ use ipnet::IpNet;
 use crate::{
     TICK,
     boundary::{Connection, Fate, wall},
-    hosts::WORKERS,
+    hosts::{Pause, WORKERS},
     store::Granted,
 };
 
 /// Seconds that connections may be late, and so fall together with others.
 const LATE: usize = 3;
+
+/// How long a lease lasts that is not renewed.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// A campaign, as it was asked for.
 pub struct Asked {
@@ -32,6 +35,7 @@ pub struct Left<'a> {
     pub asked: &'a [Asked],
     pub connections: &'a [Connection],
     pub grants: &'a [Granted],
+    pub pauses: &'a [Pause],
     /// Of both campaigns together.
     pub rate: usize,
     pub store: &'a dyn Store,
@@ -42,6 +46,7 @@ impl Left<'_> {
     pub async fn check(&self) -> Result<(), String> {
         self.scope()?;
         self.rates()?;
+        self.pauses()?;
         self.exclusivity().await?;
         self.outcomes().await
     }
@@ -77,6 +82,19 @@ impl Left<'_> {
         let each = self.asked[0].spec.prefix_rate as usize + LATE;
         for (network, times) in networks {
             most_in_a_second(&times, each).map_err(|most| format!("{most} to {network}"))?;
+        }
+        Ok(())
+    }
+
+    /// A paused campaign is still for as long as no lease lasts, from whoever was cut off too.
+    fn pauses(&self) -> Result<(), String> {
+        for pause in self.pauses {
+            let still = pause.from + LEASE..pause.until;
+            let plan = self.plan(pause.campaign);
+            let of = |c: &&Connection| still.contains(&c.at) && plan.contains(c.to.into());
+            if let Some(connection) = self.connections.iter().find(of) {
+                return Err(format!("{connection:?} during {pause:?}"));
+            }
         }
         Ok(())
     }
