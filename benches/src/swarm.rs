@@ -56,6 +56,7 @@ struct Seen {
 
 /// One worker with its lease.
 struct Worker {
+    name: String,
     client: WorkServiceClient<Traced>,
     coordinator: Coordinator,
     lease: Lease,
@@ -114,6 +115,7 @@ async fn join(coordinator: Coordinator, order: Order, number: usize) -> anyhow::
         let answer = client.lease(request.clone()).await?.into_inner();
         if let Some(lease) = answer.lease {
             return Ok(Worker {
+                name: request.worker,
                 client,
                 coordinator,
                 lease: lease.try_into()?,
@@ -141,6 +143,7 @@ async fn renew(worker: &Worker, seen: &Seen, deadline: time::Instant) -> anyhow:
             shard: Some(worker.lease.shard.into()),
             token: worker.lease.token,
             want_rate: worker.lease.rate,
+            worker: worker.name.clone(),
         };
         let renewed = client.renew(request).await?.into_inner();
         ensure!(renewed.kept, "a lease was lost: {}", renewed.cause);
@@ -271,6 +274,7 @@ async fn recover(
             shard: Some(worker.lease.shard.into()),
             token: worker.lease.token,
             want_rate: worker.lease.rate,
+            worker: worker.name.clone(),
         };
         let mut client = worker.client.clone();
         async move { client.renew(request).await }

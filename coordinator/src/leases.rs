@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(100);
 const TRIES: u32 = 8;
 /// When a shard that could not be granted is proposed again.
 const LATER: Duration = Duration::from_secs(1);
-/// A worker that has not asked for so long is not counted.
+/// A worker that was not heard of for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
 /// A vantage point that no worker has asked from for so long is not waited for.
 const ABANDONED: Duration = Duration::from_secs(300);
@@ -77,6 +77,10 @@ impl WorkService for Coordinator {
         let shard = convert::shard_in(request.shard)?;
         self.check_holder(shard, request.token, certified.as_deref())
             .await?;
+        // Whoever is busy asks for no other lease, and has its part of the rate all the same.
+        if !request.worker.is_empty() {
+            self.note_worker(&request.worker);
+        }
         let refused = |cause: String| {
             Ok(Response::new(v1::RenewResponse {
                 cause,
@@ -294,12 +298,12 @@ impl Coordinator {
 
     fn note_worker(&self, worker: &str) {
         let mut workers = self.workers.lock().expect("no holder panics");
-        workers.retain(|_, asked| asked.elapsed() < GONE);
         workers.insert(worker.to_owned(), Instant::now());
     }
 
     fn workers(&self) -> u32 {
-        let workers = self.workers.lock().expect("no holder panics");
+        let mut workers = self.workers.lock().expect("no holder panics");
+        workers.retain(|_, heard| heard.elapsed() < GONE);
         workers.len().max(1) as u32
     }
 }

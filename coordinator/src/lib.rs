@@ -115,7 +115,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 struct Coordinator {
     options: Arc<Options>,
-    /// When each worker asked last: how many there are decides how a campaign's rate is divided. Each replica counts
+    /// When each worker was heard of last: how many there are decides how a campaign's rate is divided. Each replica counts
     /// those that ask it; the store keeps the sum of what is granted under the cap.
     workers: Arc<Mutex<HashMap<String, Instant>>>,
     plans: Arc<Mutex<HashMap<CampaignId, Arc<Planned>>>>,

@@ -3,11 +3,15 @@
 //!
 //! `make chaos` runs it at length: `CHAOS_SECONDS`, with the seed `CHAOS_SEED`.
 
-use std::{collections::BTreeSet, net::SocketAddrV4};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddrV4,
+};
 
 use ajar_tests::{Ajar, captured};
 
 const RATE: usize = 200;
+const PREFIX_RATE: usize = 40;
 
 /// What the campaign asks for: networks that refuse, of which one is left out, and two where nobody says anything.
 fn asked(refusing: u8) -> String {
@@ -38,7 +42,7 @@ fn survives(seed: u64, seconds: u64) {
     let refusing = (seconds * RATE as u64 / 512).clamp(16, 250) as u8;
     let ajar = Ajar::authorized("10.98.0.0/15 --rate 1000 --prefix-rate 100").unwrap();
     std::fs::write(ajar.path().join("chaos.sh"), include_str!("chaos.sh")).unwrap();
-    let limits = format!("--rate {RATE} --prefix-rate 40 --retries 0 --settle 1s");
+    let limits = format!("--rate {RATE} --prefix-rate {PREFIX_RATE} --retries 0 --settle 1s");
     let script = format!(
         "bash chaos.sh {seed} {seconds} $AJAR {} {limits}",
         asked(refusing)
@@ -63,6 +67,21 @@ fn survives(seed: u64, seconds: u64) {
     // Each worker may be stopped between a look at the clock and a packet.
     let allowed = RATE + RATE / 10;
     assert!(most <= allowed, "{most} in a second");
+    // A network in two leases at a time would have the rate of both.
+    let mut networks: BTreeMap<[u8; 3], Vec<f64>> = BTreeMap::new();
+    for (time, to) in &seen.syns {
+        let [a, b, c, _] = to.ip().octets();
+        networks.entry([a, b, c]).or_default().push(*time);
+    }
+    for (network, times) in networks {
+        let within = |(index, from): (usize, &f64)| {
+            let second = times[index..].iter().take_while(|time| **time < from + 1.0);
+            second.count()
+        };
+        let most = times.iter().enumerate().map(within).max();
+        let allowed = PREFIX_RATE + PREFIX_RATE / 10;
+        assert!(most <= Some(allowed), "{most:?} in a second to {network:?}");
+    }
     assert!(seen.stdout.contains(" form one chain"), "the audit log");
 }
 

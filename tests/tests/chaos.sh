@@ -62,7 +62,7 @@ on_queue() {
 
 befall() {
     local worker=worker-$((RANDOM % 4 + 1)) number=$((RANDOM % 2 + 1)) long=$((RANDOM % 20 + 1)) short=$((RANDOM % 5 + 1))
-    local what=$((RANDOM % 10))
+    local what=$((RANDOM % 11))
     case $what in
         0 | 1) echo "$worker is killed"; send KILL $worker; sleep 1; run $worker ;;
         2) echo "$worker is frozen for $long s"; freeze $worker $long ;;
@@ -72,7 +72,8 @@ befall() {
         6) echo "the queue is flushed"; on_queue FLUSHALL ;;
         7) echo "redis-$number is killed"; send KILL redis-$number; sleep 3; run redis-$number ;;
         8) echo "postgres is frozen for $short s"; freeze postgres $short ;;
-        9)
+        9) echo "the canary is killed"; send KILL canary; sleep 1; run canary ;;
+        10)
             echo "the queue is rewritten"
             on_queue DEL '{ajar}:due'
             on_queue ZADD '{ajar}:due' 0 "$id/$((RANDOM % 64))" 0 "$id/99999" 0 ../../etc 0 "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P/0"

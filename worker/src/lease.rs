@@ -201,6 +201,7 @@ impl Worker {
         let stop = stop.child_token();
         let keeper = Keeper {
             client: self.control.clone(),
+            name: options.name.clone(),
             lease: lease.clone(),
             fence,
             budget,
@@ -293,6 +294,8 @@ enum Lost {
 
 struct Keeper {
     client: WorkServiceClient<Traced>,
+    /// Of this worker.
+    name: String,
     lease: Lease,
     fence: Arc<Fence>,
     budget: Arc<Budget>,
@@ -345,6 +348,7 @@ impl Keeper {
                 shard: Some(self.lease.shard.into()),
                 token: self.lease.token,
                 want_rate: want,
+                worker: self.name.clone(),
             };
             match in_time(self.client.renew(request)).await {
                 Ok(renewed) if renewed.kept => {

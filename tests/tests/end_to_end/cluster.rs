@@ -3,6 +3,12 @@
 use std::net::SocketAddr;
 
 use ajar_model::{Finding, Verdict};
+use std::time::{Duration, Instant};
+
+use ajar_proto::{
+    dial::{Coordinator, Tls},
+    v1,
+};
 use ajar_tests::{Access, Site};
 
 /// Endpoint, verdict, probe, variants, egress.
@@ -58,4 +64,40 @@ fn two_workers_find_what_a_local_run_finds() {
         .run(&format!("scan --resume {id} --format jsonl"))
         .unwrap();
     assert_eq!(resumed.stdout, exported.stdout, "{}", resumed.stderr);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_busy_and_asks_for_nothing_keeps_others_from_its_part_of_the_rate() {
+    let site = Site::new();
+    let cluster = site.cluster().workers(0).start().unwrap();
+    // 32 shards, of which sixteen for each worker are to run side by side: all of them.
+    cluster
+        .submit("127.1.0.0/19 -p 25 --rate 160 --prefix-rate 20")
+        .unwrap();
+    let coordinator = Coordinator::remote(&cluster.url(), &Tls::default(), false).unwrap();
+    let lease = async |worker: &str| {
+        let request = v1::LeaseRequest {
+            worker: worker.to_owned(),
+            vantage: "here".to_owned(),
+        };
+        let answer = coordinator.work().lease(request).await.unwrap();
+        answer.into_inner().lease.unwrap()
+    };
+    let busy = [("ann", lease("ann").await), ("bob", lease("bob").await)];
+    let started = Instant::now();
+    // For longer than whoever asks for nothing is remembered.
+    while started.elapsed() < Duration::from_secs(33) {
+        for (worker, lease) in &busy {
+            let renewal = v1::RenewRequest {
+                shard: lease.shard.clone(),
+                token: lease.token,
+                want_rate: lease.rate,
+                worker: (*worker).to_owned(),
+            };
+            let renewed = coordinator.work().renew(renewal).await.unwrap();
+            assert!(renewed.into_inner().kept);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(lease("cid").await.rate, 160 / 32);
 }

@@ -214,6 +214,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
         shard: lease.shard.clone(),
         token: lease.token,
         want_rate: 1,
+        worker: "one".to_owned(),
     };
     let release = v1::ReleaseRequest {
         shard: lease.shard.clone(),

@@ -6,7 +6,7 @@ use ajar_model::{CampaignId, ShardId};
 
 use crate::{
     PEACE, boundary,
-    hosts::{COORDINATORS, Site, WORKERS},
+    hosts::{COORDINATORS, Site, WORKERS, number_of},
     log::Log,
     store::Mood,
 };
@@ -53,7 +53,7 @@ impl Accidents {
         let log = self.site.log.clone();
         let worker = self.one(&WORKERS);
         let coordinator = self.one(&COORDINATORS);
-        match self.chance.u32(..12) {
+        match self.chance.u32(..13) {
             0 | 1 => self.crash(sim, worker, now),
             2 => self.crash(sim, coordinator, now),
             3 | 4 => {
@@ -99,6 +99,15 @@ impl Accidents {
                 self.site.queue.forge(&forged);
             }
             10 => {
+                let wrong = self.chance.i64(-120..120);
+                log.add(format_args!("{worker}'s wall clock is wrong by {wrong} s"));
+                boundary::set_wall_wrong(number_of(worker), wrong);
+                let right = now + self.a_while(30);
+                self.mend(right, move |_| {
+                    boundary::set_wall_wrong(number_of(worker), 0);
+                });
+            }
+            11 => {
                 log.add(format_args!("the queue is away"));
                 self.site.queue.set_away(true);
                 let (queue, back) = (self.site.queue.clone(), now + self.a_while(8));

@@ -24,12 +24,14 @@ use tracing::{
     span,
 };
 
-use crate::hosts::number_of;
+use crate::hosts::{WORKERS, number_of};
 
 use libc::{c_int, c_uint, c_void, size_t, sockaddr, sockaddr_in, socklen_t, ssize_t, timespec};
 
 /// The time at which every simulation begins.
 const BEGINNING: Duration = Duration::from_secs(1_790_000_000);
+/// The coordinators and the operator, whose clocks are right, and the workers.
+const HOSTS: usize = 1 + WORKERS.len();
 /// What the other clocks show then.
 const UP: Duration = Duration::from_secs(100_000);
 
@@ -66,6 +68,8 @@ thread_local! {
     static ELAPSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static CHANCE: Cell<u64> = const { Cell::new(0) };
     static HOST: Cell<usize> = const { Cell::new(0) };
+    /// Seconds by which each host's wall clock is wrong.
+    static WRONG: Cell<[i64; HOSTS]> = const { Cell::new([0; HOSTS]) };
     static CONNECTIONS: RefCell<Vec<Connection>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -77,6 +81,7 @@ impl Simulated {
         doors();
         CHANCE.set(seed.wrapping_mul(2).wrapping_add(1));
         ELAPSED.set(Duration::ZERO);
+        WRONG.set([0; HOSTS]);
         CONNECTIONS.take();
         SIMULATED.set(true);
         Self(())
@@ -104,6 +109,13 @@ pub fn set_elapsed(elapsed: Duration) {
 
 pub fn elapsed() -> Duration {
     ELAPSED.get()
+}
+
+/// Sets a host's wall clock wrong by so many seconds. Its other clocks go on.
+pub fn set_wall_wrong(host: usize, seconds: i64) {
+    let mut wrong = WRONG.get();
+    wrong[host] = seconds;
+    WRONG.set(wrong);
 }
 
 /// The wall clock at some time since the beginning.
@@ -175,7 +187,10 @@ unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut timespec) -> c_int {
     }
     let shown = ELAPSED.get()
         + match clock {
-            libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => BEGINNING,
+            libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => {
+                let wrong = WRONG.get()[HOST.get()];
+                Duration::from_secs(BEGINNING.as_secs().saturating_add_signed(wrong))
+            }
             _ => UP,
         };
     unsafe {
