@@ -183,6 +183,14 @@ pub const SAFEGUARDS: &[Safeguard] = &[
         code: "        self.egress.admit(endpoint).await;\n",
         without: "",
         package: "ajar-tests",
+        test: "accidents_break_no_promise",
+    },
+    Safeguard {
+        what: "the pace of a SYN",
+        file: "worker/src/egress.rs",
+        code: "self.pacer.admit_some(&self.budget, most).await",
+        without: "{ self.pacer.admit_some(&self.budget, most).await; most }",
+        package: "ajar-tests",
         test: "no_second_has_more_connections_than_its_rate",
     },
     Safeguard {
