@@ -7,7 +7,7 @@ use ajar_probe::Limits;
 use ajar_proto::{dial, v1};
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 
 use crate::{
     args,
@@ -54,7 +54,12 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
         allow_loopback: options.listen.ip().is_loopback(),
         probes: ajar_probe::probes().map(|probe| probe.id()).collect(),
     };
-    let incoming = TcpListenerStream::new(listener);
+    // Calls are short, and each waits for its answer.
+    let incoming = TcpListenerStream::new(listener).map(|accepted| {
+        accepted.inspect(|stream| {
+            let _ = stream.set_nodelay(true);
+        })
+    });
     match tls {
         Some(tls) => {
             let incoming = ajar_coordinator::secure(incoming, tls, Arc::clone(&store));
