@@ -151,18 +151,19 @@ impl Cluster {
 
     /// The most memory that a service had so far: `worker`, `coordinator` or `canary`.
     pub fn megabytes(&self, name: &str) -> anyhow::Result<f64> {
-        let mut services = self.services.iter();
-        let service = services.find(|service| service.name == name);
-        let peak = service.and_then(|service| process::peak(&service.process));
-        peak.with_context(|| format!("no {name} runs"))
+        self.figure(name, process::peak)
     }
 
     /// Processor time of a service so far, in seconds.
     pub fn cpu(&self, name: &str) -> anyhow::Result<f64> {
+        self.figure(name, process::cpu_of)
+    }
+
+    fn figure(&self, name: &str, of: fn(&Child) -> Option<f64>) -> anyhow::Result<f64> {
         let mut services = self.services.iter();
         let service = services.find(|service| service.name == name);
-        let spent = service.and_then(|service| process::cpu_of(&service.process));
-        spent.with_context(|| format!("no {name} runs"))
+        let figure = service.and_then(|service| of(&service.process));
+        figure.with_context(|| format!("no {name} runs"))
     }
 
     /// Memory of everything that Redis holds.

@@ -319,7 +319,7 @@ impl Coordinator {
         Err(Status::failed_precondition(cause))
     }
 
-    async fn stored(&self, id: CampaignId) -> Result<Campaign, Status> {
+    pub(crate) async fn stored(&self, id: CampaignId) -> Result<Campaign, Status> {
         let campaign = self
             .options
             .store

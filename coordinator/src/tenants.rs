@@ -31,11 +31,11 @@ impl Coordinator {
         tenants: &Tenants,
         id: CampaignId,
     ) -> Result<Campaign, Status> {
-        let campaign = self.options.store.campaign(id).await;
-        let campaign = campaign.map_err(error::store)?;
-        campaign
-            .filter(|campaign| tenants.include(&campaign.spec.tenant))
-            .ok_or_else(|| error::no_campaign(id))
+        let campaign = self.stored(id).await?;
+        match tenants.include(&campaign.spec.tenant) {
+            true => Ok(campaign),
+            false => Err(error::no_campaign(id)),
+        }
     }
 
     /// The campaigns of these tenants, newest first.

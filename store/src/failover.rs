@@ -15,11 +15,15 @@ use crate::{
 
 /// True if leases that this server does not know may still be valid.
 pub(crate) async fn is_settling(tx: &mut dyn Rows, now: Timestamp) -> Result<bool, Error> {
-    Ok(match tx.server().await? {
+    Ok(settles(tx.server().await?, now))
+}
+
+fn settles(server: Server, now: Timestamp) -> bool {
+    match server {
         Server::Same => false,
         Server::TookOver => true,
         Server::SettlesAt(at) => now < at,
-    })
+    }
 }
 
 /// The same for who is about to grant a lease. The first one that asks decides when the leases of the server before are over, and
@@ -29,7 +33,8 @@ pub(crate) async fn settle(
     now: Timestamp,
     lease: Duration,
 ) -> Result<bool, Error> {
-    if tx.server().await? == Server::TookOver {
+    let server = tx.server().await?;
+    if server == Server::TookOver {
         let at = now.saturating_add(lease).unwrap_or(Timestamp::MAX);
         tx.put_settles_at(stored::to_micros(at)).await?;
         let entry = AuditEntry {
@@ -44,7 +49,6 @@ pub(crate) async fn settle(
             ),
         };
         audit::append(tx, &entry).await?;
-        return Ok(true);
     }
-    is_settling(tx, now).await
+    Ok(settles(server, now))
 }

@@ -7,7 +7,6 @@ use ajar_model::{CampaignId, ShardId};
 use crate::{
     PEACE, boundary,
     hosts::{COORDINATORS, Site, WORKERS, number_of},
-    log::Log,
     store::Mood,
 };
 
@@ -58,7 +57,7 @@ impl Accidents {
             2 => self.crash(sim, coordinator, now),
             3 | 4 => {
                 log.add(format_args!("{worker} is cut off"));
-                cut(sim, worker, &log);
+                COORDINATORS.iter().for_each(|c| sim.partition(worker, *c));
                 let mended = now + self.a_while(30);
                 self.mend(mended, move |sim| {
                     log.add(format_args!("{worker} is back"));
@@ -161,8 +160,4 @@ impl Accidents {
             number: self.chance.u64(..12),
         }
     }
-}
-
-fn cut(sim: &turmoil::Sim<'static>, worker: &str, _: &Log) {
-    COORDINATORS.iter().for_each(|c| sim.partition(worker, *c));
 }
