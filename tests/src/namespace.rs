@@ -27,7 +27,7 @@ pub fn cluster(options: &str) -> String {
         r#"
         $AJAR coordinator {options} 2>coordinator.log & coordinator=$!
         $AJAR canary --domain canary.test --canary-ports 2525,8080,8443,7401 2>canary.log &
-        for _ in $(seq 100); do grep -q 'a canary is ready' coordinator.log && break; sleep 0.1; done
+        await grep -q 'a canary is ready' coordinator.log
         submit() {{ $AJAR campaign submit --allowed-signers signers --authorization "$@"; }}
         "#
     )
@@ -48,8 +48,11 @@ pub const BEHIND_A_GATEWAY: &str = r#"
         ip route add 2001:db8:98::/64 via 2001:db8::2
 "#;
 
-/// Runs a shell script in a namespace, in the directory of `ajar`. `$AJAR` is the program, and `$FAR` runs one at the other end of
-/// the wire. Whatever it leaves running is killed with it.
+/// Runs a shell script in a namespace, in the directory of `ajar`.
+///
+/// The script finds `$AJAR`, the program; `$FAR`, which runs a command at the other end of the wire; and `await COMMAND...`,
+/// which repeats a command until it succeeds and ends the script after a minute. Everything that the script leaves running is
+/// killed.
 pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
     let script = format!(
         r#"
@@ -73,9 +76,12 @@ pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
         }}
         capture lo 10.99.0.0/16
         capture wire 10.98.0.0/16 "$FAR"
-        for device in lo wire; do
-            for _ in $(seq 100); do grep -q 'listening on' $device.log && break; sleep 0.1; done
-        done
+        await() {{
+            for _ in $(seq 600); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done
+            echo "a minute was not enough for: $*" >&2
+            exit 1
+        }}
+        for device in lo wire; do await grep -q 'listening on' $device.log; done
         (
         {script}
         ) >script.out 2>script.err

@@ -16,7 +16,7 @@ use rustix::process::Pid;
 pub use rustix::process::Signal;
 
 /// How long a server may take to answer after its start.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 /// Whether a relay or proxy serves strangers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

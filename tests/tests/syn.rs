@@ -9,6 +9,7 @@ const SWEEP: &str = "$AJAR sweep --authorization a.toml --allowed-signers signer
 /// What takes connections at the other end of the wire, on port 25: every 16th address.
 const OPEN: &str = r#"
     listen() {
+        rm -f listening
         $FAR python3 -c '
 import ipaddress, os, socket, sys
 for ip in list(ipaddress.ip_network(sys.argv[1]))[::16]:
@@ -20,7 +21,7 @@ for ip in list(ipaddress.ip_network(sys.argv[1]))[::16]:
 print("ready", flush=True)
 os.execvp("sleep", ["sleep", "infinity"])
 ' $1 > listening &
-        for _ in $(seq 100); do grep -q ready listening && break; sleep 0.1; done
+        await grep -q ready listening
     }
 "#;
 

@@ -19,7 +19,7 @@ const REDIS: &str = r#"
     tls-auth-clients no
 END
     redis-server redis.conf >redis.log &
-    for _ in $(seq 100); do grep -q Ready redis.log && break; sleep 0.1; done
+    await grep -q Ready redis.log
 "#;
 
 #[test]

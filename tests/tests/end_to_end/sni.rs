@@ -77,9 +77,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout own
     -subj /CN=canary.test -addext subjectAltName=DNS:canary.test -days 2 2>openssl.log
 openssl s_server -accept 127.0.13.7:443 -cert own.crt -key own.key -www -quiet >s_server.log 2>&1 &
 
-for host in 1 2 3 4 5 6 7; do
-    for _ in $(seq 100); do ncat -z 127.0.13.$host 443 2>/dev/null && break; sleep 0.1; done
-done
+for host in 1 2 3 4 5 6 7; do await ncat -z 127.0.13.$host 443; done
 $AJAR scan 127.0.13.0/29 -p 443 --canary-ports 25,80,443,7401 --canary-domain canary.test \
     --settle 1s --format jsonl -o results
 echo status $? >&2

@@ -122,7 +122,7 @@ fn a_worker_that_refuses_says_why_until_its_operator_mends_it() {
         echo '# nobody' >workers-signers
         $AJAR worker --vantage elsewhere --allowed-signers workers-signers 2>worker.log &
         id=$(submit a.toml)
-        sleep 4
+        await sh -c "$AJAR campaign show $id | grep trouble"
         $AJAR campaign show $id
         cp signers workers-signers
         $AJAR campaign watch $id
@@ -185,6 +185,7 @@ async def main():
     await server.serve_forever()
 asyncio.run(main())
 ' &
+        await ncat -z 127.0.0.1 25
         (ulimit -n 100; exec $AJAR worker --capacity 400 --allowed-signers signers 2>worker.log) &
         id=$(submit a.toml --prefix-rate 500 --sweep connect --settle 1s)
         timeout 60 $AJAR campaign watch $id
