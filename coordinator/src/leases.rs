@@ -20,8 +20,10 @@ const TRIES: u32 = 8;
 const LATER: Duration = Duration::from_secs(1);
 /// A worker that was not heard of for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
-/// A vantage point that no worker has asked from for so long is not waited for.
+/// How long after its last worker was heard a vantage point is waited for: a server that put it off remembers its address.
 const ABANDONED: Duration = Duration::from_secs(300);
+/// The same if it is to confirm what it found, which others can do as well.
+const REPLACED: Duration = Duration::from_secs(60);
 
 #[tonic::async_trait]
 impl WorkService for Coordinator {
@@ -231,6 +233,7 @@ impl Coordinator {
             Grant::NoRate => "no_rate",
             Grant::Leased => "leased",
             Grant::NotOpen => "not_open",
+            Grant::Outdated => "outdated",
             Grant::Quarantined => "quarantined",
             Grant::FailedOver => "failed_over",
         };
@@ -257,6 +260,11 @@ impl Coordinator {
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;
                 Ok(None)
             }
+            Grant::Outdated => {
+                let offered = queue.offer(&[shard], Duration::ZERO).await;
+                offered.map_err(error::queue)?;
+                Ok(None)
+            }
             // It was proposed twice, and comes back by itself if its lease ends.
             Grant::Leased => Ok(None),
             Grant::NotOpen => {
@@ -279,15 +287,17 @@ impl Coordinator {
         work: &Work,
         vantage: &str,
     ) -> Result<bool, Status> {
-        let wanted = match work {
+        let (wanted, patience) = match work {
             Work::Revisit {
                 vantage: Some(wanted),
+                round,
                 ..
-            } if wanted != vantage => wanted,
+            } if wanted != vantage => (wanted, if *round > 0 { REPLACED } else { ABANDONED }),
             _ => return Ok(false),
         };
         let (store, now) = (&self.options.store, Timestamp::now());
-        let workers = store.workers(lately(now)).await.map_err(error::store)?;
+        let since = now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
+        let workers = store.workers(since).await.map_err(error::store)?;
         if workers.iter().all(|worker| worker.vantage != *wanted) {
             return Ok(false);
         }

@@ -38,7 +38,20 @@ pub struct Revisits {
     pub confirm_after_secs: Option<u32>,
 }
 
+/// Rounds that may follow the one that looks for open doors: one for a door that was open at once, and one more for a door
+/// that opened only while another was confirmed.
+const CONFIRMING_ROUNDS: u32 = 2;
+
 impl Revisits {
+    /// Returns the number of the last visit that an endpoint may get, over all rounds and whatever asks for one.
+    pub fn most_visits(&self) -> u32 {
+        let rounds = match self.confirm_after_secs {
+            Some(_) => 1 + CONFIRMING_ROUNDS,
+            None => 1,
+        };
+        self.most.saturating_add(1).saturating_mul(rounds)
+    }
+
     /// How long to wait after a visit, of this number from 1, before the next one; none if that would show nothing new or was
     /// done often enough. Until its endpoint is open, a mail server that puts us off is worth every visit, and so is whoever
     /// names a time; a conversation that broke, and so left us with nothing, is worth one.

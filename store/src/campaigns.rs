@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use ajar_model::{CampaignId, Spec, Timestamp, campaign::State};
 
 use crate::{
-    Admission, AuditEntry, Error, Registered, Resumption, Transition, audit,
+    Admission, AuditEntry, Error, Registered, Resumption, Transition, audit, revisits,
     rows::{Backend, Repeat, Rows},
     stored,
 };
@@ -92,15 +92,13 @@ pub(crate) async fn resume(
     }
     tx.reopen_quarantined(id).await?;
     let unproven = endpoints_to_repeat(tx.as_mut(), id).await?;
-    if !unproven.is_empty() {
-        // What may have been lost is the first visit's mail: it counts as the same visit.
-        let repeat = Repeat {
-            visit: 1,
-            round: 0,
-            vantage: None,
-        };
-        tx.insert_revisit(id, &unproven, &repeat).await?;
-    }
+    // The first visit's mail may have been lost, so this counts as the same visit.
+    let repeat = Repeat {
+        visit: 1,
+        round: 0,
+        vantage: None,
+    };
+    revisits::add(tx.as_mut(), id, unproven, &repeat).await?;
     tx.put_state(id, State::Running, None).await?;
     audit::append(tx.as_mut(), resumption.audit).await?;
     tx.commit().await?;
@@ -166,7 +164,10 @@ async fn register(tx: &mut dyn Rows, authorization: &Registered) -> Result<(), E
 }
 
 /// Unproven endpoints that no open revisit has.
-async fn endpoints_to_repeat(tx: &mut dyn Rows, id: CampaignId) -> Result<Vec<SocketAddr>, Error> {
+async fn endpoints_to_repeat(
+    tx: &mut dyn Rows,
+    id: CampaignId,
+) -> Result<BTreeSet<SocketAddr>, Error> {
     let mut planned: BTreeSet<SocketAddr> = BTreeSet::new();
     for endpoints in tx.open_revisits(id).await? {
         planned.extend(stored::from_json::<Vec<SocketAddr>>(

@@ -31,6 +31,9 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
         return Ok(Grant::Leased);
     }
     let mut end = row.to.unwrap_or(request.targets);
+    if end > request.targets {
+        return Ok(Grant::Outdated);
+    }
     let mut attempt = row.attempt;
     if attempt >= ATTEMPTS {
         let left = end.saturating_sub(row.cursor);

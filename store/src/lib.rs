@@ -334,6 +334,8 @@ pub enum Grant {
     Leased,
     /// It is closed, unknown, or its campaign is not running.
     NotOpen,
+    /// It has targets that the request does not count: read it again.
+    Outdated,
     /// It never moved, however often it was granted, and was given up.
     Quarantined,
     /// The database failed over, and leases that it lost may still be valid: try later.

@@ -94,9 +94,10 @@ pub(crate) fn conclude(
         })
     });
     let confirm_after = judging_key.revisits.confirm_after_secs;
+    // A round is planned once. Its vantage point may be gone by then, and another one makes it.
     let confirmation = due
         .zip(confirm_after)
-        .filter(|_| finding.attempts >= visits)
+        .filter(|(due, _)| due.round > held.planned_round)
         .map(|(due, secs)| Revisit {
             at: after(due.since, Duration::from_secs(secs.into())),
             vantage: due.vantage,
@@ -106,7 +107,10 @@ pub(crate) fn conclude(
         row: held.row,
         awaits: Awaits {
             mail: may_be_relayed && finding.verdict != Verdict::Open,
-            revisit: revisits.chain(confirmation).min(),
+            revisit: revisits
+                .chain(confirmation)
+                .min()
+                .filter(|_| visits.max(finding.attempts) < judging_key.revisits.most_visits()),
         },
         visits: visits.max(finding.attempts),
         finding,

@@ -103,13 +103,25 @@ pub(crate) trait CampaignRows: Send {
     async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error>;
     /// What the findings of a campaign are judged by.
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error>;
-    /// Adds a shard under the next free number, and says it. The campaign's row is locked.
+    /// Adds a shard under the next free number, and returns it. The campaign's row is locked.
     async fn insert_revisit(
         &mut self,
         id: CampaignId,
         endpoints: &[SocketAddr],
         repeat: &Repeat,
     ) -> Result<ShardId, Error>;
+    /// Locks the shard of such a revisit that was added last and never granted, and returns it with its endpoints as JSON.
+    async fn lock_ungranted_revisit(
+        &mut self,
+        id: CampaignId,
+        repeat: &Repeat,
+    ) -> Result<Option<(ShardId, String)>, Error>;
+    /// Replaces the endpoints of a revisit that was never granted. The shard's row is locked.
+    async fn put_endpoints(
+        &mut self,
+        shard: ShardId,
+        endpoints: &[SocketAddr],
+    ) -> Result<(), Error>;
     /// Adds a shard of the same blocks or endpoints that has the targets `from..to`, under the next free number. It counts
     /// as granted once. The campaign's row is locked.
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error>;
@@ -199,8 +211,8 @@ pub(crate) trait FindingRows: Send {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<Due>, Error>;
-    /// Notes that a shard has the endpoint of a finding: it waits no more.
-    async fn set_planned(&mut self, row: i64, visit: u32) -> Result<(), Error>;
+    /// Records that a shard has the endpoint of a finding, for this visit of this round.
+    async fn set_planned(&mut self, row: i64, visit: u32, round: u32) -> Result<(), Error>;
     async fn findings(&mut self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
 }
@@ -415,6 +427,8 @@ pub(crate) struct Held {
     pub awaits: Awaits,
     /// Visits that were made, or that a shard has.
     pub visits: u32,
+    /// The last round that a shard has, or had: no round is planned twice.
+    pub planned_round: u32,
     pub observations: BTreeMap<Source, Observation>,
 }
 
@@ -428,6 +442,7 @@ impl Held {
             finding: None,
             awaits: Awaits::default(),
             visits: 0,
+            planned_round: 0,
             observations: first.into_iter().collect(),
         }
     }

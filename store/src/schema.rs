@@ -42,6 +42,11 @@ pub(crate) const SQLITE: Scripts = &[
         "schedules",
         include_str!("../migrations/sqlite/0006_schedules.sql"),
     ),
+    (
+        7,
+        "planned rounds",
+        include_str!("../migrations/sqlite/0007_planned_rounds.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -95,6 +100,11 @@ pub(crate) const POSTGRES: Scripts = &[
         10,
         "readers",
         include_str!("../migrations/postgres/0010_readers.sql"),
+    ),
+    (
+        11,
+        "planned rounds",
+        include_str!("../migrations/postgres/0011_planned_rounds.sql"),
     ),
 ];
 

@@ -4,7 +4,7 @@ mod support;
 
 use ajar_model::{Verdict, campaign::State};
 use ajar_store::{Options, open};
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use support::*;
 
 /// The tables that are part of another one, by name.
@@ -43,6 +43,56 @@ async fn to_remove_a_campaign_drops_its_tables() {
     assert_eq!(partitions(&place.url).await, own(2));
 }
 
+/// The scripts that made the tables before there were partitions.
+const OLDER: [&str; 8] = [
+    include_str!("../migrations/postgres/0001_first.sql"),
+    include_str!("../migrations/postgres/0002_campaign_ends.sql"),
+    include_str!("../migrations/postgres/0003_shard_ends.sql"),
+    include_str!("../migrations/postgres/0004_revisits.sql"),
+    include_str!("../migrations/postgres/0005_confirmation.sql"),
+    include_str!("../migrations/postgres/0006_unchecked.sql"),
+    include_str!("../migrations/postgres/0007_schedules.sql"),
+    include_str!("../migrations/postgres/0008_failovers.sql"),
+];
+
+/// A database with the tables of [`OLDER`], and in them what a store holds.
+async fn older(url: &str) -> String {
+    let older = postgres::fresh_database().await;
+    let table = "CREATE SCHEMA ajar; CREATE TABLE ajar.migrations (version bigint PRIMARY KEY, description text NOT NULL, \
+        installed_on timestamptz NOT NULL DEFAULT now(), success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL)";
+    sql(&older, table).await.unwrap();
+    for script in OLDER {
+        sql(&older, script).await.unwrap();
+    }
+    let mut from = PgConnection::connect(url).await.unwrap();
+    let mut to = PgConnection::connect(&older).await.unwrap();
+    for (table, of) in [
+        ("migrations", " WHERE version <= 8"),
+        ("campaigns", ""),
+        ("shards", ""),
+        ("findings", ""),
+        ("observations", ""),
+        ("nonces", ""),
+    ] {
+        let read = format!("SELECT row_to_json(t)::text FROM ajar.{table} t{of}");
+        let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(read))
+            .fetch_all(&mut from)
+            .await
+            .unwrap();
+        assert!(!rows.is_empty(), "{table}");
+        // Columns that the older table does not have are left out.
+        let write = format!(
+            "INSERT INTO ajar.{table} OVERRIDING SYSTEM VALUE \
+             SELECT * FROM json_populate_record(NULL::ajar.{table}, $1::json)"
+        );
+        for row in rows {
+            let written = sqlx::query(AssertSqlSafe(write.clone())).bind(row);
+            written.execute(&mut to).await.unwrap();
+        }
+    }
+    older
+}
+
 #[tokio::test]
 async fn what_was_observed_before_there_were_partitions_is_kept() {
     let place = postgres().await;
@@ -58,25 +108,10 @@ async fn what_was_observed_before_there_were_partitions_is_kept() {
         panic!("not one finding");
     };
     let before = store.finding(&finding.id).await.unwrap();
-    store.close().await.unwrap();
-    // As the tables were.
-    let older = "
-        CREATE TABLE ajar.o AS SELECT finding, vantage, started_at, finished_at, visit, evidence, round FROM ajar.observations;
-        CREATE TABLE ajar.n AS SELECT nonce, finding FROM ajar.nonces;
-        DROP TABLE ajar.observations, ajar.nonces;
-        ALTER TABLE ajar.o RENAME TO observations;
-        ALTER TABLE ajar.n RENAME TO nonces;
-        ALTER TABLE ajar.observations ADD PRIMARY KEY (finding, vantage, round);
-        ALTER TABLE ajar.nonces ADD PRIMARY KEY (nonce, finding);
-        DROP TABLE ajar.readers;
-        DROP POLICY readers ON ajar.campaigns;
-        DROP POLICY readers ON ajar.findings;
-        DROP FUNCTION ajar.reads, ajar.let_read;
-        DELETE FROM ajar.migrations WHERE version >= 9";
-    sql(&place.url, older).await.unwrap();
+    let older = older(&place.url).await;
 
-    let again = open(&place.url, &Options::default()).await.unwrap();
-    assert_eq!(partitions(&place.url).await, own(1));
+    let again = open(&older, &Options::default()).await.unwrap();
+    assert_eq!(partitions(&older).await, own(1));
     assert_eq!(again.finding(&finding.id).await.unwrap(), before);
     let opened = record(&*again, &sighting(&seen, 60)).await.unwrap();
     assert_eq!(opened.verdict, Verdict::Open);

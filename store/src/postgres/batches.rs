@@ -82,7 +82,7 @@ impl BatchRows for Tx {
              FROM unnest($2::inet[], $3::int[], $4::text[]) AS k (ip, port, probe) \
              ON CONFLICT (campaign, ip, port, probe) DO UPDATE SET probe = f.probe \
              RETURNING f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
-             f.revisit_vantage, f.visits, f.revisit_round",
+             f.revisit_vantage, f.visits, f.revisit_round, f.planned_round",
         )
         .bind(id.to_string())
         .bind(ips)

@@ -86,7 +86,7 @@ impl BatchRows for Tx {
             self.insert_keys(id, keys).await?;
             let mut query = QueryBuilder::new(
                 "SELECT f.row, f.ip, f.port, f.probe, f.body, f.awaits_mail, f.revisit_at, \
-                 f.revisit_vantage, f.visits, f.revisit_round FROM (",
+                 f.revisit_vantage, f.visits, f.revisit_round, f.planned_round FROM (",
             );
             query.push_values(keys, |mut row, key| {
                 row.push_bind(Address(key.ip));

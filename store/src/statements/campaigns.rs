@@ -191,8 +191,8 @@ impl CampaignRows for Tx {
         repeat: &Repeat,
     ) -> Result<ShardId, Error> {
         let number: i64 = sqlx::query_scalar(
-            "INSERT INTO shards (campaign, number, endpoints, visit, vantage, round) \
-             SELECT $1, coalesce(max(number) + 1, 0), $2, $3, $4, $5 FROM shards WHERE campaign = $1 \
+            "INSERT INTO shards (campaign, number, endpoints, visit, vantage, round, to_target) \
+             SELECT $1, coalesce(max(number) + 1, 0), $2, $3, $4, $5, $6 FROM shards WHERE campaign = $1 \
              RETURNING number",
         )
         .bind(id.to_string())
@@ -200,12 +200,58 @@ impl CampaignRows for Tx {
         .bind(i64::from(repeat.visit))
         .bind(&repeat.vantage)
         .bind(i64::from(repeat.round))
+        .bind(signed("a shard's targets", endpoints.len() as u64)?)
         .fetch_one(&mut *self.0)
         .await?;
         Ok(ShardId {
             campaign: id,
             number: unsigned("a shard's number", number)?,
         })
+    }
+
+    async fn lock_ungranted_revisit(
+        &mut self,
+        id: CampaignId,
+        repeat: &Repeat,
+    ) -> Result<Option<(ShardId, String)>, Error> {
+        let row: Option<(i64, Document)> = sqlx::query_as(row_lock!(
+            "SELECT number, endpoints FROM shards WHERE campaign = $1 AND NOT closed \
+             AND endpoints IS NOT NULL AND token IS NULL AND attempt = 0 AND visit = $2 AND round = $3 \
+             AND (vantage = $4 OR (vantage IS NULL AND $4 IS NULL)) ORDER BY number DESC LIMIT 1",
+            "FOR UPDATE"
+        ))
+        .bind(id.to_string())
+        .bind(i64::from(repeat.visit))
+        .bind(i64::from(repeat.round))
+        .bind(&repeat.vantage)
+        .fetch_optional(&mut *self.0)
+        .await?;
+        row.map(|(number, endpoints)| {
+            let number = unsigned("a shard's number", number)?;
+            let shard = ShardId {
+                campaign: id,
+                number,
+            };
+            Ok((shard, endpoints.0))
+        })
+        .transpose()
+    }
+
+    async fn put_endpoints(
+        &mut self,
+        shard: ShardId,
+        endpoints: &[SocketAddr],
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE shards SET endpoints = $3, to_target = $4 WHERE campaign = $1 AND number = $2",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .bind(Document(stored::to_json("endpoints", endpoints)?))
+        .bind(signed("a shard's targets", endpoints.len() as u64)?)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
     }
 
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error> {

@@ -140,13 +140,15 @@ impl FindingRows for Tx {
             .collect()
     }
 
-    async fn set_planned(&mut self, row: i64, visit: u32) -> Result<(), Error> {
+    async fn set_planned(&mut self, row: i64, visit: u32, round: u32) -> Result<(), Error> {
         sqlx::query(
-            "UPDATE findings SET revisit_at = NULL, revisit_vantage = NULL, visits = $2 \
+            "UPDATE findings SET revisit_at = NULL, revisit_vantage = NULL, visits = $2, \
+             planned_round = CASE WHEN planned_round < $3 THEN $3 ELSE planned_round END \
              WHERE row = $1",
         )
         .bind(row)
         .bind(i64::from(visit))
+        .bind(i64::from(round))
         .execute(&mut *self.0)
         .await?;
         Ok(())
@@ -184,7 +186,7 @@ impl FindingRows for Tx {
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error> {
         let row = sqlx::query(
             "SELECT row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits, \
-             revisit_round FROM findings WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
+             revisit_round, planned_round FROM findings WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
         )
         .bind(id)
         .fetch_optional(&mut *self.0)
@@ -203,7 +205,7 @@ impl FindingRows for Tx {
     }
 }
 
-/// Columns: row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits, revisit_round.
+/// Columns: row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits, revisit_round, planned_round.
 pub(super) fn held_row(row: &DatabaseRow) -> Result<Held, Error> {
     let body: Option<Document> = row.try_get(4)?;
     let round = unsigned("a round", row.try_get(9)?)?;
@@ -226,6 +228,7 @@ pub(super) fn held_row(row: &DatabaseRow) -> Result<Held, Error> {
             revisit,
         },
         visits: unsigned("a number of visits", row.try_get(8)?)?,
+        planned_round: unsigned("a round", row.try_get(10)?)?,
         observations: BTreeMap::new(),
     })
 }

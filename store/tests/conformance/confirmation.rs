@@ -177,3 +177,31 @@ pub async fn whoever_puts_us_off_then_is_asked_in_the_same_round(place: &Place) 
     record(store, &sighting(&let_in, 180)).await;
     assert!(finding(store).await.confirmation.is_some());
 }
+
+pub async fn a_round_that_another_vantage_point_made_is_over(place: &Place) {
+    let store = &*place.store;
+    found_open(store).await;
+    planned(store, 120).await;
+    // The worker in the north is dead: one in the south runs its shard, under its own name.
+    let south = seen_in(1, "south", 130, ACCEPTED);
+    close(store, shard(CAMPAIGN, 1), vec![south.clone()]).await;
+    assert_eq!(planned(store, 5000).await, []);
+    record(store, &sighting(&south, 140)).await;
+    assert_eq!(planned(store, 5000).await, []);
+    let confirmation = finding(store).await.confirmation.unwrap();
+    assert_eq!(confirmation.vantage, "south");
+    assert_eq!(state(store, 5000).await, State::Finished);
+}
+
+pub async fn a_report_from_elsewhere_plans_no_round_twice(place: &Place) {
+    let store = &*place.store;
+    found_open(store).await;
+    for (worker, vantage) in [("a", "north"), ("b", "south")] {
+        store.seen_worker(worker, vantage, at(100)).await.unwrap();
+    }
+    assert_eq!(planned(store, 120).await.len(), 2);
+    let south = vec![seen_in(1, "south", 130, ACCEPTED)];
+    close(store, shard(CAMPAIGN, 2), south).await;
+    // The shard of the north is still open.
+    assert_eq!(planned(store, 5000).await, []);
+}

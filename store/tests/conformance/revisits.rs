@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use ajar_model::{Observation, Reply, ShardId, Verdict, campaign::State, lease::Work};
-use ajar_store::Store;
+use ajar_store::{Grant, GrantRequest, Store};
 
 use crate::support::*;
 
@@ -156,4 +156,60 @@ pub async fn revisits_count_as_no_targets(place: &Place) {
     let progress = store.progress(campaign_id(1), at(60)).await.unwrap();
     assert_eq!((progress.shards, progress.closed), (2, 2));
     assert_eq!(progress.tally.total(), 3);
+}
+
+pub async fn an_endpoint_gets_no_more_visits_than_its_campaign_allows(place: &Place) {
+    let store = &*place.store;
+    closed(store, vec![visited(ENDPOINT, 1, 10, LATER)]).await;
+    // Something asks for a fourth visit, of three.
+    let findings = place.table("findings");
+    let ask = format!("UPDATE {findings} SET visits = 3");
+    sql(&place.url, &ask).await.unwrap();
+    assert_eq!(waiting(store).await, (1, Some(at(40))));
+    assert_eq!(planned(store, 40).await, []);
+    assert_eq!(waiting(store).await, (0, None));
+    assert_eq!(state(store, 99_999).await, State::Finished);
+}
+
+pub async fn endpoints_join_a_revisit_that_no_worker_has(place: &Place) {
+    let store = &*place.store;
+    let observations = [("1", 10), ("2", 15), ("3", 40)]
+        .map(|(host, finished)| visited(&format!("10.0.0.{host}:25"), 1, finished, LATER));
+    closed(store, observations.to_vec()).await;
+    assert_eq!(planned(store, 40).await, [shard(1, 1)]);
+    let early = GrantRequest {
+        targets: 1,
+        ..request(shard(1, 1), at(40))
+    };
+    assert_eq!(planned(store, 55).await, [shard(1, 1)]);
+    let work = store.work(shard(1, 1)).await.unwrap();
+    assert_eq!(work, revisit(&[ENDPOINT, "10.0.0.2:25"], 2, "local"));
+    // Who read the shard before it had both endpoints does not get it.
+    assert_eq!(store.grant(&early).await.unwrap(), Grant::Outdated);
+    token_of(store, shard(1, 1), at(55), 2).await;
+    assert_eq!(planned(store, 80).await, [shard(1, 2)]);
+    let work = store.work(shard(1, 2)).await.unwrap();
+    assert_eq!(work, revisit(&["10.0.0.3:25"], 2, "local"));
+}
+
+pub async fn a_revisit_waits_for_few_blocks(place: &Place) {
+    let store = &*place.store;
+    let put_off = (0..20).map(|net| visited(&format!("10.0.{net}.1:25"), 1, 10, LATER));
+    let token = token(store, submit(store, 1, 1).await, at(0)).await;
+    store
+        .ingest(&batch(shard(1, 0), token, put_off.collect()))
+        .await
+        .unwrap();
+    assert_eq!(planned(store, 99).await, [shard(1, 1), shard(1, 2)]);
+    let mut endpoints = Vec::new();
+    for number in 1..=2 {
+        let Some(Work::Revisit { endpoints: own, .. }) =
+            store.work(shard(1, number)).await.unwrap()
+        else {
+            panic!("{number} is no revisit");
+        };
+        assert!(own.len() <= 16, "{own:?}");
+        endpoints.extend(own);
+    }
+    assert_eq!(endpoints.len(), 20);
 }

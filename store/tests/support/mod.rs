@@ -9,6 +9,7 @@ use ajar_model::{
     Ahead, Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
     ProbeId, Reply, Revisits, Service, ShardId, Sighting, Spec, Tally, Tier, Timestamp, Untrusted,
     campaign::{State, Sweep},
+    lease::Work,
     nonce::{Occasion, Role},
     proof::{CanaryKey, Kind, Signature64},
 };
@@ -45,6 +46,16 @@ pub struct Place {
     pub store: Arc<dyn Store>,
     pub url: String,
     _directory: Option<tempfile::TempDir>,
+}
+
+impl Place {
+    /// The name of a table in statements of [`sql`].
+    pub fn table(&self, name: &str) -> String {
+        match self.url.starts_with("postgres") {
+            true => format!("ajar.{name}"),
+            false => name.to_owned(),
+        }
+    }
 }
 
 /// A store in a fresh SQLite file.
@@ -238,11 +249,15 @@ pub fn batch(shard: ShardId, token: u64, observations: Vec<Observation>) -> Batc
     }
 }
 
-/// Closes a shard of three targets with these observations.
+/// Closes a shard with these observations: a revisit, or a sweep of three targets.
 pub async fn close(store: &dyn Store, shard: ShardId, observations: Vec<Observation>) {
-    let token = token_of(store, shard, at(0), 3).await;
+    let targets = match store.work(shard).await.unwrap() {
+        Some(Work::Revisit { endpoints, .. }) => endpoints.len() as u64,
+        _ => 3,
+    };
+    let token = token_of(store, shard, at(0), targets).await;
     let last = Batch {
-        progress: Some(advance(0, 3, true)),
+        progress: Some(advance(0, targets, true)),
         ..batch(shard, token, observations)
     };
     store.ingest(&last).await.unwrap();

@@ -112,3 +112,31 @@ fn another_vantage_point_confirms_too() {
     vantages.sort_unstable();
     assert_eq!(vantages, ["north", "south"]);
 }
+
+#[test]
+fn a_confirmation_ends_although_the_vantage_point_that_found_the_door_is_dead() {
+    let site = Site::new().squid("127.0.75.13:3128", Access::Open);
+    let mut cluster = site.cluster().workers(0).start().unwrap();
+    cluster.start_replica("coordinator-2").unwrap();
+    cluster.start_worker_at("worker-1", "north").unwrap();
+    let asked = "127.0.75.13 -p 3128 --probes http-connect --settle 1s --confirm-after 5s";
+    let id = cluster.submit(asked).unwrap();
+    let patience = Duration::from_secs(120);
+    cluster
+        .await_state(&id, "revisits  1 waiting", patience)
+        .unwrap();
+    cluster.kill("worker-1");
+    cluster.start_worker_at("worker-2", "south").unwrap();
+    cluster.start_worker_at("worker-3", "west").unwrap();
+    cluster.await_state(&id, "finished", patience).unwrap();
+    // The sweep; and the round that confirms, from the north, which others make, and from elsewhere.
+    let shards = "SELECT count(*) FROM ajar.shards";
+    assert_eq!(cluster.postgres.query(shards).unwrap(), "3");
+    let export = format!("findings export --campaign {id}");
+    let findings = cluster.run(&export).unwrap().findings().unwrap();
+    let [finding] = &findings[..] else {
+        panic!("{findings:?}");
+    };
+    assert_eq!((finding.verdict, finding.attempts), (Verdict::Open, 2));
+    assert_ne!(finding.confirmation.as_ref().unwrap().vantage, "north");
+}

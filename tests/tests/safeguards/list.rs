@@ -18,6 +18,22 @@ pub struct Safeguard {
 /// Of the coordinator's side first, then of the worker's.
 pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
+        what: "a confirming round is planned once, whoever makes it",
+        file: "store/src/reconcile.rs",
+        code: ".filter(|(due, _)| due.round > held.planned_round)",
+        without: "",
+        package: "ajar-store",
+        test: "sqlite::a_round_that_another_vantage_point_made_is_over",
+    },
+    Safeguard {
+        what: "the most visits of an endpoint",
+        file: "store/src/revisits.rs",
+        code: "if visit > most_visits {",
+        without: "if false && visit > most_visits {",
+        package: "ajar-store",
+        test: "sqlite::an_endpoint_gets_no_more_visits_than_its_campaign_allows",
+    },
+    Safeguard {
         what: "the fence before a renewal",
         file: "store/src/grant.rs",
         code: "row.token != Some(renewal.token) || ",
