@@ -165,6 +165,7 @@ async fn report(worker: &Worker, seen: &Seen, deadline: time::Instant) -> anyhow
     let shard = worker.lease.shard;
     let request = v1::DescribeRequest {
         campaign: shard.campaign.to_string(),
+        revision: worker.lease.revision,
     };
     let campaign = worker.client.clone().describe(request).await?.into_inner();
     let spec: Spec = convert::spec_in(campaign.spec)?;

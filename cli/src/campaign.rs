@@ -60,6 +60,14 @@ pub async fn run(command: args::Campaign) -> anyhow::Result<Ended> {
             Ok(Ended::Finished)
         }
         args::Campaign::StopAll(cluster) => stop_all(&connect::to(&cluster)?).await,
+        args::Campaign::StartAgain(cluster) => {
+            connect::to(&cluster)?
+                .campaigns()
+                .start_again(v1::StartAgainRequest {})
+                .await
+                .map_err(from_status)?;
+            Ok(Ended::Finished)
+        }
     }
 }
 
@@ -154,6 +162,13 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     if !progress.cause.is_empty() {
         writeln!(out, "cause     {}", progress.cause)?;
     }
+    if !progress.stopped.is_empty() {
+        writeln!(
+            out,
+            "stop      {}; `ajar campaign start-again` lifts it",
+            progress.stopped
+        )?;
+    }
     if let Some(mute) = mute {
         writeln!(out, "{mute}")?;
     }
@@ -191,25 +206,22 @@ async fn stop_all(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
     for id in &stopped.ids {
         writeln!(std::io::stdout(), "{id}")?;
     }
-    for name in &stopped.schedules {
-        writeln!(std::io::stdout(), "schedule {name}")?;
-    }
-    if stopped.failed.is_empty() {
-        return Ok(Ended::Finished);
-    }
-    let failed = stopped
-        .failed
-        .iter()
-        .map(|failed| format!("{} ({})", failed.id, failed.cause));
-    let failed: Vec<String> = failed.collect();
-    anyhow::bail!("still running: {}", failed.join(", "))
+    writeln!(
+        std::io::stderr(),
+        "everything is stopped: `ajar campaign start-again` lets it go on"
+    )?;
+    Ok(Ended::Finished)
 }
 
 fn line(campaign: &v1::Campaign) -> anyhow::Result<String> {
     let state = convert::state_in(campaign.state)?;
     let progress = campaign.progress.clone().unwrap_or_default();
+    let stopped = match progress.stopped.as_str() {
+        "" => "",
+        _ => ", stopped",
+    };
     Ok(format!(
-        "{}  {:<10}  {}/{} targets  {} open",
+        "{}  {:<10}  {}/{} targets  {} open{stopped}",
         campaign.id,
         state.as_str(),
         progress.finished,

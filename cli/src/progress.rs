@@ -68,6 +68,12 @@ impl Display {
         for trouble in progress.troubles.iter().map(trouble) {
             self.tell(trouble);
         }
+        if !progress.stopped.is_empty() {
+            self.tell(format!(
+                "{}; `ajar campaign start-again` lets it go on",
+                progress.stopped
+            ));
+        }
         let mut text = self.meter.read(Instant::now(), seen.state(), progress);
         if self.of_a_cluster {
             text = format!("{text}; {}", cluster(progress));

@@ -3,7 +3,8 @@
 use std::{ops::Range, time::Duration};
 
 use ajar_model::{
-    Campaign, CampaignId, NonceKey, Permission, Plan, ShardId, Spec, Timestamp, campaign::State,
+    Campaign, CampaignId, NonceKey, Permission, Plan, ShardId, Spec, Timestamp, admission::Refusal,
+    authorization, campaign::State,
 };
 use ajar_store::{Admission, AuditEntry, Registered};
 use sha2::{Digest, Sha256};
@@ -32,6 +33,45 @@ impl Admitted {
     }
 }
 
+/// Why a campaign may not start.
+pub(crate) enum NotAdmitted {
+    /// This coordinator does not accept its signature, or not at this time. Another one may.
+    Here(Refusal),
+    /// It is wrong in itself.
+    Anywhere(Status),
+}
+
+impl From<Status> for NotAdmitted {
+    fn from(status: Status) -> Self {
+        NotAdmitted::Anywhere(status)
+    }
+}
+
+impl From<Refusal> for NotAdmitted {
+    fn from(refusal: Refusal) -> Self {
+        use authorization::Error;
+        match refusal {
+            Refusal::Authorization(
+                Error::UnknownSigner { .. } | Error::OtherTenant { .. } | Error::NotYetValid(_),
+            ) => NotAdmitted::Here(refusal),
+            refusal => NotAdmitted::Anywhere(denied(&refusal)),
+        }
+    }
+}
+
+impl From<NotAdmitted> for Status {
+    fn from(cause: NotAdmitted) -> Self {
+        match cause {
+            NotAdmitted::Here(refusal) => denied(&refusal),
+            NotAdmitted::Anywhere(status) => status,
+        }
+    }
+}
+
+fn denied(refusal: &Refusal) -> Status {
+    Status::permission_denied(refusal.to_string())
+}
+
 impl Coordinator {
     /// Checks and starts a campaign; says how many (address, port) pairs it has.
     pub(crate) async fn admit(
@@ -40,7 +80,7 @@ impl Coordinator {
         spec: Spec,
         caller: &str,
     ) -> Result<u64, Status> {
-        let admitted = self.admitted(id, spec, caller)?;
+        let admitted = self.admitted(id, spec, caller).map_err(Status::from)?;
         let admission = admitted.admission();
         let created = self.options.store.create_campaign(&admission).await;
         created.map_err(error::store)?;
@@ -54,7 +94,7 @@ impl Coordinator {
         id: CampaignId,
         spec: Spec,
         caller: &str,
-    ) -> Result<Admitted, Status> {
+    ) -> Result<Admitted, NotAdmitted> {
         self.check_shape(&spec)?;
         let plan = Plan::of(id, &spec).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let permission = self.permit(&spec)?;
@@ -66,6 +106,7 @@ impl Coordinator {
             created_at: Timestamp::now(),
             state: State::Running,
             local: self.options.drives.only() == Some(id),
+            revision: 0,
         };
         let submission = {
             let signers = self.options.signers.borrow();
@@ -117,15 +158,14 @@ impl Coordinator {
     }
 
     /// What a campaign of this specification may run by now.
-    pub(crate) fn permit(&self, spec: &Spec) -> Result<Permission, Status> {
+    pub(crate) fn permit(&self, spec: &Spec) -> Result<Permission, Refusal> {
         let signers = self.options.signers.borrow();
         Permission::admit(
             spec,
             self.options.allow_loopback,
             &signers,
-            Timestamp::now(),
+            self.clock.now(),
         )
-        .map_err(|cause| Status::permission_denied(cause.to_string()))
     }
 }
 

@@ -11,7 +11,11 @@ use futures::stream::{BoxStream, StreamExt};
 use ipnet::IpNet;
 use tonic::{Code, Request, Response, Status};
 
-use crate::{Coordinator, Drives, admit, caller, error};
+use crate::{
+    Coordinator, Drives,
+    admit::{self, NotAdmitted},
+    caller, error,
+};
 
 /// How often a watched campaign is looked at.
 const WATCH: Duration = Duration::from_millis(250);
@@ -96,14 +100,9 @@ impl CampaignService for Coordinator {
         let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let id = convert::campaign_id(&request.into_inner().id)?;
         self.campaign_of(&tenants, id).await?;
-        self.steer(
-            id,
-            &[State::Running],
-            State::Paused,
-            "campaign.pause",
-            &caller,
-        )
-        .await?;
+        let from = [State::Running, State::Settling];
+        self.steer(id, &from, State::Paused, "campaign.pause", &caller)
+            .await?;
         Ok(Response::new(v1::PauseResponse {}))
     }
 
@@ -149,7 +148,7 @@ impl CampaignService for Coordinator {
             detail: "with everything that it found".to_owned(),
         };
         let state = self.options.store.remove_campaign(id, &entry).await;
-        self.plans.lock().expect("no holder panics").remove(&id);
+        self.forget_plan(id);
         match state.map_err(error::store)? {
             None => Err(error::no_campaign(id)),
             Some(state) if state.is_final() => Ok(Response::new(v1::RemoveResponse {})),
@@ -162,30 +161,35 @@ impl CampaignService for Coordinator {
 
     async fn stop_all(&self, request: Request<v1::StopAllRequest>) -> Reply<v1::StopAllResponse> {
         let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
-        // First, so that none of them starts what was not there to be paused.
-        let mut response = self.pause_schedules(&tenants, &caller).await;
-        let campaigns = self.campaigns_of(&tenants).await?;
-        let running = campaigns
-            .iter()
-            .filter(|campaign| campaign.state == State::Running);
-        for campaign in running {
-            let id = campaign.id;
-            let paused = self.steer(
-                id,
-                &[State::Running],
-                State::Paused,
-                "campaign.stop-all",
-                &caller,
-            );
-            match paused.await {
-                Ok(()) => response.ids.push(id.to_string()),
-                Err(status) => response.failed.push(v1::NotStopped {
-                    id: id.to_string(),
-                    cause: status.message().to_owned(),
-                }),
-            }
+        let mut ids = Vec::new();
+        for tenant in tenants.named() {
+            let entry = order_entry(&caller, "campaign.stop-all", tenant);
+            let held = self.options.store.stop(tenant, &entry).await;
+            ids.extend(held.map_err(error::store)?);
         }
-        Ok(Response::new(response))
+        let ids = ids.iter().map(CampaignId::to_string).collect();
+        Ok(Response::new(v1::StopAllResponse { ids }))
+    }
+
+    async fn start_again(
+        &self,
+        request: Request<v1::StartAgainRequest>,
+    ) -> Reply<v1::StartAgainResponse> {
+        let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
+        let mut was_stopped = false;
+        for tenant in tenants.named() {
+            let entry = order_entry(&caller, "campaign.start-again", tenant);
+            let started = self.options.store.start_again(tenant, &entry).await;
+            was_stopped |= started.map_err(error::store)?;
+        }
+        if !was_stopped {
+            return Err(Status::failed_precondition("nothing is stopped"));
+        }
+        if let Err(status) = self.offer_unleased(None).await {
+            let cause = status.message();
+            tracing::debug!(cause, "housekeeping will offer the shards that may go on");
+        }
+        Ok(Response::new(v1::StartAgainResponse {}))
     }
 
     type AuditStream = BoxStream<'static, Result<v1::AuditResponse, Status>>;
@@ -208,7 +212,7 @@ impl Coordinator {
     /// Offers the shards that it drives and nobody works on, of one campaign or of all.
     pub(crate) async fn offer_unleased(&self, only: Option<CampaignId>) -> Result<(), Status> {
         let (store, drives) = (&self.options.store, self.options.drives);
-        let unleased = store.unleased_shards(drives.only(), Timestamp::now(), crate::MARGIN);
+        let unleased = store.unleased_shards(drives.only(), crate::MARGIN);
         let mut shards: Vec<ShardId> = unleased.await.map_err(error::store)?;
         shards.retain(|shard| only.is_none_or(|id| shard.campaign == id));
         self.options
@@ -237,7 +241,8 @@ impl Coordinator {
             authorization: authorization.or(campaign.spec.authorization),
             ..campaign.spec
         };
-        let registered = admit::registered(&spec, &self.permit(&spec)?);
+        let permission = self.permit(&spec).map_err(NotAdmitted::from)?;
+        let registered = admit::registered(&spec, &permission);
         let resumption = Resumption {
             id,
             authorization: spec
@@ -255,7 +260,7 @@ impl Coordinator {
             },
         };
         let before = self.options.store.resume(&resumption).await;
-        self.plans.lock().expect("no holder panics").remove(&id);
+        self.forget_plan(id);
         match before.map_err(error::store)? {
             Some(state @ (State::Finished | State::Cancelled)) => {
                 let cause = format!("campaign {id} is {}", state.as_str());
@@ -299,6 +304,7 @@ impl Coordinator {
             from,
             to,
             cause: None,
+            not_before: None,
             audit: &AuditEntry {
                 at: Timestamp::now(),
                 actor: caller.to_owned(),
@@ -373,13 +379,27 @@ impl Coordinator {
     }
 
     async fn described(&self, campaign: &Campaign) -> Result<v1::Campaign, Status> {
-        let progress = self.options.store.progress(campaign.id, Timestamp::now());
+        let progress = self.options.store.progress(campaign.id);
         let progress = progress.await.map_err(error::store)?;
         let targets = self.plan(campaign.id).await?.plan.pairs();
         Ok(v1::Campaign {
             progress: Some(progress_out(targets, campaign.spec.rate, progress)),
             ..campaign.into()
         })
+    }
+}
+
+/// The audit entry of an order for a tenant, or for the whole site.
+fn order_entry(actor: &str, action: &str, tenant: Option<&str>) -> AuditEntry {
+    AuditEntry {
+        at: Timestamp::now(),
+        actor: actor.to_owned(),
+        action: action.to_owned(),
+        authorization: None,
+        campaign: None,
+        detail: tenant.map_or("the whole site".to_owned(), |tenant| {
+            format!("tenant {tenant}")
+        }),
     }
 }
 
@@ -404,6 +424,9 @@ fn progress_out(targets: u64, most_rate: u32, progress: Progress) -> v1::Progres
         answered: progress.tally.answered + progress.ahead.answered,
         open_endpoints: progress.open_endpoints,
         cause: progress.cause.unwrap_or_default(),
+        stopped: progress.stopped.map_or_else(String::new, |stop| {
+            format!("stopped by {} at {:.0}", stop.by, stop.at)
+        }),
         troubles: troubles.collect(),
         since_report: progress.last_report_at.map(|at| {
             let since = Timestamp::now().duration_since(at);

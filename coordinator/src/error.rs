@@ -13,7 +13,9 @@ pub(crate) fn store(error: ajar_store::Error) -> Status {
     match error {
         Error::Conflict { .. } => Status::already_exists(error.to_string()),
         Error::Fenced { .. } => Status::permission_denied(error.to_string()),
-        Error::Incomplete { .. } => Status::failed_precondition(error.to_string()),
+        Error::Incomplete { .. } | Error::Stopped(_) => {
+            Status::failed_precondition(error.to_string())
+        }
         Error::Invalid { .. } => Status::invalid_argument(error.to_string()),
         _ => {
             tracing::error!(%error, "the store failed");

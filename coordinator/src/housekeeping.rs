@@ -8,7 +8,7 @@ use ajar_store::{AuditEntry, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{Coordinator, Drives, error, leases::lately};
+use crate::{Coordinator, Drives, error, leases::ABANDONED};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -27,10 +27,13 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     if coordinator.options.drives == Drives::Nothing {
         return;
     }
-    let (mut offer_at, mut start_at) = (Instant::now(), Instant::now());
+    let (mut offer_at, mut start_at, mut tell_at) =
+        (Instant::now(), Instant::now(), Instant::now());
     while !shutdown.is_cancelled() {
+        let compared = coordinator.compare_clocks().await;
         let offered = coordinator.every_few_seconds(&mut offer_at).await;
         let concluded = coordinator.conclude_campaigns().await;
+        let told = coordinator.tell_replicas(&mut tell_at).await;
         let started = match Instant::now() >= start_at {
             true => {
                 start_at = Instant::now() + START;
@@ -39,7 +42,7 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
             false => Ok(()),
         };
         let mut pause = TICK;
-        for status in [offered, concluded, started]
+        for status in [compared, offered, concluded, told, started]
             .into_iter()
             .filter_map(Result::err)
         {
@@ -102,8 +105,7 @@ impl Coordinator {
     /// Lets a campaign visit again what is due for that, and ends one that is done, or may not go on.
     async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
         let store = &self.options.store;
-        let now = Timestamp::now();
-        let due = store.plan_revisits(id, now, lately(now)).await;
+        let due = store.plan_revisits(id, ABANDONED).await;
         let due = due.map_err(error::store)?;
         if !due.is_empty() {
             let offered = self.options.queue.offer(&due, Duration::ZERO).await;
@@ -111,10 +113,11 @@ impl Coordinator {
         }
         let planned = self.plan(id).await?;
         let settle = Duration::from_secs(planned.campaign.spec.settle_secs.into());
-        let state = store.conclude(id, settle, Timestamp::now()).await;
+        let state = store.conclude(id, settle).await;
         match state.map_err(error::store)? {
-            Some(State::Running) => self.end_unless_permitted(id).await,
+            Some(State::Running) => self.end_if_expired(id).await,
             Some(state) if state.is_final() => {
+                self.refused.accept(id);
                 metrics::counter!("ajar_campaigns_ended_total", "state" => state.as_str())
                     .increment(1);
                 tracing::info!(campaign = %id, state = state.as_str(), "a campaign ended");
@@ -124,18 +127,28 @@ impl Coordinator {
         }
     }
 
-    /// Leases end at their next renewal. What was not visited stays so, and a new authorization lets it go on.
-    async fn end_unless_permitted(&self, id: CampaignId) -> Result<(), Status> {
-        let cause = match self.permitted_plan(id).await? {
+    /// Ends a campaign whose authorization is over by the database's clock. What was not visited stays so, and a new
+    /// authorization lets it go on. Whatever else is wrong with the authorization may be wrong here alone.
+    async fn end_if_expired(&self, id: CampaignId) -> Result<(), Status> {
+        let (cause, not_after) = match self.permitted_plan(id).await? {
+            Ok(_) => {
+                self.refused.accept(id);
+                return Ok(());
+            }
+            Err(cause @ authorization::Error::Expired(not_after)) => (cause.to_string(), not_after),
             // A clock that went back is waited for.
-            Ok(_) | Err(authorization::Error::NotYetValid(_)) => return Ok(()),
-            Err(cause) => cause.to_string(),
+            Err(authorization::Error::NotYetValid(_)) => return Ok(()),
+            Err(cause) => {
+                self.refused.refuse(id, &cause.to_string());
+                return Ok(());
+            }
         };
         let transition = Transition {
             id,
             from: &[State::Running],
             to: State::Incomplete,
             cause: Some(&cause),
+            not_before: Some(not_after),
             audit: &AuditEntry {
                 at: Timestamp::now(),
                 actor: "coordinator".to_owned(),

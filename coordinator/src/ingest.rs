@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use ajar_model::{Ahead, Observation, ShardId, Targets, Timestamp};
+use ajar_model::{Ahead, Observation, ShardId, Targets};
 use ajar_proto::{convert, v1};
 use ajar_store::{Advance, Batch};
 use futures::stream::{BoxStream, StreamExt};
@@ -82,7 +82,7 @@ impl Reporting {
         self.coordinator
             .check_holder(shard, report.token, certified)
             .await?;
-        let now = Timestamp::now();
+        let now = self.coordinator.clock.now();
         let mut observations: Vec<Observation> = report
             .observations
             .into_iter()
@@ -124,7 +124,6 @@ impl Reporting {
                 finished: report.ahead,
                 answered: report.ahead_answered,
             },
-            now,
         };
         let options = &self.coordinator.options;
         let ingested = options.store.ingest(&batch).await.map_err(error::store)?;

@@ -21,7 +21,7 @@ const LATER: Duration = Duration::from_secs(1);
 /// A worker that was not heard of for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
 /// How long after its last worker was heard a vantage point is waited for: a server that put it off remembers its address.
-const ABANDONED: Duration = Duration::from_secs(300);
+pub(crate) const ABANDONED: Duration = Duration::from_secs(300);
 /// The same if it is to confirm what it found, which others can do as well.
 const REPLACED: Duration = Duration::from_secs(60);
 
@@ -35,12 +35,15 @@ impl WorkService for Coordinator {
         let request = request.into_inner();
         let owner = holders::owner(&request.worker, certified.as_deref());
         self.note_worker(&request.worker);
-        let now = Timestamp::now();
         let store = &self.options.store;
         store
-            .seen_worker(&request.worker, &request.vantage, now)
+            .seen_worker(&request.worker, &request.vantage)
             .await
             .map_err(error::store)?;
+        if !self.clock.is_right() {
+            tokio::time::sleep(WAIT).await;
+            return Ok(Response::new(v1::LeaseResponse { lease: None }));
+        }
         let deadline = Instant::now() + WAIT;
         let mut tries = 0;
         while Instant::now() < deadline && tries < TRIES {
@@ -98,7 +101,6 @@ impl WorkService for Coordinator {
             token: request.token,
             want_rate: request.want_rate,
             caps: planned.caps(self.options.site_rate, self.workers()),
-            now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,
         };
@@ -112,7 +114,11 @@ impl WorkService for Coordinator {
         metrics::counter!("ajar_renewals_total", "answer" => answer).increment(1);
         let rate = match renewed {
             Renewed::Kept { rate } => rate,
-            Renewed::Fenced => return refused("the shard is closed or another's".to_owned()),
+            Renewed::Fenced => {
+                let cause =
+                    "the shard is closed or another's, or its campaign has another authorization";
+                return refused(cause.to_owned());
+            }
             Renewed::Stopped => return refused("the campaign is not running".to_owned()),
         };
         // Only a hint: an entry that comes back too early is not granted.
@@ -169,7 +175,9 @@ impl WorkService for Coordinator {
         &self,
         request: Request<v1::DescribeRequest>,
     ) -> Result<Response<v1::DescribeResponse>, Status> {
-        let id = convert::campaign_id(&request.into_inner().campaign)?;
+        let request = request.into_inner();
+        let id = convert::campaign_id(&request.campaign)?;
+        self.forget_plan_before(id, request.revision);
         let planned = self.permitted_plan(id).await?;
         let planned = planned.map_err(|cause| Status::permission_denied(cause.to_string()))?;
         let canaries = self.options.store.canaries().await.map_err(error::store)?;
@@ -178,6 +186,7 @@ impl WorkService for Coordinator {
             canaries: sockets.map(|socket| socket.to_string()).collect(),
             spec: Some((&planned.campaign.spec).into()),
             nonce_key: planned.campaign.key.0.to_vec(),
+            revision: planned.campaign.revision,
         }))
     }
 
@@ -211,18 +220,18 @@ impl Coordinator {
             // Housekeeping ends the campaign; until then the shard stays away.
             return Ok(None);
         };
-        let spec = &planned.campaign.spec;
+        let (spec, spec_revision) = (&planned.campaign.spec, planned.campaign.revision);
         let targets = planned.targets(&work)?;
         let blocks = targets.prefixes();
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
         let request = GrantRequest {
             shard,
+            revision: spec_revision,
             owner: owner.to_owned(),
             targets: targets.count(),
             want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
             blocks,
             caps: planned.caps(self.options.site_rate, self.workers()),
-            now: Timestamp::now(),
             ttl: TTL,
             margin: MARGIN,
         };
@@ -255,12 +264,14 @@ impl Coordinator {
                 rate,
                 attempt,
                 alone: attempt >= ATTEMPTS,
+                revision: spec_revision,
             })),
             Grant::BlocksBusy | Grant::NoRate | Grant::FailedOver => {
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;
                 Ok(None)
             }
             Grant::Outdated => {
+                self.forget_plan(shard.campaign);
                 let offered = queue.offer(&[shard], Duration::ZERO).await;
                 offered.map_err(error::queue)?;
                 Ok(None)
@@ -295,13 +306,12 @@ impl Coordinator {
             } if wanted != vantage => (wanted, if *round > 0 { REPLACED } else { ABANDONED }),
             _ => return Ok(false),
         };
-        let (store, now) = (&self.options.store, Timestamp::now());
-        let since = now.saturating_sub(patience).unwrap_or(Timestamp::MIN);
-        let workers = store.workers(since).await.map_err(error::store)?;
+        let store = &self.options.store;
+        let workers = store.workers(patience).await.map_err(error::store)?;
         if workers.iter().all(|worker| worker.vantage != *wanted) {
             return Ok(false);
         }
-        let troubles = store.troubles(campaign, now).await;
+        let troubles = store.troubles(campaign).await;
         let mut troubles = troubles.map_err(error::store)?.into_iter();
         Ok(!troubles.any(|trouble| trouble.vantage == *wanted))
     }
@@ -316,11 +326,6 @@ impl Coordinator {
         workers.retain(|_, heard| heard.elapsed() < GONE);
         workers.len().max(1) as u32
     }
-}
-
-/// Since when a worker must have been seen for its vantage point to count.
-pub(crate) fn lately(now: Timestamp) -> Timestamp {
-    now.saturating_sub(ABANDONED).unwrap_or(Timestamp::MIN)
 }
 
 /// What a worker says is shown to operators.

@@ -30,12 +30,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
+use ulid::Ulid;
 
 mod admit;
 mod audit;
 mod caller;
 mod campaigns;
 mod canaries;
+mod clock;
 mod error;
 mod families;
 mod findings;
@@ -48,17 +50,20 @@ mod lanes;
 mod leases;
 mod plans;
 mod receipts;
+mod refused;
 mod roles;
 mod schedules;
 mod tenants;
 
 use canaries::CanaryKeys;
+use clock::Clock;
 use guard::{Guard, Refusals};
 pub use handshakes::secure;
 use holders::Holders;
 use lanes::Lanes;
 use plans::Planned;
 use receipts::Receipts;
+use refused::Refused;
 
 /// What a coordinator is told at its start.
 pub struct Options {
@@ -124,6 +129,10 @@ struct Coordinator {
     holders: Holders,
     canary_keys: CanaryKeys,
     lanes: Lanes,
+    clock: Clock,
+    /// Its identity, new at each start.
+    name: Arc<str>,
+    refused: Refused,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled. Where `callers` are certified, each may do what its certificate says.
@@ -149,6 +158,9 @@ where
         holders: Holders::default(),
         canary_keys: CanaryKeys::default(),
         lanes: Lanes::new(),
+        clock: Clock::default(),
+        name: format!("coordinator-{}", Ulid::new().to_string().to_lowercase()).into(),
+        refused: Refused::default(),
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use ajar_model::{
-    Campaign, CampaignId, Permission, Plan, Targets, Timestamp, authorization, lease::Work,
-};
+use ajar_model::{Campaign, CampaignId, Permission, Plan, Targets, authorization, lease::Work};
 use ajar_store::Caps;
 use tonic::Status;
 
@@ -75,7 +73,7 @@ impl Coordinator {
     ) -> Result<Result<Arc<Planned>, authorization::Error>, Status> {
         let check = |plan: &Planned| {
             let signers = self.options.signers.borrow();
-            plan.permission.check(&signers, Timestamp::now()).map(drop)
+            plan.permission.check(&signers, self.clock.now()).map(drop)
         };
         let plan = self.plan(id).await?;
         if check(&plan).is_ok() {
@@ -85,6 +83,20 @@ impl Coordinator {
         let plan = self.read_plan(id).await?;
         let checked = check(&plan);
         Ok(checked.map(|()| plan))
+    }
+
+    /// Has the plan of a campaign read again when it is asked for next.
+    pub(crate) fn forget_plan(&self, id: CampaignId) {
+        self.plans.lock().expect("no holder panics").remove(&id);
+    }
+
+    /// The same if the plan is of an earlier revision than this.
+    pub(crate) fn forget_plan_before(&self, id: CampaignId, revision: u64) {
+        let mut plans = self.plans.lock().expect("no holder panics");
+        let known = plans.get(&id).map(|plan| plan.campaign.revision);
+        if known.is_some_and(|known| known < revision) {
+            plans.remove(&id);
+        }
     }
 
     async fn read_plan(&self, id: CampaignId) -> Result<Arc<Planned>, Status> {

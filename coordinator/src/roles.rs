@@ -56,7 +56,7 @@ impl Role {
             }
             (
                 "ajar.v1.CampaignService",
-                "Submit" | "Pause" | "Resume" | "Cancel" | "Remove" | "StopAll",
+                "Submit" | "Pause" | "Resume" | "Cancel" | "Remove" | "StopAll" | "StartAgain",
             )
             | ("ajar.v1.ScheduleService", "Put" | "Remove" | "Pause" | "Resume") => {
                 self == Role::Operator
@@ -116,7 +116,7 @@ mod tests {
     fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
         let all = Role::ALL;
         let methods = methods();
-        assert_eq!(methods.len(), 25, "{methods:?}");
+        assert_eq!(methods.len(), 26, "{methods:?}");
         for method in methods {
             let may: Vec<Role> = all.into_iter().filter(|role| role.may(&method)).collect();
             let reads = ["Get", "List", "Watch", "Audit", "ListCanaries", "Show"];

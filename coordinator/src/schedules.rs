@@ -9,7 +9,7 @@ use ajar_store::{AuditEntry, Hold, Outcome, Ran, Run};
 use tonic::{Request, Response, Status};
 use ulid::Ulid;
 
-use crate::{Coordinator, Drives, caller, error, tenants::Tenants};
+use crate::{Coordinator, Drives, admit::NotAdmitted, caller, error, tenants::Tenants};
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -106,46 +106,13 @@ impl Coordinator {
                 Due::Nothing => {}
                 Due::Run(at) => self.start(&schedule, at).await?,
                 Due::Missed(at) => {
-                    let missed = "no coordinator was there to start it within an hour";
+                    let missed = "no coordinator started it within an hour: none was there, or none accepts its authorization";
                     let handled = now.saturating_sub(GRACE).unwrap_or(at).max(at);
                     self.skip(&schedule, at, handled, missed).await?;
                 }
             }
         }
         Ok(())
-    }
-
-    /// Pauses every schedule of these tenants. Says which were not paused before, and which could not be.
-    pub(crate) async fn pause_schedules(
-        &self,
-        tenants: &Tenants,
-        caller: &str,
-    ) -> v1::StopAllResponse {
-        let mut response = v1::StopAllResponse::default();
-        let failed = |what: String, cause: &Status| v1::NotStopped {
-            id: what,
-            cause: cause.message().to_owned(),
-        };
-        let schedules = match self.schedules_of(tenants).await {
-            Ok(schedules) => schedules,
-            Err(cause) => {
-                response.failed.push(failed("schedules".to_owned(), &cause));
-                return response;
-            }
-        };
-        for (schedule, _) in schedules {
-            let name = &schedule.name;
-            if schedule.paused {
-                continue;
-            }
-            match self.hold(name, true, caller, "campaign.stop-all").await {
-                Ok(()) => response.schedules.push(name.to_string()),
-                Err(cause) => response
-                    .failed
-                    .push(failed(format!("schedule {name}"), &cause)),
-            }
-        }
-        response
     }
 
     /// The schedules of these tenants, by name, and what became of their last times.
@@ -192,7 +159,7 @@ impl Coordinator {
         let next = next.map_err(invalid)?;
         self.check_shape(spec)?;
         Plan::of(CampaignId(Ulid::nil()), spec).map_err(invalid)?;
-        let permission = self.permit(spec)?;
+        let permission = self.permit(spec).map_err(NotAdmitted::from)?;
         match permission.authorization() {
             Some(authorization) if authorization.not_after <= next => {
                 Err(Status::permission_denied(format!(
@@ -230,7 +197,14 @@ impl Coordinator {
         let id = CampaignId(Ulid::new());
         let admitted = match self.admitted(id, spec, &format!("schedule {name}")) {
             Ok(admitted) => admitted,
-            Err(status) => return self.skip(schedule, at, at, status.message()).await,
+            // Another coordinator may accept it, or this one in a minute.
+            Err(NotAdmitted::Here(cause)) => {
+                tracing::debug!(schedule = %name, %cause, "a schedule's authorization is not accepted here");
+                return Ok(());
+            }
+            Err(NotAdmitted::Anywhere(status)) => {
+                return self.skip(schedule, at, at, status.message()).await;
+            }
         };
         let run = Run {
             schedule: name,

@@ -24,6 +24,16 @@ impl Tenants {
     }
 }
 
+impl Tenants {
+    /// Each tenant by name, or `None` for all of them at once.
+    pub(crate) fn named(&self) -> Vec<Option<&str>> {
+        match self {
+            Tenants::All => vec![None],
+            Tenants::These(tenants) => tenants.iter().map(|tenant| Some(tenant.as_str())).collect(),
+        }
+    }
+}
+
 impl Coordinator {
     /// A campaign, if it is of these tenants. To others it does not exist.
     pub(crate) async fn campaign_of(

@@ -160,4 +160,6 @@ pub struct Campaign {
     pub state: State,
     /// True if it is driven by the process that started it, and by no other.
     pub local: bool,
+    /// How many authorizations it had before the one that its spec names.
+    pub revision: u64,
 }

@@ -40,4 +40,6 @@ pub struct Lease {
     /// True if nothing may run beside it: it is given up if it does not move, so that it must be known who is to blame
     /// if the worker dies.
     pub alone: bool,
+    /// The revision of the campaign that it was granted under.
+    pub revision: u64,
 }

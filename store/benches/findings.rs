@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_store::{Batch, Renewal, Store};
+use ajar_store::{Renewal, Store};
 use support::*;
 
 /// Findings in the store when it is measured.
@@ -82,10 +82,7 @@ async fn fill(store: &dyn Store, from: u32, to: u32) {
                 let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(11, 0, 0, 0)) + number);
                 observation(1, &SocketAddr::from((ip, 25)).to_string(), REFUSED)
             });
-            let report = Batch {
-                now: at(1),
-                ..batch(shard, token, seen.collect())
-            };
+            let report = batch(shard, token, seen.collect());
             store.ingest(&report).await.unwrap();
             next += LANES * BATCH;
         }
@@ -133,12 +130,12 @@ async fn statements(store: &dyn Store) -> Vec<(&'static str, f64)> {
         let started = Instant::now();
         let token = token(store, last, at(2)).await;
         took("grant", started);
+        now_is(at(3));
         let renewal = Renewal {
             shard: last,
             token,
             want_rate: WANT + 1,
             caps: CAPS,
-            now: at(3),
             ttl: TTL,
             margin: MARGIN,
         };
@@ -149,15 +146,12 @@ async fn statements(store: &dyn Store) -> Vec<(&'static str, f64)> {
         store.release(last, token, None).await.unwrap();
         took("release", started);
         let started = Instant::now();
-        store.progress(id, at(4)).await.unwrap();
+        on(store, at(4)).progress(id).await.unwrap();
         took("watch", started);
         let started = Instant::now();
-        store.unleased_shards(None, at(4), MARGIN).await.unwrap();
+        store.unleased_shards(None, MARGIN).await.unwrap();
         store.active_campaigns(None).await.unwrap();
-        store
-            .conclude(id, Duration::from_secs(60), at(4))
-            .await
-            .unwrap();
+        store.conclude(id, Duration::from_secs(60)).await.unwrap();
         store.judge_sightings().await.unwrap();
         took("housekeeping", started);
     }

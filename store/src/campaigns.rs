@@ -9,7 +9,7 @@ use ajar_model::{CampaignId, Spec, Timestamp, campaign::State};
 use crate::{
     Admission, AuditEntry, Error, Registered, Resumption, Transition, audit, revisits,
     rows::{Backend, Repeat, Rows},
-    stored,
+    stops, stored,
 };
 
 /// See [`crate::Store::create_campaign`].
@@ -22,6 +22,7 @@ pub(crate) async fn create(mut tx: Box<dyn Rows>, admission: &Admission<'_>) -> 
 pub(crate) async fn insert(tx: &mut dyn Rows, admission: &Admission<'_>) -> Result<(), Error> {
     let campaign = admission.campaign;
     stored::name("a tenant", &campaign.spec.tenant)?;
+    stops::check(tx, &campaign.spec.tenant).await?;
     if let Some(authorization) = admission.authorization {
         register(tx, authorization).await?;
     }
@@ -44,8 +45,13 @@ pub(crate) async fn transition(
     mut tx: Box<dyn Rows>,
     transition: &Transition<'_>,
 ) -> Result<bool, Error> {
-    let state = tx.lock_campaign(transition.id).await?;
-    if !state.is_some_and(|state| transition.from.contains(&state)) {
+    let standing = tx.lock_campaign(transition.id).await?;
+    if !standing.is_some_and(|standing| transition.from.contains(&standing.state)) {
+        return Ok(false);
+    }
+    if let Some(not_before) = transition.not_before
+        && tx.now().await? < not_before
+    {
         return Ok(false);
     }
     tx.put_state(transition.id, transition.to, transition.cause)
@@ -61,7 +67,7 @@ pub(crate) async fn remove(
     id: CampaignId,
     entry: &AuditEntry,
 ) -> Result<Option<State>, Error> {
-    let state = tx.lock_campaign(id).await?;
+    let state = tx.lock_campaign(id).await?.map(|standing| standing.state);
     if state.is_some_and(State::is_final) {
         tx.drop_partitions(id).await?;
         tx.delete_campaign(id).await?;
@@ -77,13 +83,14 @@ pub(crate) async fn resume(
     resumption: &Resumption<'_>,
 ) -> Result<Option<State>, Error> {
     let id = resumption.id;
-    let state = tx.lock_campaign(id).await?;
+    let state = tx.lock_campaign(id).await?.map(|standing| standing.state);
     let Some(State::Paused | State::Settling | State::Incomplete) = state else {
         return Ok(state);
     };
+    let campaign = tx.campaign(id).await?.ok_or_else(|| unknown(id))?;
+    stops::check(tx.as_mut(), &campaign.spec.tenant).await?;
     if let Some((signed, registered)) = resumption.authorization {
         register(tx.as_mut(), registered).await?;
-        let campaign = tx.campaign(id).await?.ok_or_else(|| unknown(id))?;
         let spec = Spec {
             authorization: Some(signed.clone()),
             ..campaign.spec
@@ -110,18 +117,22 @@ pub(crate) async fn conclude(
     backend: &dyn Backend,
     id: CampaignId,
     settle: Duration,
-    now: Timestamp,
 ) -> Result<Option<State>, Error> {
     let mut tx = backend.write().await?;
-    let state = tx.lock_campaign(id).await?;
-    let Some(before @ (State::Running | State::Settling)) = state else {
-        return Ok(state);
+    let Some(standing) = tx.lock_campaign(id).await? else {
+        return Ok(None);
     };
-    if tx.open_shards(id, 1).await? > 0 {
-        return Ok(state);
+    let before = standing.state;
+    let is_active = matches!(before, State::Running | State::Settling);
+    if !is_active || tx.open_shards(id, 1).await? > 0 {
+        return Ok(Some(before));
     }
+    let now = tx.now().await?;
     let progress = tx.progress(id, now).await?;
     if progress.next_revisit_at.is_some() {
+        if standing.stopped {
+            return Ok(Some(before));
+        }
         if before == State::Settling {
             // A late report: the shard was closed by somebody else meanwhile.
             tx.put_state(id, State::Running, None).await?;

@@ -11,11 +11,14 @@ use async_trait::async_trait;
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested,
     Mute, Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition,
-    Trouble, audit, campaigns, grant, ingest, revisits,
+    Trouble, audit, campaigns, grant, ingest,
+    orders::{Orders, Stop},
+    replicas::{Replicas, SeenCoordinator},
+    revisits,
     rows::{Backend, Lock},
     runs,
     schedules::{Hold, Outcome, Ran, Run, Schedules},
-    stored,
+    stops, stored, unanimity,
 };
 
 /// How long a worker that gives no sign of life is remembered.
@@ -58,27 +61,24 @@ impl<B: Backend> Store for Engine<B> {
         campaigns::remove(self.0.write().await?, id, entry).await
     }
 
-    async fn conclude(
-        &self,
-        id: CampaignId,
-        settle: Duration,
-        now: Timestamp,
-    ) -> Result<Option<State>, Error> {
-        campaigns::conclude(&self.0, id, settle, now).await
+    async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error> {
+        campaigns::conclude(&self.0, id, settle).await
     }
 
-    async fn progress(&self, id: CampaignId, now: Timestamp) -> Result<Progress, Error> {
-        self.0.read().await?.progress(id, now).await
+    async fn progress(&self, id: CampaignId) -> Result<Progress, Error> {
+        let mut tx = self.0.read().await?;
+        let now = tx.now().await?;
+        tx.progress(id, now).await
     }
 
     async fn unleased_shards(
         &self,
         only: Option<CampaignId>,
-        now: Timestamp,
         margin: Duration,
     ) -> Result<Vec<ShardId>, Error> {
-        let cutoff = stored::cutoff(now, margin);
-        self.0.read().await?.unleased(only, cutoff).await
+        let mut tx = self.0.read().await?;
+        let cutoff = stored::cutoff(tx.now().await?, margin);
+        tx.unleased(only, cutoff).await
     }
 
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
@@ -93,13 +93,8 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.work(shard).await
     }
 
-    async fn plan_revisits(
-        &self,
-        id: CampaignId,
-        now: Timestamp,
-        seen_since: Timestamp,
-    ) -> Result<Vec<ShardId>, Error> {
-        revisits::plan(&self.0, id, now, seen_since).await
+    async fn plan_revisits(&self, id: CampaignId, lately: Duration) -> Result<Vec<ShardId>, Error> {
+        revisits::plan(&self.0, id, lately).await
     }
 
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error> {
@@ -114,8 +109,10 @@ impl<B: Backend> Store for Engine<B> {
         grant::release(self.0.write().await?, shard, token, failed).await
     }
 
-    async fn troubles(&self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error> {
-        self.0.read().await?.troubles(id, now).await
+    async fn troubles(&self, id: CampaignId) -> Result<Vec<Trouble>, Error> {
+        let mut tx = self.0.read().await?;
+        let now = tx.now().await?;
+        tx.troubles(id, now).await
     }
 
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error> {
@@ -196,26 +193,68 @@ impl<B: Backend> Store for Engine<B> {
         bodies.iter().map(read).collect()
     }
 
-    async fn seen_worker(&self, worker: &str, vantage: &str, now: Timestamp) -> Result<(), Error> {
+    async fn seen_worker(&self, worker: &str, vantage: &str) -> Result<(), Error> {
         stored::name("a worker's identity", worker)?;
         stored::name("a vantage point", vantage)?;
+        let mut tx = self.0.write().await?;
+        let now = tx.now().await?;
         let seen = SeenWorker {
             worker: worker.to_owned(),
             vantage: vantage.to_owned(),
             last_seen: stored::to_micros(now),
         };
-        let mut tx = self.0.write().await?;
         tx.put_worker(&seen, stored::cutoff(now, WORKER_MEMORY))
             .await?;
         tx.commit().await
     }
 
-    async fn workers(&self, since: Timestamp) -> Result<Vec<SeenWorker>, Error> {
-        self.0.read().await?.workers(since).await
+    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error> {
+        let mut tx = self.0.read().await?;
+        let since = stored::cutoff(tx.now().await?, lately);
+        tx.workers(since).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, Error> {
+        self.0.read().await?.now().await
     }
 
     async fn close(&self) -> Result<(), Error> {
         self.0.close().await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Orders for Engine<B> {
+    async fn stop(
+        &self,
+        tenant: Option<&str>,
+        entry: &AuditEntry,
+    ) -> Result<Vec<CampaignId>, Error> {
+        stops::stop(self.0.write().await?, tenant, entry).await
+    }
+
+    async fn start_again(&self, tenant: Option<&str>, entry: &AuditEntry) -> Result<bool, Error> {
+        stops::start_again(self.0.write().await?, tenant, entry).await
+    }
+
+    async fn stops(&self) -> Result<Vec<Stop>, Error> {
+        self.0.read().await?.stops().await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Replicas for Engine<B> {
+    async fn seen_coordinator(&self, seen: &SeenCoordinator<'_>) -> Result<(), Error> {
+        unanimity::seen(self.0.write().await?, seen).await
+    }
+
+    async fn end_refused(
+        &self,
+        id: CampaignId,
+        cause: &str,
+        entry: &AuditEntry,
+    ) -> Result<bool, Error> {
+        unanimity::end_refused(self.0.write().await?, id, cause, entry).await
     }
 }
 

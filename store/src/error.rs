@@ -2,6 +2,8 @@
 
 use ajar_model::ShardId;
 
+use crate::orders::Stop;
+
 /// Why the store refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -50,6 +52,12 @@ pub enum Error {
     /// The id is taken by something else.
     #[error("{what} exists already, with other content")]
     Conflict { what: String },
+    /// A tenant, or the whole site, was stopped.
+    #[error(
+        "{} stopped by {} at {}: `ajar campaign start-again` lifts that",
+        .0.tenant.as_ref().map_or("everything was".to_owned(), |tenant| format!("tenant {tenant} was")), .0.by, .0.at
+    )]
+    Stopped(Stop),
     /// There is nothing of that name.
     #[error("{what} does not exist in this store")]
     Unknown { what: String },

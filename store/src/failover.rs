@@ -13,12 +13,8 @@ use crate::{
     stored,
 };
 
-/// True if leases that this server does not know may still be valid.
-pub(crate) async fn is_settling(tx: &mut dyn Rows, now: Timestamp) -> Result<bool, Error> {
-    Ok(settles(tx.server().await?, now))
-}
-
-fn settles(server: Server, now: Timestamp) -> bool {
+/// Whether leases that this server does not know may still be valid.
+pub(crate) fn is_settling(server: Server, now: Timestamp) -> bool {
     match server {
         Server::Same => false,
         Server::TookOver => true,
@@ -30,10 +26,10 @@ fn settles(server: Server, now: Timestamp) -> bool {
 /// puts it on record.
 pub(crate) async fn settle(
     tx: &mut dyn Rows,
+    server: Server,
     now: Timestamp,
     lease: Duration,
 ) -> Result<bool, Error> {
-    let server = tx.server().await?;
     if server == Server::TookOver {
         let at = now.saturating_add(lease).unwrap_or(Timestamp::MAX);
         tx.put_settles_at(stored::to_micros(at)).await?;
@@ -50,5 +46,5 @@ pub(crate) async fn settle(
         };
         audit::append(tx, &entry).await?;
     }
-    Ok(settles(server, now))
+    Ok(is_settling(server, now))
 }

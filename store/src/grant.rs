@@ -2,12 +2,12 @@
 //!
 //! Locks are taken in one order: campaign, site, shard, the shards that hold a wanted block.
 
-use ajar_model::{Ahead, CampaignId, ShardId, Timestamp, campaign::State};
+use ajar_model::{Ahead, CampaignId, ShardId, Timestamp};
 use ipnet::IpNet;
 
 use crate::{
     ATOM, ATTEMPTS, Caps, Error, Grant, GrantRequest, Renewal, Renewed, failover,
-    rows::{Lock, Rates, Rows, ShardRow},
+    rows::{Lock, Rates, Rows, ShardRow, Standing},
     stored,
 };
 
@@ -15,12 +15,18 @@ use crate::{
 pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Grant, Error> {
     stored::name("a worker's identity", &request.owner)?;
     let shard = request.shard;
-    let cutoff = stored::cutoff(request.now, request.margin);
-    if tx.lock_campaign(shard.campaign).await? != Some(State::Running) {
+    let standing = tx.lock_campaign(shard.campaign).await?;
+    let Some(standing) = standing.filter(Standing::may_send) else {
         return Ok(Grant::NotOpen);
+    };
+    if standing.revision != request.revision {
+        return Ok(Grant::Outdated);
     }
     tx.lock(Lock::Site).await?;
-    if failover::settle(tx.as_mut(), request.now, request.ttl + request.margin).await? {
+    // Read after the locks were waited for.
+    let (server, now) = tx.server().await?;
+    let cutoff = stored::cutoff(now, request.margin);
+    if failover::settle(tx.as_mut(), server, now, request.ttl + request.margin).await? {
         tx.commit().await?;
         return Ok(Grant::FailedOver);
     }
@@ -58,7 +64,7 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
         tx.end_lease(holder).await?;
     }
     tx.put_blocks(shard, &blocks).await?;
-    let token = tx.issue_token(shard, &request.owner, request.now).await?;
+    let token = tx.issue_token(shard, &request.owner, now).await?;
     let granted = ShardRow {
         to: Some(end),
         ahead: Ahead::default(),
@@ -66,7 +72,8 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
         owner: Some(request.owner.clone()),
         attempt: attempt.saturating_add(1),
         rate,
-        lease_until: Some(until(request.now, request.ttl)),
+        lease_until: Some(until(now, request.ttl)),
+        revision: request.revision,
         ..row
     };
     tx.put_shard(shard, &granted).await?;
@@ -83,19 +90,24 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
 /// See [`crate::Store::renew`].
 pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Renewed, Error> {
     let shard = renewal.shard;
-    let cutoff = stored::cutoff(renewal.now, renewal.margin);
-    let state = tx.share_campaign(shard.campaign).await?;
     let Some(row) = tx.lock_shard(shard).await? else {
         return Ok(Renewed::Fenced);
     };
+    let (server, now) = tx.server().await?;
+    let cutoff = stored::cutoff(now, renewal.margin);
     if row.closed || row.token != Some(renewal.token) || !row.is_live(cutoff) {
         return Ok(Renewed::Fenced);
     }
-    if failover::is_settling(tx.as_mut(), renewal.now).await? {
+    if failover::is_settling(server, now) {
         return Ok(Renewed::Fenced);
     }
-    if state != Some(State::Running) {
+    // Not locked: a pause that is committed a moment later ends the lease at its next renewal.
+    let standing = tx.standing(shard.campaign).await?;
+    let Some(standing) = standing.filter(Standing::may_send) else {
         return Ok(Renewed::Stopped);
+    };
+    if standing.revision != row.revision {
+        return Ok(Renewed::Fenced);
     }
     // A grant takes the site before its shards: whoever holds a shard may only try.
     let rate = match renewal.want_rate > row.rate && tx.try_lock(Lock::Site).await? {
@@ -107,7 +119,7 @@ pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Re
         }
         false => renewal.want_rate.clamp(1, row.rate.max(1)),
     };
-    let until = until(renewal.now, renewal.ttl);
+    let until = until(now, renewal.ttl);
     let renewed = ShardRow {
         rate,
         // A renewal that was delayed on its way never shortens what a later one gained.

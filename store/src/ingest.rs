@@ -317,8 +317,9 @@ async fn sightings_of(tx: &mut dyn Rows, held: &[Held]) -> Result<Sightings, Err
 /// Notes the report on its shard. True if the progress that it asks for is not made.
 async fn report(tx: &mut dyn Rows, batch: &Batch, row: ShardRow) -> Result<bool, Error> {
     let was_closed = row.closed;
+    let now = tx.now().await?;
     let mut row = ShardRow {
-        reported_at: row.reported_at.max(Some(stored::to_micros(batch.now))),
+        reported_at: row.reported_at.max(Some(stored::to_micros(now))),
         ..row
     };
     let made = match &batch.progress {

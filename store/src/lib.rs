@@ -24,15 +24,19 @@ mod failover;
 mod grant;
 mod ingest;
 mod open;
+mod orders;
 mod postgres;
 mod reconcile;
+mod replicas;
 mod revisits;
 mod rows;
 mod runs;
 mod schedules;
 mod schema;
 mod sqlite;
+mod stops;
 mod stored;
+mod unanimity;
 
 use std::{net::IpAddr, ops::Range, time::Duration};
 
@@ -46,13 +50,16 @@ use ipnet::IpNet;
 pub use crate::{
     audit::{AuditEntry, AuditLink, verify as verify_audit},
     error::Error,
-    open::{Access, Options, open},
+    open::{Access, Clock, Options, open},
+    orders::{Orders, Stop},
+    replicas::{Replicas, SeenCoordinator},
     schedules::{Hold, Outcome, Ran, Run, Schedules},
+    unanimity::UNANIMOUS,
 };
 
 /// Where everything durable lives.
 #[async_trait]
-pub trait Store: Schedules + Send + Sync + 'static {
+pub trait Store: Schedules + Orders + Replicas + Send + Sync + 'static {
     /// Records a campaign in state `running` together with its shards, its authorization and an audit entry, all or nothing.
     /// Repeating it with the same id and spec (but for the trace) changes nothing; with another spec, or if the
     /// authorization's id was used for another text, it fails with [`Error::Conflict`].
@@ -67,8 +74,8 @@ pub trait Store: Schedules + Send + Sync + 'static {
     /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
     async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
 
-    /// Moves a campaign to another state and appends to the audit log, both or neither. False if it was in none of the
-    /// states to move from, or does not exist.
+    /// Moves a campaign to another state and appends to the audit log, both or neither. Returns `false` if it was in none of
+    /// the states to move from, or does not exist, or if it is too early.
     async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
 
     /// Lets a campaign that is paused, settling or incomplete go on, in one transaction: quarantined shards are open again,
@@ -80,12 +87,7 @@ pub trait Store: Schedules + Send + Sync + 'static {
     /// Moves a running or settling campaign on if none of its shards is open and no endpoint waits for another visit: to
     /// `settling` while a late mail may still prove something and `settle` has not passed since the last report, else to its end. Returns the state that it
     /// has then, or none if there is no such campaign.
-    async fn conclude(
-        &self,
-        id: CampaignId,
-        settle: Duration,
-        now: Timestamp,
-    ) -> Result<Option<State>, Error>;
+    async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error>;
 
     /// Forgets a campaign that is over, with everything that it found; the audit log keeps that it was, and who removed it. Returns the
     /// state that it was in, or none if there is no such campaign; one that is not over stays.
@@ -96,14 +98,13 @@ pub trait Store: Schedules + Send + Sync + 'static {
     ) -> Result<Option<State>, Error>;
 
     /// How far a campaign is; all zero for one that does not exist.
-    async fn progress(&self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
+    async fn progress(&self, id: CampaignId) -> Result<Progress, Error>;
 
-    /// The shards of running campaigns that are neither closed nor validly leased at `now` (a lease counts as
-    /// valid until `margin` after its end): of the campaign that is named, or of all that no single process drives.
+    /// The shards of running campaigns that are neither closed nor validly leased (a lease counts as valid until `margin`
+    /// after its end): of the campaign that is named, or of all that no single process drives. Those that are stopped are left out.
     async fn unleased_shards(
         &self,
         only: Option<CampaignId>,
-        now: Timestamp,
         margin: Duration,
     ) -> Result<Vec<ShardId>, Error>;
 
@@ -119,20 +120,16 @@ pub trait Store: Schedules + Send + Sync + 'static {
     /// Makes shards of the endpoints of a running campaign that are due for another visit (see
     /// [`ajar_model::revisit`]), and names them. While other shards are open, endpoints are gathered for a while, so that a shard
     /// is worth a lease. Endpoints that are open by then are left out, unless that is what is to be confirmed (see
-    /// [`ajar_model::confirmation`]): those are also visited from another vantage point, if one had a worker since `seen_since`.
-    async fn plan_revisits(
-        &self,
-        id: CampaignId,
-        now: Timestamp,
-        seen_since: Timestamp,
-    ) -> Result<Vec<ShardId>, Error>;
+    /// [`ajar_model::confirmation`]): those are also visited from another vantage point, if one had a worker within `lately`.
+    async fn plan_revisits(&self, id: CampaignId, lately: Duration) -> Result<Vec<ShardId>, Error>;
 
     /// Grants a shard in one transaction, or says why not. See [`GrantRequest`]. A shard that was granted
     /// [`ATTEMPTS`] times and never moved is cut in two, so that what stops it is found; one of at most [`ATOM`] targets
     /// is quarantined.
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error>;
 
-    /// Extends a lease to `now + ttl` if `token` is the shard's current one and the campaign is running. Moves its
+    /// Extends a lease to `ttl` from now if `token` is the shard's current one and the campaign is running, under the
+    /// authorization that the lease was granted under. Moves its
     /// rate to `want_rate`: up as far as the caps have room, down at once, since its owner has slowed down before it asked. A
     /// lease that ended more than `margin` ago cannot be renewed, though nobody took the shard over: its blocks
     /// and its rate may be another's.
@@ -146,7 +143,7 @@ pub trait Store: Schedules + Send + Sync + 'static {
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
 
     /// What was noted lately, as [`Progress::troubles`] has it.
-    async fn troubles(&self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error>;
+    async fn troubles(&self, id: CampaignId) -> Result<Vec<Trouble>, Error>;
 
     /// Ends the leases of every campaign that a single process drives. Only for a store that one process owns, whose
     /// predecessor's workers died with it.
@@ -195,11 +192,14 @@ pub trait Store: Schedules + Send + Sync + 'static {
     /// The registered canaries, in order of registration.
     async fn canaries(&self) -> Result<Vec<Canary>, Error>;
 
-    /// Notes that a worker is alive. Workers that were last seen over a week before `now` are forgotten.
-    async fn seen_worker(&self, worker: &str, vantage: &str, now: Timestamp) -> Result<(), Error>;
+    /// Records that a worker is alive. Workers that were last seen over a week ago are forgotten.
+    async fn seen_worker(&self, worker: &str, vantage: &str) -> Result<(), Error>;
 
-    /// The workers that were seen at `since` or later, sorted by vantage and name.
-    async fn workers(&self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;
+    /// Returns the workers that were seen within `lately`, sorted by vantage and name.
+    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error>;
+
+    /// Returns the time by the database's clock. It decides when a lease ends, whoever asks.
+    async fn now(&self) -> Result<Timestamp, Error>;
 
     /// Ends every connection. A SQLite store is then one file that can be copied. What is asked afterwards fails.
     async fn close(&self) -> Result<(), Error>;
@@ -240,6 +240,8 @@ pub struct Transition<'a> {
     pub to: State,
     /// Why, if it ends incomplete.
     pub cause: Option<&'a str>,
+    /// The time by the store's clock before which it does not move; at any time if there is none.
+    pub not_before: Option<Timestamp>,
     /// The entry in the audit log.
     pub audit: &'a AuditEntry,
 }
@@ -293,6 +295,8 @@ pub struct SeenWorker {
 #[derive(Debug, Clone)]
 pub struct GrantRequest {
     pub shard: ShardId,
+    /// The revision of its campaign that the rest was worked out from.
+    pub revision: u64,
     /// The worker's identity, new at each start of its process.
     pub owner: String,
     /// The /24 and /64 prefixes that the shard touches. None of them may be in another live lease, of whatever
@@ -304,7 +308,6 @@ pub struct GrantRequest {
     pub want_rate: u32,
     /// The sums over live leases never exceed them.
     pub caps: Caps,
-    pub now: Timestamp,
     /// How long the lease is valid.
     pub ttl: Duration,
     /// How long after its end a lease still counts as live, for workers whose clocks run late.
@@ -332,9 +335,9 @@ pub enum Grant {
     NoRate,
     /// Another live lease holds it.
     Leased,
-    /// It is closed, unknown, or its campaign is not running.
+    /// It is closed, unknown, or its campaign is not running, or is stopped.
     NotOpen,
-    /// It has targets that the request does not count: read it again.
+    /// The request is of an earlier revision of the campaign, or of fewer targets than the shard has: read them again.
     Outdated,
     /// It never moved, however often it was granted, and was given up.
     Quarantined,
@@ -351,7 +354,6 @@ pub struct Renewal {
     pub want_rate: u32,
     /// See [`GrantRequest::caps`].
     pub caps: Caps,
-    pub now: Timestamp,
     /// How long the lease is valid from now.
     pub ttl: Duration,
     /// See [`GrantRequest::margin`].
@@ -366,9 +368,10 @@ pub enum Renewed {
         /// New connections a second.
         rate: u32,
     },
-    /// Another worker holds the shard, or may since a failover, or it is closed: stop at once.
+    /// Another worker holds the shard, or may since a failover, or it is closed, or its campaign has another authorization:
+    /// stop at once.
     Fenced,
-    /// The campaign is paused, cancelled or over: stop at once.
+    /// The campaign is paused, stopped, cancelled or over: stop at once.
     Stopped,
 }
 
@@ -383,7 +386,6 @@ pub struct Batch {
     pub progress: Option<Advance>,
     /// Finished targets beyond the cursor.
     pub ahead: Ahead,
-    pub now: Timestamp,
 }
 
 /// A move of a shard's cursor. It never goes back, and counts no more outcomes than it passes slots.
@@ -440,6 +442,8 @@ pub struct Progress {
     pub last_report_at: Option<Timestamp>,
     /// Why it is incomplete.
     pub cause: Option<String>,
+    /// What holds its tenant or the site.
+    pub stopped: Option<Stop>,
     /// Why workers gave leases back during the last minute.
     pub troubles: Vec<Trouble>,
 }

@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use ajar_model::Timestamp;
+
 use crate::{Error, Store, engine::Engine, postgres::Postgres, sqlite::Sqlite};
 
 /// How a store is opened.
@@ -13,7 +15,12 @@ pub struct Options {
     pub connections: u32,
     /// What may be done with it.
     pub access: Access,
+    /// Stands in for the database's clock where time is simulated.
+    pub clock: Option<Clock>,
 }
+
+/// Returns the time.
+pub type Clock = fn() -> Timestamp;
 
 /// What may be done with a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +39,7 @@ impl Default for Options {
             wait: Duration::from_secs(10),
             connections: 10,
             access: Access::Write,
+            clock: None,
         }
     }
 }
@@ -43,16 +51,16 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Store>, Error>
         Some(("postgres" | "postgresql", _)) => {
             Ok(Arc::new(Engine(Postgres::open(url, options).await?)))
         }
-        Some(("sqlite", path)) => open_file(path, options.access).await,
+        Some(("sqlite", path)) => open_file(path, options).await,
         // What comes after may hold a password.
         Some((scheme, _)) => Err(Error::Url {
             url: format!("{scheme}://…"),
         }),
-        None => open_file(url.strip_prefix("sqlite:").unwrap_or(url), options.access).await,
+        None => open_file(url.strip_prefix("sqlite:").unwrap_or(url), options).await,
     }
 }
 
-async fn open_file(path: &str, access: Access) -> Result<Arc<dyn Store>, Error> {
+async fn open_file(path: &str, options: &Options) -> Result<Arc<dyn Store>, Error> {
     // SQLite would take these for a database that dies with its connection.
     if path.is_empty() || path == ":memory:" {
         return Err(Error::Url {
@@ -60,6 +68,6 @@ async fn open_file(path: &str, access: Access) -> Result<Arc<dyn Store>, Error> 
         });
     }
     Ok(Arc::new(Engine(
-        Sqlite::open(Path::new(path), access).await?,
+        Sqlite::open(Path::new(path), options).await?,
     )))
 }

@@ -22,8 +22,12 @@ mod campaigns;
 mod findings;
 #[path = "statements/leases.rs"]
 mod leases;
+#[path = "statements/orders.rs"]
+mod orders;
 #[path = "statements/records.rs"]
 mod records;
+#[path = "statements/replicas.rs"]
+mod replicas;
 #[path = "statements/schedules.rs"]
 mod schedules;
 
@@ -39,6 +43,7 @@ use sqlx::{
 use crate::{
     Access, Error, Options,
     columns::At,
+    open::Clock,
     rows::{Backend, Lock, Rows, Server},
 };
 
@@ -60,10 +65,11 @@ mod lock {
 pub(crate) struct Postgres {
     pool: PgPool,
     access: Access,
+    clock: Option<Clock>,
 }
 
-/// A transaction, and a row of what it reads.
-struct Tx(Transaction<'static, sqlx::Postgres>);
+/// A transaction and what stands in for the database's clock, and a row of what it reads.
+struct Tx(Transaction<'static, sqlx::Postgres>, Option<Clock>);
 type DatabaseRow = PgRow;
 
 impl Postgres {
@@ -76,7 +82,11 @@ impl Postgres {
             .acquire_timeout(QUEUE)
             .after_connect(move |connection, _| Box::pin(setup::session(connection, access)))
             .connect_lazy_with(connect);
-        Ok(Self { pool, access })
+        Ok(Self {
+            pool,
+            access,
+            clock: options.clock,
+        })
     }
 }
 
@@ -84,7 +94,7 @@ impl Postgres {
 impl Backend for Postgres {
     async fn read(&self) -> Result<Box<dyn Rows>, Error> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = ajar";
-        Ok(Box::new(Tx(self.pool.begin_with(begin).await?)))
+        Ok(Box::new(Tx(self.pool.begin_with(begin).await?, self.clock)))
     }
 
     async fn write(&self) -> Result<Box<dyn Rows>, Error> {
@@ -96,7 +106,7 @@ impl Backend for Postgres {
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL search_path = ajar"
             }
         };
-        Ok(Box::new(Tx(self.pool.begin_with(begin).await?)))
+        Ok(Box::new(Tx(self.pool.begin_with(begin).await?, self.clock)))
     }
 
     fn writes_overlap(&self) -> bool {
@@ -127,16 +137,27 @@ impl Rows for Tx {
         Ok(locked)
     }
 
-    async fn server(&mut self) -> Result<Server, Error> {
-        let (changed, settles_at): (bool, Option<At>) =
-            sqlx::query_as("SELECT changed, settles_at FROM server WHERE one")
+    async fn now(&mut self) -> Result<Timestamp, Error> {
+        if let Some(clock) = self.1 {
+            return Ok(clock());
+        }
+        let At(now) = sqlx::query_scalar("SELECT clock_timestamp()")
+            .fetch_one(&mut *self.0)
+            .await?;
+        Ok(now)
+    }
+
+    async fn server(&mut self) -> Result<(Server, Timestamp), Error> {
+        let (changed, settles_at, At(now)): (bool, Option<At>, At) =
+            sqlx::query_as("SELECT changed, settles_at, clock_timestamp() FROM server WHERE one")
                 .fetch_one(&mut *self.0)
                 .await?;
-        Ok(match settles_at {
+        let server = match settles_at {
             Some(At(at)) => Server::SettlesAt(at),
             None if changed => Server::TookOver,
             None => Server::Same,
-        })
+        };
+        Ok((server, self.1.map_or(now, |clock| clock())))
     }
 
     async fn put_settles_at(&mut self, at: Timestamp) -> Result<(), Error> {

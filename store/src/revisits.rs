@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ajar_model::{CampaignId, ShardId, Timestamp, campaign::State, space};
+use ajar_model::{CampaignId, ShardId, space};
 
 use crate::{
     ATOM, Error,
@@ -25,10 +25,10 @@ const MOST_BLOCKS: usize = 16;
 pub(crate) async fn plan(
     backend: &dyn Backend,
     id: CampaignId,
-    now: Timestamp,
-    seen_since: Timestamp,
+    lately: Duration,
 ) -> Result<Vec<ShardId>, Error> {
     let mut tx = backend.read().await?;
+    let now = tx.now().await?;
     let first = tx.next_revisit(id).await?.filter(|due| *due <= now);
     let Some(first) = first else {
         return Ok(Vec::new());
@@ -38,13 +38,14 @@ pub(crate) async fn plan(
     }
     drop(tx);
     let mut tx = backend.write().await?;
-    if tx.lock_campaign(id).await? != Some(State::Running) {
+    let standing = tx.lock_campaign(id).await?;
+    if !standing.is_some_and(|standing| standing.may_send()) {
         return Ok(Vec::new());
     }
     let rules = tx.judging_key(id).await?;
     let most_visits = rules.map_or(0, |rules| rules.revisits.most_visits());
     let due = tx.hold_due(id, now, ATOM as u32).await?;
-    let workers = tx.workers(seen_since).await?;
+    let workers = tx.workers(stored::cutoff(now, lately)).await?;
     let mut shards: BTreeMap<Repeat, BTreeSet<SocketAddr>> = BTreeMap::new();
     for due in &due {
         let visit = due.visits + 1;

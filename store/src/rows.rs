@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 use crate::{
     Admission, AuditLink, Error, FindingQuery, Mute, Progress, Quarantined, SeenWorker, Trouble,
-    schedules::Ran,
+    orders::Stop, replicas::SeenCoordinator, schedules::Ran,
 };
 
 #[async_trait]
@@ -39,14 +39,24 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 #[async_trait]
 pub(crate) trait Rows:
-    CampaignRows + LeaseRows + FindingRows + RecordRows + ScheduleRows + BatchRows + PartitionRows
+    CampaignRows
+    + LeaseRows
+    + FindingRows
+    + RecordRows
+    + ScheduleRows
+    + OrderRows
+    + ReplicaRows
+    + BatchRows
+    + PartitionRows
 {
     /// Waits until no other transaction holds the lock, and holds it to the end of this one.
     async fn lock(&mut self, lock: Lock) -> Result<(), Error>;
     /// The same without waiting; false if another one holds it.
     async fn try_lock(&mut self, lock: Lock) -> Result<bool, Error>;
-    /// Whether another server took over from the one that wrote before.
-    async fn server(&mut self) -> Result<Server, Error>;
+    /// The time by the database's clock, which all coordinators share.
+    async fn now(&mut self) -> Result<Timestamp, Error>;
+    /// Whether another server took over from the one that wrote before; and the time by its clock.
+    async fn server(&mut self) -> Result<(Server, Timestamp), Error>;
     /// Notes when the leases of the server before are over.
     async fn put_settles_at(&mut self, at: Timestamp) -> Result<(), Error>;
     /// Makes what was written durable and visible.
@@ -90,17 +100,17 @@ pub(crate) trait CampaignRows: Send {
         state: State,
         cause: Option<&str>,
     ) -> Result<(), Error>;
-    /// The campaign's row is locked.
+    /// Counts the campaign's revision up. The campaign's row is locked.
     async fn put_authorization(
         &mut self,
         id: CampaignId,
         spec: &Spec,
         authorization: &str,
     ) -> Result<(), Error>;
-    /// Holds the campaign's row against every other transaction that locks or shares it.
-    async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error>;
-    /// Holds the campaign's state, together with others that share it.
-    async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error>;
+    /// Holds the campaign's row against every other transaction that locks it.
+    async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
+    /// Reads the same and locks nothing: a shared lock would let renewals pass a pause that waits for the row.
+    async fn standing(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
     /// What the findings of a campaign are judged by.
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error>;
     /// Adds a shard under the next free number, and returns it. The campaign's row is locked.
@@ -268,6 +278,33 @@ pub(crate) trait ScheduleRows: Send {
     ) -> Result<(), Error>;
 }
 
+/// Orders for a tenant, or for the whole site where no tenant is named.
+#[async_trait]
+pub(crate) trait OrderRows: Send {
+    /// Returns `false`, and writes nothing, if there is such a stop already.
+    async fn insert_stop(&mut self, stop: &Stop) -> Result<bool, Error>;
+    /// Returns `false` if there is no such stop.
+    async fn delete_stop(&mut self, tenant: Option<&str>) -> Result<bool, Error>;
+    /// Returns the site's stop first, then those of tenants by name.
+    async fn stops(&mut self) -> Result<Vec<Stop>, Error>;
+    /// Returns the running and settling campaigns that a stop of this tenant, or of the site, holds.
+    async fn held_campaigns(&mut self, tenant: Option<&str>) -> Result<Vec<CampaignId>, Error>;
+}
+
+/// Coordinators, and what they refuse to run.
+#[async_trait]
+pub(crate) trait ReplicaRows: Send {
+    /// Records a sign of life, and forgets coordinators that gave none since `horizon`.
+    async fn put_coordinator(
+        &mut self,
+        seen: &SeenCoordinator<'_>,
+        now: Timestamp,
+        horizon: Timestamp,
+    ) -> Result<(), Error>;
+    /// Returns whether every coordinator that was seen after `since` and might run a campaign refuses it since then or longer.
+    async fn is_refused_by_all(&mut self, id: CampaignId, since: Timestamp) -> Result<bool, Error>;
+}
+
 /// Many rows at once, which each database takes in its own way.
 #[async_trait]
 pub(crate) trait BatchRows: Send {
@@ -311,6 +348,22 @@ pub(crate) trait BatchRows: Send {
         id: CampaignId,
         endpoints: &[(IpAddr, u16)],
     ) -> Result<u64, Error>;
+}
+
+/// Whether anything may be sent for a campaign, and under which of its authorizations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub state: State,
+    /// Authorizations that it had before.
+    pub revision: u64,
+    /// Its tenant, or the whole site, was stopped.
+    pub stopped: bool,
+}
+
+impl Standing {
+    pub fn may_send(&self) -> bool {
+        self.state == State::Running && !self.stopped
+    }
 }
 
 /// What the findings of a campaign are judged by.
@@ -391,6 +444,8 @@ pub(crate) struct ShardRow {
     pub rate: u32,
     /// None if there is no lease, or it was ended early.
     pub lease_until: Option<Timestamp>,
+    /// The campaign's revision when it was granted.
+    pub revision: u64,
     pub reported_at: Option<Timestamp>,
 }
 

@@ -1,10 +1,13 @@
 //! Running what is due. What becomes of a time is decided once, however many ask, in one transaction with the campaign and the
 //! audit entry.
 
+use ajar_model::schedule::ScheduleName;
+
 use crate::{
-    AuditEntry, Error, audit, campaigns,
+    Admission, AuditEntry, Error, audit, campaigns,
     rows::Rows,
     schedules::{Outcome, Ran, Run},
+    stops,
 };
 
 /// See [`crate::Schedules::run_scheduled`].
@@ -24,20 +27,17 @@ pub(crate) async fn run(mut tx: Box<dyn Rows>, run: &Run<'_>) -> Result<Option<O
     Ok(Some(ran.outcome))
 }
 
-/// Starts a campaign, or notes why not.
+/// Starts a campaign, or records why not.
 async fn outcome(tx: &mut dyn Rows, run: &Run<'_>) -> Result<Outcome, Error> {
-    let cause = match (run.campaign, tx.last_campaign(run.schedule).await?) {
-        (Err(cause), _) => cause.to_owned(),
-        (Ok(_), Some((before, state))) if !state.is_final() => {
-            format!(
-                "campaign {before}, which it started before, is {}",
-                state.as_str()
-            )
-        }
-        (Ok(admission), _) => {
-            campaigns::insert(tx, admission).await?;
-            return Ok(Outcome::Started(admission.campaign.id));
-        }
+    let cause = match run.campaign {
+        Err(cause) => cause.to_owned(),
+        Ok(admission) => match obstacle(tx, run.schedule, admission).await? {
+            Some(cause) => cause,
+            None => {
+                campaigns::insert(tx, admission).await?;
+                return Ok(Outcome::Started(admission.campaign.id));
+            }
+        },
     };
     let entry = AuditEntry {
         detail: format!("{}: {cause}", run.skipped.detail),
@@ -45,4 +45,23 @@ async fn outcome(tx: &mut dyn Rows, run: &Run<'_>) -> Result<Outcome, Error> {
     };
     audit::append(tx, &entry).await?;
     Ok(Outcome::Skipped(cause))
+}
+
+/// Returns why a campaign may not start at this time.
+async fn obstacle(
+    tx: &mut dyn Rows,
+    schedule: &ScheduleName,
+    admission: &Admission<'_>,
+) -> Result<Option<String>, Error> {
+    if let Some(stop) = stops::in_force(tx, &admission.campaign.spec.tenant).await? {
+        return Ok(Some(Error::Stopped(stop).to_string()));
+    }
+    let before = tx.last_campaign(schedule).await?;
+    let before = before.filter(|(_, state)| !state.is_final());
+    Ok(before.map(|(id, state)| {
+        format!(
+            "campaign {id}, which it started before, is {}",
+            state.as_str()
+        )
+    }))
 }

@@ -47,6 +47,16 @@ pub(crate) const SQLITE: Scripts = &[
         "planned rounds",
         include_str!("../migrations/sqlite/0007_planned_rounds.sql"),
     ),
+    (
+        8,
+        "orders",
+        include_str!("../migrations/sqlite/0008_orders.sql"),
+    ),
+    (
+        9,
+        "replicas",
+        include_str!("../migrations/sqlite/0009_replicas.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -105,6 +115,16 @@ pub(crate) const POSTGRES: Scripts = &[
         11,
         "planned rounds",
         include_str!("../migrations/postgres/0011_planned_rounds.sql"),
+    ),
+    (
+        12,
+        "orders",
+        include_str!("../migrations/postgres/0012_orders.sql"),
+    ),
+    (
+        13,
+        "replicas",
+        include_str!("../migrations/postgres/0013_replicas.sql"),
     ),
 ];
 

@@ -19,8 +19,12 @@ mod campaigns;
 mod findings;
 #[path = "statements/leases.rs"]
 mod leases;
+#[path = "statements/orders.rs"]
+mod orders;
 #[path = "statements/records.rs"]
 mod records;
+#[path = "statements/replicas.rs"]
+mod replicas;
 #[path = "statements/schedules.rs"]
 mod schedules;
 
@@ -41,7 +45,8 @@ use sqlx::{
 };
 
 use crate::{
-    Access, Error,
+    Access, Error, Options,
+    open::Clock,
     rows::{Backend, Lock, PartitionRows, Rows, Server},
     schema,
 };
@@ -63,15 +68,19 @@ const MIGRATIONS: &str = "migrations";
 pub(crate) struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
+    clock: Clock,
 }
 
-/// A transaction, and a row of what it reads.
-struct Tx(Transaction<'static, sqlx::Sqlite>);
+/// A transaction with its clock, and a row of what it reads.
+struct Tx(Transaction<'static, sqlx::Sqlite>, Clock);
 type DatabaseRow = SqliteRow;
 
 impl Sqlite {
     /// Opens a file, which is created if it is missing and may be written.
-    pub(crate) async fn open(path: &Path, access: Access) -> Result<Self, Error> {
+    pub(crate) async fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+        let access = options.access;
+        // A file has no clock: it is this machine's.
+        let clock = options.clock.unwrap_or(Timestamp::now);
         if access != Access::Read {
             create(path).map_err(|cause| Error::Unusable {
                 url: path.display().to_string(),
@@ -80,7 +89,7 @@ impl Sqlite {
         }
         let start = Instant::now();
         loop {
-            match Self::try_open(path, access).await {
+            match Self::try_open(path, access, clock).await {
                 // Two processes that make one file's log at the same moment do not wait for each other.
                 Err(error) if code(&error) == Some(LOCKED) && start.elapsed() < BUSY => {
                     tokio::time::sleep(PAUSE).await;
@@ -90,7 +99,7 @@ impl Sqlite {
         }
     }
 
-    async fn try_open(path: &Path, access: Access) -> Result<Self, Error> {
+    async fn try_open(path: &Path, access: Access, clock: Clock) -> Result<Self, Error> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .foreign_keys(true)
@@ -101,6 +110,7 @@ impl Sqlite {
             return Ok(Self {
                 writer: pool(1).connect_lazy_with(options.clone()),
                 readers: pool(READERS).connect_lazy_with(options),
+                clock,
             });
         }
         let writing = options
@@ -113,19 +123,23 @@ impl Sqlite {
         let writer = pool(1).connect_with(writing).await?;
         prepare(&writer, path).await?;
         let readers = pool(READERS).connect_lazy_with(options.read_only(true));
-        Ok(Self { writer, readers })
+        Ok(Self {
+            writer,
+            readers,
+            clock,
+        })
     }
 }
 
 #[async_trait]
 impl Backend for Sqlite {
     async fn read(&self) -> Result<Box<dyn Rows>, Error> {
-        Ok(Box::new(Tx(self.readers.begin().await?)))
+        Ok(Box::new(Tx(self.readers.begin().await?, self.clock)))
     }
 
     async fn write(&self) -> Result<Box<dyn Rows>, Error> {
         let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Box::new(Tx(tx)))
+        Ok(Box::new(Tx(tx, self.clock)))
     }
 
     fn writes_overlap(&self) -> bool {
@@ -150,8 +164,12 @@ impl Rows for Tx {
         Ok(true)
     }
 
-    async fn server(&mut self) -> Result<Server, Error> {
-        Ok(Server::Same)
+    async fn now(&mut self) -> Result<Timestamp, Error> {
+        Ok((self.1)())
+    }
+
+    async fn server(&mut self) -> Result<(Server, Timestamp), Error> {
+        Ok((Server::Same, (self.1)()))
     }
 
     async fn put_settles_at(&mut self, _: Timestamp) -> Result<(), Error> {

@@ -83,11 +83,11 @@ pub(crate) fn name(what: &'static str, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A campaign's columns: id, spec, nonce key, state, local.
-pub(crate) type CampaignColumns = (String, String, Vec<u8>, String, bool);
+/// A campaign's columns: id, spec, nonce key, state, local, revision.
+pub(crate) type CampaignColumns = (String, String, Vec<u8>, String, bool, i64);
 
 pub(crate) fn campaign(
-    (id, spec, key, state, local): CampaignColumns,
+    (id, spec, key, state, local, revision): CampaignColumns,
     created_at: Timestamp,
 ) -> Result<Campaign, Error> {
     Ok(Campaign {
@@ -97,6 +97,7 @@ pub(crate) fn campaign(
         created_at,
         state: parsed("a campaign's state", &state)?,
         local,
+        revision: unsigned("a revision", revision)?,
     })
 }
 

@@ -9,6 +9,7 @@ mod conformance {
     mod findings;
     mod ingest;
     mod leases;
+    mod orders;
     mod poison;
     mod records;
     mod revisits;
@@ -92,6 +93,14 @@ mod conformance {
                     confirmation::whoever_puts_us_off_then_is_asked_in_the_same_round,
                     confirmation::a_round_that_another_vantage_point_made_is_over,
                     confirmation::a_report_from_elsewhere_plans_no_round_twice,
+                    orders::a_lease_of_an_earlier_authorization_is_not_renewed,
+                    orders::a_plan_of_an_earlier_authorization_gets_no_lease,
+                    orders::a_stop_holds_leases_revisits_and_starts_until_it_is_lifted,
+                    orders::a_stop_of_one_tenant_holds_no_other,
+                    orders::a_settling_campaign_does_not_go_on_while_it_is_stopped,
+                    orders::a_campaign_ends_only_when_every_coordinator_refuses_it,
+                    orders::a_coordinator_that_is_gone_is_not_asked,
+                    orders::an_end_by_expiry_waits_for_the_stores_clock,
                     schedules::schedules_are_kept_by_name,
                     schedules::a_time_is_run_once_however_many_ask,
                     schedules::a_campaign_does_not_start_while_the_one_before_goes_on,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ajar_model::{ShardId, Timestamp};
-use ajar_store::{Grant, GrantRequest, Options, Renewal, Renewed, Store, open};
+use ajar_store::{Grant, GrantRequest, Renewal, Renewed, Store, open};
 use support::{postgres::as_ordinary_user, *};
 
 /// `$1` is the directory of the binaries. Prints the directory of the sockets and then follows orders: `lag` keeps what is written
@@ -110,7 +110,7 @@ impl Drop for Pair {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_lost_server_granted_is_not_granted_again_before_it_is_over() {
     let mut pair = Pair::start();
-    let store = open(&pair.url, &Options::default()).await.unwrap();
+    let store = open(&pair.url, &options()).await.unwrap();
     let store = &*store;
     let kept = submit(store, 1, 3).await;
     let kept_token = token(store, kept, at(0)).await;
@@ -143,18 +143,18 @@ async fn what_a_lost_server_granted_is_not_granted_again_before_it_is_over() {
     assert_eq!(failovers.count(), 1);
 
     // What has settled stays so, for whoever opens it next.
-    let again = open(&pair.url, &Options::default()).await.unwrap();
+    let again = open(&pair.url, &options()).await.unwrap();
     let renewed = again.renew(&renewal(lost, token, settled)).await.unwrap();
     assert!(matches!(renewed, Renewed::Kept { .. }), "{renewed:?}");
 }
 
 fn renewal(shard: ShardId, token: u64, now: Timestamp) -> Renewal {
+    now_is(now);
     Renewal {
         shard,
         token,
         want_rate: WANT,
         caps: CAPS,
-        now,
         ttl: TTL,
         margin: MARGIN,
     }

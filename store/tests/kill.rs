@@ -30,7 +30,7 @@ async fn acknowledged_batches_survive_kill_9() {
         for round in 1..=ROUNDS {
             acknowledged = run_until_killed(&place.url, BATCHES * round);
             let reopened = open(&place.url, &Options::default()).await.unwrap();
-            let progress = reopened.progress(campaign_id(1), at(0)).await.unwrap();
+            let progress = reopened.progress(campaign_id(1)).await.unwrap();
             let findings = all_findings(&*reopened).await.len() as u64;
             // Beyond the last acknowledged one, at most the one that was under way when the process died.
             for stored in [progress.tally.total(), findings] {
@@ -81,7 +81,7 @@ async fn child_stores_batches() {
     let url = std::env::var(STORE).expect("only as a child");
     let store = open(&url, &Options::default()).await.unwrap();
     let token = token(&*store, shard(1, 0), at(0)).await;
-    let progress = store.progress(campaign_id(1), at(0)).await.unwrap();
+    let progress = store.progress(campaign_id(1)).await.unwrap();
     let done = progress.tally.total();
     for slot in done..done + 10_000 {
         let endpoint = format!("10.0.{}.{}:25", slot >> 8, slot & 255);

@@ -5,7 +5,6 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use ajar_store::Batch;
 use sqlx::{Connection, PgConnection};
 use support::*;
 
@@ -22,10 +21,7 @@ async fn a_batch_reads_no_more_rows_when_there_are_many() {
             let ip = std::net::Ipv4Addr::from(0x0b00_0000 + number * BATCH + n);
             observation(1, &SocketAddr::from((ip, 25)).to_string(), REFUSED)
         });
-        let report = Batch {
-            now: at(1),
-            ..batch(shard, token, seen.collect())
-        };
+        let report = batch(shard, token, seen.collect());
         store.ingest(&report).await.unwrap();
     };
     for number in 0..100 {

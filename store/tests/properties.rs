@@ -157,12 +157,12 @@ impl Workers {
         }
         let at_index = which.index(self.leases.len());
         let lease = &mut self.leases[at_index];
+        now_is(at(self.now));
         let renewal = Renewal {
             shard: lease.shard,
             token: lease.token,
             want_rate,
             caps: CAPS,
-            now: at(self.now),
             ttl: TTL,
             margin: MARGIN,
         };

@@ -135,6 +135,12 @@ impl Postgres {
     pub fn url(&self) -> String {
         format!("postgres://ajar@127.0.0.1:{}/postgres", self.port)
     }
+
+    /// The same by its socket, which is reached from any network namespace.
+    pub fn socket_url(&self) -> String {
+        let (directory, port) = (self.directory.path().display(), self.port);
+        format!("postgres:///postgres?host={directory}&port={port}&user=ajar")
+    }
 }
 
 /// Debian keeps the binaries of each version apart.

@@ -113,8 +113,13 @@ impl Worker {
     ) -> Result<Ended, Error> {
         let request = v1::DescribeRequest {
             campaign: lease.shard.campaign.to_string(),
+            revision: lease.revision,
         };
         let campaign = in_time(self.control.clone().describe(request)).await?;
+        if campaign.revision != lease.revision {
+            // It got another authorization a moment ago, and this lease will not be renewed.
+            return Ok(Ended::Early);
+        }
         let spec: Spec = convert::spec_in(campaign.spec)?;
         let key = convert::nonce_key_in(&campaign.nonce_key)?;
         let canaries = campaign.canaries.iter();

@@ -66,6 +66,7 @@ impl From<Lease> for v1::Lease {
             attempt: lease.attempt,
             alone: lease.alone,
             end: lease.end,
+            revision: lease.revision,
         }
     }
 }
@@ -93,6 +94,7 @@ impl TryFrom<v1::Lease> for Lease {
             rate: lease.rate,
             attempt: lease.attempt,
             alone: lease.alone,
+            revision: lease.revision,
         })
     }
 }

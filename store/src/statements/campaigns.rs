@@ -12,13 +12,16 @@ use super::Tx;
 use crate::{
     Admission, Error, Progress, Quarantined, Trouble,
     columns::{At, Document},
-    rows::{CampaignRows, FindingRows, JudgingKey, Repeat},
+    rows::{CampaignRows, FindingRows, JudgingKey, OrderRows, Repeat, Standing},
     stored::{self, QuarantinedRow, WorkColumns, signed, unsigned},
 };
 
 const CAMPAIGN: &str =
-    "SELECT id, spec, nonce_key, state, local, created_at FROM campaigns WHERE id = $1";
-const CAMPAIGNS: &str = "SELECT id, spec, nonce_key, state, local, created_at FROM campaigns ORDER BY created_at DESC, id DESC";
+    "SELECT id, spec, nonce_key, state, local, created_at, revision FROM campaigns WHERE id = $1";
+const CAMPAIGNS: &str = "SELECT id, spec, nonce_key, state, local, created_at, revision FROM campaigns ORDER BY created_at DESC, id DESC";
+
+const STANDING: &str = "SELECT state, revision, EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)) \
+    FROM campaigns c WHERE id = $1";
 
 /// The columns of [`stored::progress`], then the last report.
 const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
@@ -39,10 +42,11 @@ const COUNTS: &str =
 const TROUBLES: &str = "SELECT worker, vantage, cause, at FROM troubles \
     WHERE campaign = $1 AND at > $2 ORDER BY vantage, worker LIMIT 20";
 
-type CampaignRow = (String, Document, Vec<u8>, String, bool, At);
+type CampaignRow = (String, Document, Vec<u8>, String, bool, At, i64);
 
-fn campaign((id, spec, key, state, local, created_at): CampaignRow) -> Result<Campaign, Error> {
-    stored::campaign((id, spec.0, key, state, local), created_at.0)
+fn campaign(row: CampaignRow) -> Result<Campaign, Error> {
+    let (id, spec, key, state, local, created_at, revision) = row;
+    stored::campaign((id, spec.0, key, state, local, revision), created_at.0)
 }
 
 #[async_trait]
@@ -138,7 +142,7 @@ impl CampaignRows for Tx {
         spec: &Spec,
         authorization: &str,
     ) -> Result<(), Error> {
-        sqlx::query("UPDATE campaigns SET spec = $2, authorization_id = $3 WHERE id = $1")
+        sqlx::query("UPDATE campaigns SET spec = $2, authorization_id = $3, revision = revision + 1 WHERE id = $1")
             .bind(id.to_string())
             .bind(Document(stored::to_json("a campaign's spec", spec)?))
             .bind(authorization)
@@ -147,18 +151,33 @@ impl CampaignRows for Tx {
         Ok(())
     }
 
-    async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
+    async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<Standing>, Error> {
         // Not FOR UPDATE: foreign keys to the campaign are checked meanwhile, by transactions that hold a shard.
-        let locked = row_lock!(
-            "SELECT state FROM campaigns WHERE id = $1",
+        let lock = row_lock!(
+            "SELECT id FROM campaigns WHERE id = $1",
             "FOR NO KEY UPDATE"
         );
-        self.state(locked, id).await
+        sqlx::query(lock)
+            .bind(id.to_string())
+            .execute(&mut *self.0)
+            .await?;
+        // A statement of its own, which sees what was committed while this one waited for the row.
+        self.standing(id).await
     }
 
-    async fn share_campaign(&mut self, id: CampaignId) -> Result<Option<State>, Error> {
-        let shared = row_lock!("SELECT state FROM campaigns WHERE id = $1", "FOR SHARE");
-        self.state(shared, id).await
+    async fn standing(&mut self, id: CampaignId) -> Result<Option<Standing>, Error> {
+        let row: Option<(String, i64, bool)> = sqlx::query_as(STANDING)
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.0)
+            .await?;
+        row.map(|(state, revision, stopped)| {
+            Ok(Standing {
+                state: stored::parsed("a campaign's state", &state)?,
+                revision: unsigned("a revision", revision)?,
+                stopped,
+            })
+        })
+        .transpose()
     }
 
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error> {
@@ -341,11 +360,13 @@ impl CampaignRows for Tx {
             .bind(id.to_string())
             .fetch_all(&mut *self.0)
             .await?;
-        let cause: Option<Option<String>> =
-            sqlx::query_scalar("SELECT cause FROM campaigns WHERE id = $1")
+        let named: Option<(String, Option<String>)> =
+            sqlx::query_as("SELECT tenant, cause FROM campaigns WHERE id = $1")
                 .bind(id.to_string())
                 .fetch_optional(&mut *self.0)
                 .await?;
+        let (tenant, cause) = named.unwrap_or_default();
+        let stops = self.stops().await?;
         let counted = stored::progress(&row, counts)?;
         let next_revisit_at = match counted.awaiting_revisit {
             0 => None,
@@ -354,7 +375,8 @@ impl CampaignRows for Tx {
         Ok(Progress {
             last_report_at: last_report.map(|at| at.0),
             next_revisit_at,
-            cause: cause.flatten(),
+            cause,
+            stopped: stops.into_iter().find(|stop| stop.holds(&tenant)),
             troubles: self.troubles(id, now).await?,
             ..counted
         })
@@ -430,6 +452,7 @@ impl CampaignRows for Tx {
              WHERE c.state = 'running' AND NOT s.closed \
              AND (s.lease_until IS NULL OR s.lease_until <= $1) \
              AND (c.id = $2 OR ($2 IS NULL AND NOT c.local)) \
+             AND NOT EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)) \
              ORDER BY s.campaign, s.number",
         )
         .bind(At(cutoff))
@@ -439,21 +462,5 @@ impl CampaignRows for Tx {
         rows.into_iter()
             .map(|(campaign, number)| stored::shard(&campaign, number))
             .collect()
-    }
-}
-
-impl Tx {
-    async fn state(
-        &mut self,
-        statement: &'static str,
-        id: CampaignId,
-    ) -> Result<Option<State>, Error> {
-        let state: Option<String> = sqlx::query_scalar(statement)
-            .bind(id.to_string())
-            .fetch_optional(&mut *self.0)
-            .await?;
-        state
-            .map(|state| stored::parsed("a campaign's state", &state))
-            .transpose()
     }
 }

@@ -17,7 +17,8 @@ impl LeaseRows for Tx {
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error> {
         let row = sqlx::query(row_lock!(
             "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
-             closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead, ahead_answered, cause \
+             closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead, ahead_answered, cause, \
+             revision \
              FROM shards WHERE campaign = $1 AND number = $2",
             "FOR UPDATE"
         ))
@@ -33,7 +34,7 @@ impl LeaseRows for Tx {
             "UPDATE shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
              unreachable = $7, denied = $8, failed = $9, attempt = $10, rate = $11, closed = $12, \
              token = $13, owner = $14, lease_until = $15, reported_at = $16, \
-             to_target = $17, quarantined = $18, ahead = $19, ahead_answered = $20, cause = $21 \
+             to_target = $17, quarantined = $18, ahead = $19, ahead_answered = $20, cause = $21, revision = $22 \
              WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -61,6 +62,7 @@ impl LeaseRows for Tx {
         .bind(signed("a shard's targets", row.ahead.finished)?)
         .bind(signed("a shard's targets", row.ahead.answered)?)
         .bind(&row.cause)
+        .bind(signed("a revision", row.revision)?)
         .execute(&mut *self.0)
         .await?;
         Ok(())
@@ -183,5 +185,6 @@ fn shard_row(row: &DatabaseRow) -> Result<ShardRow, Error> {
             answered: number(18)?,
         },
         cause: row.try_get(19)?,
+        revision: number(20)?,
     })
 }

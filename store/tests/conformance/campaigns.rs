@@ -59,7 +59,7 @@ pub async fn a_removed_campaign_leaves_the_audit_log_and_the_others(place: &Plac
 
     assert_eq!(store.campaign(gone).await.unwrap(), None);
     assert_eq!(
-        store.progress(gone, at(60)).await.unwrap(),
+        on(store, at(60)).progress(gone).await.unwrap(),
         Progress::default()
     );
     let left = all_findings(&**store).await;
@@ -71,7 +71,7 @@ pub async fn a_removed_campaign_leaves_the_audit_log_and_the_others(place: &Plac
     // Its last mail, which comes late, is of nobody; its id is free.
     assert_eq!(record(&**store, &mails[0]).await, None);
     submit(&**store, 1, 1).await;
-    assert_eq!(store.progress(gone, at(60)).await.unwrap().shards, 1);
+    assert_eq!(on(store, at(60)).progress(gone).await.unwrap().shards, 1);
 }
 
 pub async fn campaigns_are_listed_newest_first(place: &Place) {
@@ -101,6 +101,7 @@ pub async fn a_campaign_moves_only_from_a_named_state(place: &Place) {
             from,
             to,
             cause: None,
+            not_before: None,
             audit: &entry("move"),
         };
         assert_eq!(store.transition(&transition).await.unwrap(), moved);
@@ -114,6 +115,7 @@ pub async fn a_campaign_moves_only_from_a_named_state(place: &Place) {
         from: &State::ALL,
         to: State::Paused,
         cause: None,
+        not_before: None,
         audit: &entry("move"),
     };
     assert!(!store.transition(&unknown).await.unwrap());
@@ -134,6 +136,7 @@ pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
         silent: 2,
         ..Tally::default()
     };
+    now_is(at(7));
     let report = Batch {
         observations: vec![
             observation(1, "10.0.0.1:25", ACCEPTED),
@@ -146,16 +149,15 @@ pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
             tally,
             closes: true,
         }),
-        now: at(7),
         ..batch(shard(1, 0), closed, vec![])
     };
     store.ingest(&report).await.unwrap();
+    now_is(at(6));
     let beyond = Batch {
         ahead: Ahead {
             finished: 2,
             answered: 1,
         },
-        now: at(6),
         ..batch(shard(1, 1), open, vec![])
     };
     store.ingest(&beyond).await.unwrap();
@@ -175,16 +177,16 @@ pub async fn progress_tells_shards_leases_outcomes_and_verdicts(place: &Place) {
         last_report_at: Some(at(7)),
         ..Progress::default()
     };
-    assert_eq!(store.progress(id, at(1)).await.unwrap(), expect);
+    assert_eq!(on(store, at(1)).progress(id).await.unwrap(), expect);
     let later = Progress {
         leased: 0,
         rate: 0,
         workers: 0,
         ..expect
     };
-    assert_eq!(store.progress(id, at(31)).await.unwrap(), later);
+    assert_eq!(on(store, at(31)).progress(id).await.unwrap(), later);
     assert_eq!(
-        store.progress(campaign_id(9), at(1)).await.unwrap(),
+        on(store, at(1)).progress(campaign_id(9)).await.unwrap(),
         Progress::default()
     );
 }
@@ -202,7 +204,7 @@ pub async fn only_open_shards_of_running_campaigns_are_offered(place: &Place) {
     };
     store.ingest(&last).await.unwrap();
     token(&**store, shard(1, 1), at(0)).await;
-    let offered = |seconds| store.unleased_shards(None, at(seconds), MARGIN);
+    let offered = |seconds| on(store, at(seconds)).unleased_shards(None, MARGIN);
     assert_eq!(offered(34).await.unwrap(), [shard(1, 2)]);
     assert_eq!(offered(35).await.unwrap(), [shard(1, 1), shard(1, 2)]);
 }
@@ -218,7 +220,7 @@ pub async fn a_local_campaign_is_offered_to_its_own_process_alone(place: &Place)
         .await
         .unwrap();
     assert!(store.campaign(local.id).await.unwrap().unwrap().local);
-    let offered = |only| store.unleased_shards(only, at(0), MARGIN);
+    let offered = |only| on(store, at(0)).unleased_shards(only, MARGIN);
     assert_eq!(offered(None).await.unwrap(), [shard(1, 0)]);
     assert_eq!(offered(Some(local.id)).await.unwrap(), [shard(2, 0)]);
     let active = |only| store.active_campaigns(only);
@@ -250,7 +252,9 @@ async fn closed(store: &dyn Store, number: u128) -> CampaignId {
 /// The same, waiting for its mail.
 async fn settled(store: &dyn Store) -> CampaignId {
     let id = closed(store, 1).await;
-    let concluded = store.conclude(id, Duration::from_secs(60), at(30)).await;
+    let concluded = on(store, at(30))
+        .conclude(id, Duration::from_secs(60))
+        .await;
     assert_eq!(concluded.unwrap(), Some(State::Settling));
     id
 }
@@ -259,7 +263,7 @@ pub async fn a_campaign_ends_only_when_no_shard_is_open(place: &Place) {
     let store = &place.store;
     let settle = Duration::from_secs(60);
     let id = settled(&**store).await;
-    let conclude = |seconds| store.conclude(id, settle, at(seconds));
+    let conclude = |seconds| on(store, at(seconds)).conclude(id, settle);
     let audit = entry("resume");
     store.resume(&resumption(id, &audit)).await.unwrap();
     let revisit = shard(1, 1);
@@ -272,16 +276,16 @@ pub async fn a_campaign_ends_only_when_no_shard_is_open(place: &Place) {
         panic!("not granted");
     };
     assert_eq!(conclude(500).await.unwrap(), Some(State::Running));
+    now_is(at(510));
     let last = Batch {
         progress: Some(advance(0, 1, true)),
-        now: at(510),
         ..batch(revisit, token, vec![])
     };
     store.ingest(&last).await.unwrap();
     assert_eq!(conclude(569).await.unwrap(), Some(State::Settling));
     assert_eq!(conclude(570).await.unwrap(), Some(State::Finished));
     assert_eq!(conclude(9999).await.unwrap(), Some(State::Finished));
-    let unknown = store.conclude(campaign_id(9), settle, at(0)).await;
+    let unknown = on(store, at(0)).conclude(campaign_id(9), settle).await;
     assert_eq!(unknown.unwrap(), None);
 }
 
@@ -319,7 +323,10 @@ pub async fn resuming_beside_housekeeping_always_repeats(place: &Place) {
         async move {
             // The settling time is over: it ends the campaign if it comes first.
             for _ in 0..20 {
-                store.conclude(id, Duration::ZERO, at(31)).await.unwrap();
+                on(&*store, at(31))
+                    .conclude(id, Duration::ZERO)
+                    .await
+                    .unwrap();
             }
         }
     });
@@ -385,12 +392,12 @@ pub async fn leases_housekeeping_and_watching_read_no_findings(place: &Place) {
     let id = closed(&**store, 2).await;
     hide_findings(place).await;
     let token = token(&**store, shard(1, 1), at(40)).await;
+    now_is(at(41));
     let renewal = Renewal {
         shard: shard(1, 1),
         token,
         want_rate: 60,
         caps: CAPS,
-        now: at(41),
         ttl: TTL,
         margin: MARGIN,
     };
@@ -399,14 +406,17 @@ pub async fn leases_housekeeping_and_watching_read_no_findings(place: &Place) {
         Renewed::Kept { rate: 60 }
     );
     store.release(shard(1, 1), token, None).await.unwrap();
-    let progress = store.progress(id, at(41)).await.unwrap();
+    let progress = on(store, at(41)).progress(id).await.unwrap();
     assert_eq!(progress.verdicts, [(Verdict::Unproven, 1)]);
     assert_eq!(progress.awaiting_mail, 1);
     store.active_campaigns(None).await.unwrap();
-    store.unleased_shards(None, at(41), MARGIN).await.unwrap();
+    on(store, at(41))
+        .unleased_shards(None, MARGIN)
+        .await
+        .unwrap();
     store.judge_sightings().await.unwrap();
     let settle = Duration::from_secs(60);
-    let concluded = store.conclude(id, settle, at(42)).await.unwrap();
+    let concluded = on(store, at(42)).conclude(id, settle).await.unwrap();
     assert_eq!(concluded, Some(State::Settling));
 }
 
@@ -424,7 +434,7 @@ pub async fn what_workers_complain_of_is_shown_for_a_minute(place: &Place) {
     for trouble in [&trouble("w-1", "first", 10), &one, &two] {
         store.note_trouble(trouble).await.unwrap();
     }
-    let shown = async |seconds| store.progress(id, at(seconds)).await.unwrap().troubles;
+    let shown = async |seconds| on(store, at(seconds)).progress(id).await.unwrap().troubles;
     assert_eq!(shown(60).await, [one, two.clone()]);
     assert_eq!(shown(100).await, [two]);
     assert_eq!(shown(200).await, []);

@@ -57,7 +57,7 @@ async fn found_open(store: &dyn Store) -> CampaignId {
 }
 
 async fn planned(store: &dyn Store, seconds: i64) -> Vec<ShardId> {
-    let planned = store.plan_revisits(campaign_id(CAMPAIGN), at(seconds), at(0));
+    let planned = on(store, at(seconds)).plan_revisits(campaign_id(CAMPAIGN), LATELY);
     planned.await.unwrap()
 }
 
@@ -83,7 +83,7 @@ async fn finding(store: &dyn Store) -> Finding {
 
 async fn state(store: &dyn Store, seconds: i64) -> State {
     let settle = std::time::Duration::from_secs(60);
-    let concluded = store.conclude(campaign_id(CAMPAIGN), settle, at(seconds));
+    let concluded = on(store, at(seconds)).conclude(campaign_id(CAMPAIGN), settle);
     concluded.await.unwrap().unwrap()
 }
 
@@ -135,7 +135,10 @@ pub async fn another_vantage_point_is_asked_too_if_there_is_one(place: &Place) {
     let store = &*place.store;
     found_open(store).await;
     for (worker, vantage) in [("a", "north"), ("b", "south")] {
-        store.seen_worker(worker, vantage, at(100)).await.unwrap();
+        on(store, at(100))
+            .seen_worker(worker, vantage)
+            .await
+            .unwrap();
     }
     let shards = planned(store, 120).await;
     assert_eq!(shards, [shard(CAMPAIGN, 1), shard(CAMPAIGN, 2)]);
@@ -197,7 +200,10 @@ pub async fn a_report_from_elsewhere_plans_no_round_twice(place: &Place) {
     let store = &*place.store;
     found_open(store).await;
     for (worker, vantage) in [("a", "north"), ("b", "south")] {
-        store.seen_worker(worker, vantage, at(100)).await.unwrap();
+        on(store, at(100))
+            .seen_worker(worker, vantage)
+            .await
+            .unwrap();
     }
     assert_eq!(planned(store, 120).await.len(), 2);
     let south = vec![seen_in(1, "south", 130, ACCEPTED)];

@@ -1,5 +1,5 @@
 use ajar_model::{Observation, Timestamp};
-use ajar_store::{AuditEntry, Batch, Grant, Options, open};
+use ajar_store::{AuditEntry, Batch, Grant, open};
 
 use crate::support::*;
 
@@ -24,13 +24,13 @@ pub async fn what_was_stored_outlasts_the_store(place: &Place) {
     let before = (
         store.campaigns().await.unwrap(),
         table(&**store).await,
-        store.progress(shard.campaign, at(1)).await.unwrap(),
+        on(store, at(1)).progress(shard.campaign).await.unwrap(),
     );
-    let reopened = open(&place.url, &Options::default()).await.unwrap();
+    let reopened = open(&place.url, &options()).await.unwrap();
     let after = (
         reopened.campaigns().await.unwrap(),
         table(&*reopened).await,
-        reopened.progress(shard.campaign, at(1)).await.unwrap(),
+        reopened.progress(shard.campaign).await.unwrap(),
     );
     assert_eq!(before, after);
     let log = audit_log(&*reopened).await;

@@ -35,16 +35,16 @@ pub async fn a_batch_delivered_twice_changes_nothing(place: &Place) {
         progress: Some(advance(0, 5, false)),
         ..batch(shard, token, vec![observation(1, "10.0.0.1:25", REFUSED)])
     };
-    store.ingest(&report).await.unwrap();
+    on(store, at(1)).ingest(&report).await.unwrap();
     let before = (
         table(&**store).await,
-        store.progress(shard.campaign, at(1)).await.unwrap(),
+        on(store, at(1)).progress(shard.campaign).await.unwrap(),
     );
     let again = store.ingest(&report).await.unwrap();
     assert_eq!((again.stale, again.findings.len()), (false, 0));
     let after = (
         table(&**store).await,
-        store.progress(shard.campaign, at(1)).await.unwrap(),
+        on(store, at(1)).progress(shard.campaign).await.unwrap(),
     );
     assert_eq!(before, after);
 }
@@ -66,7 +66,7 @@ pub async fn a_stale_token_keeps_observations_but_not_the_cursor(place: &Place) 
         ..batch(shard, current, vec![])
     };
     assert!(store.ingest(&wrong_cursor).await.unwrap().stale);
-    let progress = store.progress(shard.campaign, at(41)).await.unwrap();
+    let progress = on(store, at(41)).progress(shard.campaign).await.unwrap();
     assert_eq!((progress.tally.total(), progress.leased), (0, 1));
 }
 
@@ -114,7 +114,7 @@ pub async fn a_shard_closes_only_when_its_outcomes_add_up(place: &Place) {
     let beyond = store.ingest(&report(5, 7, false)).await;
     assert!(matches!(beyond, Err(Error::Invalid { .. })));
     assert!(!store.ingest(&report(5, 6, true)).await.unwrap().stale);
-    let progress = store.progress(shard.campaign, at(1)).await.unwrap();
+    let progress = on(store, at(1)).progress(shard.campaign).await.unwrap();
     assert_eq!((progress.closed, progress.leased), (1, 0));
     assert_eq!(progress.tally.total(), 6);
 }
@@ -141,7 +141,7 @@ pub async fn a_lost_answer_is_no_lost_lease(place: &Place) {
         assert!(!deliver(second, 8, 9, true).await);
     }
     assert!(deliver(first, 8, 9, true).await);
-    let progress = store.progress(shard.campaign, at(41)).await.unwrap();
+    let progress = on(store, at(41)).progress(shard.campaign).await.unwrap();
     assert_eq!(progress.tally.total(), 9);
 }
 

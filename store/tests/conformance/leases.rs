@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use crate::support::*;
 
 fn renewal(shard: ShardId, token: u64, seconds: i64) -> Renewal {
+    now_is(at(seconds));
     Renewal {
         shard,
         token,
         want_rate: WANT,
         caps: CAPS,
-        now: at(seconds),
         ttl: TTL,
         margin: MARGIN,
     }
@@ -332,7 +332,7 @@ pub async fn the_leases_of_local_campaigns_can_be_ended_at_once(place: &Place) {
     token(&**store, shard(1, 1), at(0)).await;
     token(&**store, shard(2, 0), at(0)).await;
     store.end_local_leases().await.unwrap();
-    let unleased = |only| store.unleased_shards(only, at(0), MARGIN);
+    let unleased = |only| on(store, at(0)).unleased_shards(only, MARGIN);
     assert_eq!(unleased(Some(local.id)).await.unwrap().len(), 2);
     assert_eq!(unleased(None).await.unwrap(), []);
     let report = Batch {

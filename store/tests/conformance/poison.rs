@@ -70,13 +70,13 @@ pub async fn a_shard_that_never_moves_is_cut_and_then_quarantined(place: &Place)
         store.ingest(&last).await.unwrap();
     }
     let id = first.campaign;
-    let progress = store.progress(id, at(9999)).await.unwrap();
+    let progress = on(store, at(9999)).progress(id).await.unwrap();
     assert_eq!(
         (progress.shards, progress.closed, progress.quarantined),
         (3, 3, 1)
     );
     assert_eq!(progress.tally.total(), 750);
-    let concluded = store.conclude(id, Duration::ZERO, at(9999)).await;
+    let concluded = on(store, at(9999)).conclude(id, Duration::ZERO).await;
     assert_eq!(concluded.unwrap(), Some(State::Incomplete));
     let given_up = store.quarantined(id, 10).await.unwrap();
     assert_eq!(given_up.len(), 1);
@@ -85,7 +85,7 @@ pub async fn a_shard_that_never_moves_is_cut_and_then_quarantined(place: &Place)
         (first, 0..250)
     );
     assert_eq!(given_up[0].cause, None, "they died without a word");
-    let cause = store.progress(id, at(9999)).await.unwrap().cause;
+    let cause = on(store, at(9999)).progress(id).await.unwrap().cause;
     assert!(cause.is_some_and(|cause| cause.contains("a shard was given up")));
 
     let audit = entry("resume");

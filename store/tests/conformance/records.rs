@@ -93,23 +93,25 @@ pub async fn workers_are_forgotten_after_a_week(place: &Place) {
         vantage: vantage.to_owned(),
         last_seen,
     };
-    store.seen_worker("b", "outside", at(10)).await.unwrap();
-    store.seen_worker("a", "outside", at(20)).await.unwrap();
-    store.seen_worker("c", "inside", at(30)).await.unwrap();
-    store.seen_worker("b", "outside", at(5)).await.unwrap();
+    on(store, at(10)).seen_worker("b", "outside").await.unwrap();
+    on(store, at(20)).seen_worker("a", "outside").await.unwrap();
+    on(store, at(30)).seen_worker("c", "inside").await.unwrap();
+    on(store, at(5)).seen_worker("b", "outside").await.unwrap();
     let expect = [
         seen("c", "inside", at(30)),
         seen("a", "outside", at(20)),
         seen("b", "outside", at(10)),
     ];
-    assert_eq!(store.workers(at(10)).await.unwrap(), expect);
-    assert_eq!(store.workers(at(11)).await.unwrap(), expect[..2]);
+    let lately = |seconds| on(store, at(40)).workers(Duration::from_secs(seconds));
+    assert_eq!(lately(30).await.unwrap(), expect);
+    assert_eq!(lately(29).await.unwrap(), expect[..2]);
     let now = at(15).saturating_add(WEEK).unwrap();
-    store.seen_worker("d", "inside", now).await.unwrap();
+    on(store, now).seen_worker("d", "inside").await.unwrap();
     let expect = [
         seen("c", "inside", at(30)),
         seen("d", "inside", now),
         seen("a", "outside", at(20)),
     ];
-    assert_eq!(store.workers(at(0)).await.unwrap(), expect);
+    let all = on(store, now).workers(2 * WEEK).await;
+    assert_eq!(all.unwrap(), expect);
 }

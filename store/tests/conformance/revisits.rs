@@ -23,20 +23,20 @@ async fn closed(store: &dyn Store, observations: Vec<Observation>) -> ShardId {
 }
 
 async fn planned(store: &dyn Store, seconds: i64) -> Vec<ShardId> {
-    let planned = store
-        .plan_revisits(campaign_id(1), at(seconds), at(0))
-        .await;
-    planned.unwrap()
+    let planned = on(store, at(seconds)).plan_revisits(campaign_id(1), LATELY);
+    planned.await.unwrap()
 }
 
 async fn state(store: &dyn Store, seconds: i64) -> State {
     let settle = Duration::from_secs(60);
-    let concluded = store.conclude(campaign_id(1), settle, at(seconds)).await;
+    let concluded = on(store, at(seconds))
+        .conclude(campaign_id(1), settle)
+        .await;
     concluded.unwrap().unwrap()
 }
 
 async fn waiting(store: &dyn Store) -> (u64, Option<ajar_model::Timestamp>) {
-    let progress = store.progress(campaign_id(1), at(0)).await.unwrap();
+    let progress = on(store, at(0)).progress(campaign_id(1)).await.unwrap();
     (progress.awaiting_revisit, progress.next_revisit_at)
 }
 
@@ -153,7 +153,7 @@ pub async fn revisits_count_as_no_targets(place: &Place) {
     closed(store, vec![visited(ENDPOINT, 1, 10, LATER)]).await;
     planned(store, 40).await;
     close(store, shard(1, 1), vec![visited(ENDPOINT, 2, 50, REFUSED)]).await;
-    let progress = store.progress(campaign_id(1), at(60)).await.unwrap();
+    let progress = on(store, at(60)).progress(campaign_id(1)).await.unwrap();
     assert_eq!((progress.shards, progress.closed), (2, 2));
     assert_eq!(progress.tally.total(), 3);
 }

@@ -169,7 +169,7 @@ pub async fn only_an_accepted_mail_is_awaited(place: &Place) {
     ];
     store.ingest(&batch(shard, token, seen)).await.unwrap();
     let awaiting = async || {
-        let progress = store.progress(shard.campaign, at(1)).await.unwrap();
+        let progress = on(store, at(1)).progress(shard.campaign).await.unwrap();
         progress.awaiting_mail
     };
     assert_eq!(awaiting().await, 1);

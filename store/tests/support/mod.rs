@@ -3,7 +3,7 @@
 
 pub mod postgres;
 
-use std::{net::SocketAddr, ops::Range, sync::Arc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use ajar_model::{
     Ahead, Attempt, Campaign, CampaignId, Canary, Evidence, Finding, Nonce, NonceKey, Observation,
@@ -22,6 +22,8 @@ use ipnet::IpNet;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 pub const TTL: Duration = Duration::from_secs(30);
+/// How long ago a worker may have been seen.
+pub const LATELY: Duration = Duration::from_secs(300);
 pub const MARGIN: Duration = Duration::from_secs(5);
 /// The rate that [`request`] wants, and the cap that it names.
 pub const WANT: u32 = 10;
@@ -58,12 +60,35 @@ impl Place {
     }
 }
 
+thread_local! {
+    static NOW: Cell<Timestamp> = Cell::new(at(0));
+}
+
+/// Sets the clock of the stores that this thread asks, which shows the fixed moment at first.
+pub fn now_is(now: Timestamp) {
+    NOW.set(now);
+}
+
+/// How stores are opened whose clock [`now_is`] sets.
+pub fn options() -> Options {
+    Options {
+        clock: Some(|| NOW.get()),
+        ..Options::default()
+    }
+}
+
+/// The store at a time, which its clock shows from now on.
+pub fn on<S: ?Sized>(store: &S, now: Timestamp) -> &S {
+    now_is(now);
+    store
+}
+
 /// A store in a fresh SQLite file.
 pub async fn sqlite() -> Place {
     let directory = tempfile::tempdir().unwrap();
     let url = directory.path().join("ajar.db").display().to_string();
     Place {
-        store: open(&url, &Options::default()).await.unwrap(),
+        store: open(&url, &options()).await.unwrap(),
         url,
         _directory: Some(directory),
     }
@@ -73,7 +98,7 @@ pub async fn sqlite() -> Place {
 pub async fn postgres() -> Place {
     let url = postgres::fresh_database().await;
     Place {
-        store: open(&url, &Options::default()).await.unwrap(),
+        store: open(&url, &options()).await.unwrap(),
         url,
         _directory: None,
     }
@@ -125,6 +150,7 @@ pub fn campaign(number: u128) -> Campaign {
         created_at: at(number as i64),
         state: State::Running,
         local: false,
+        revision: 0,
     }
 }
 
@@ -169,6 +195,7 @@ pub async fn set_state(store: &dyn Store, id: CampaignId, to: State) {
         from: &State::ALL,
         to,
         cause: None,
+        not_before: None,
         audit: &entry("set"),
     };
     assert!(store.transition(&transition).await.unwrap());
@@ -205,17 +232,18 @@ pub fn block(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// A request for a shard that touches one block, its own.
+/// A request for a shard that touches one block, its own. Sets the clock to the time at which it is made.
 pub fn request(shard: ShardId, now: Timestamp) -> GrantRequest {
+    now_is(now);
     let own = format!("10.{}.{}.0/24", shard.campaign.0.0 as u8, shard.number);
     GrantRequest {
         shard,
+        revision: 0,
         owner: "worker-1".to_owned(),
         blocks: vec![block(&own)],
         targets: TARGETS,
         want_rate: WANT,
         caps: CAPS,
-        now,
         ttl: TTL,
         margin: MARGIN,
     }
@@ -245,7 +273,6 @@ pub fn batch(shard: ShardId, token: u64, observations: Vec<Observation>) -> Batc
         observations,
         progress: None,
         ahead: Ahead::default(),
-        now: at(1),
     }
 }
 

@@ -52,7 +52,7 @@ impl Accidents {
         let log = self.site.log.clone();
         let worker = self.one(&WORKERS);
         let coordinator = self.one(&COORDINATORS);
-        match self.chance.u32(..13) {
+        match self.chance.u32(..14) {
             0 | 1 => self.crash(sim, worker, now),
             2 => self.crash(sim, coordinator, now),
             3 | 4 => {
@@ -97,15 +97,8 @@ impl Accidents {
                 log.add(format_args!("the queue is forged"));
                 self.site.queue.forge(&forged);
             }
-            10 => {
-                let wrong = self.chance.i64(-120..120);
-                log.add(format_args!("{worker}'s wall clock is wrong by {wrong} s"));
-                boundary::set_wall_wrong(number_of(worker), wrong);
-                let right = now + self.a_while(30);
-                self.mend(right, move |_| {
-                    boundary::set_wall_wrong(number_of(worker), 0);
-                });
-            }
+            10 => self.set_clock_wrong(worker, now),
+            12 => self.set_clock_wrong(coordinator, now),
             11 => {
                 log.add(format_args!("the queue is away"));
                 self.site.queue.set_away(true);
@@ -123,6 +116,17 @@ impl Accidents {
                 self.mend(back, move |_| store.set_mood(Mood::default()));
             }
         }
+    }
+
+    fn set_clock_wrong(&mut self, host: &'static str, now: Duration) {
+        let wrong = self.chance.i64(-120..120);
+        let log = &self.site.log;
+        log.add(format_args!("{host}'s wall clock is wrong by {wrong} s"));
+        boundary::set_wall_wrong(number_of(host), wrong);
+        let right = now + self.a_while(30);
+        self.mend(right, move |_| {
+            boundary::set_wall_wrong(number_of(host), 0);
+        });
     }
 
     fn crash(&mut self, sim: &mut turmoil::Sim<'static>, host: &'static str, now: Duration) {

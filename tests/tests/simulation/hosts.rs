@@ -34,10 +34,11 @@ const PORT: u16 = 7400;
 /// Nothing was heard on a connection for so long: its other end is gone. A coordinator pings every five seconds.
 const DEAD: Duration = Duration::from_secs(10);
 
-/// The number of a host in the oracle's notes: workers count from 1.
+/// The number of a host in the oracle's notes: workers count from 1, coordinators follow.
 pub fn number_of(host: &str) -> usize {
-    let worker = WORKERS.iter().position(|worker| *worker == host);
-    worker.map_or(0, |index| index + 1)
+    let mut hosts = WORKERS.iter().chain(&COORDINATORS);
+    let index = hosts.position(|known| *known == host);
+    index.map_or(0, |index| index + 1)
 }
 
 /// What the machines share.

@@ -5,8 +5,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ajar_model::Timestamp;
-
 use crate::boundary;
 
 /// Clones write the same log.
@@ -16,12 +14,7 @@ pub struct Log(Arc<Mutex<Vec<String>>>);
 impl Log {
     /// Adds a line at the present time of this thread's simulation.
     pub fn add(&self, what: fmt::Arguments<'_>) {
-        self.at(boundary::wall(boundary::elapsed()), what);
-    }
-
-    /// Adds a line from outside, where there is no simulated time.
-    pub fn at(&self, now: Timestamp, what: fmt::Arguments<'_>) {
-        let at = boundary::since_beginning(now).as_secs_f64();
+        let at = boundary::elapsed().as_secs_f64();
         self.0.lock().unwrap().push(format!("{at:8.3} {what}"));
     }
 

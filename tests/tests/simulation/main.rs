@@ -116,6 +116,7 @@ fn one_simulation() {
     let path = directory.path().join("ajar.db");
     let options = Options {
         access: Access::Scratch,
+        clock: Some(boundary::right_time),
         ..Options::default()
     };
     let real = outside.block_on(ajar_store::open(&path.display().to_string(), &options));

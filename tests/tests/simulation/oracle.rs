@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::{
     TICK,
-    boundary::{Connection, Fate, wall},
+    boundary::{Connection, Fate},
     hosts::{Pause, WORKERS},
     store::Granted,
 };
@@ -133,7 +133,6 @@ impl Left<'_> {
 
     /// Every campaign is finished, every target has its outcome, and every open one its row, once.
     async fn outcomes(&self) -> Result<(), String> {
-        let now = wall(Duration::from_secs(3600));
         let fail = |error: ajar_store::Error| error.to_string();
         for asked in self.asked {
             let campaign = self.store.campaign(asked.id).await.map_err(fail)?;
@@ -155,7 +154,7 @@ impl Left<'_> {
                     }
                 }
             }
-            let progress = self.store.progress(asked.id, now).await.map_err(fail)?;
+            let progress = self.store.progress(asked.id).await.map_err(fail)?;
             let counted = progress.tally.total();
             if counted != endpoints.len() as u64 {
                 return Err(format!("{counted} outcomes of {}", endpoints.len()));

@@ -12,8 +12,8 @@ use ajar_model::{
 };
 use ajar_store::{
     Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Hold,
-    Ingested, Mute, Outcome, Progress, Quarantined, Ran, Renewal, Renewed, Resumption, Run,
-    Schedules, SeenWorker, Store, Transition, Trouble,
+    Ingested, Mute, Orders, Outcome, Progress, Quarantined, Ran, Renewal, Renewed, Replicas,
+    Resumption, Run, Schedules, SeenCoordinator, SeenWorker, Stop, Store, Transition, Trouble,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -124,12 +124,12 @@ flaky! {
                 let grant = self.store.grant(request).await;
                 if let Ok(Grant::Granted { .. }) = grant {
                     self.grants.lock().unwrap().push(Granted {
-                        at: boundary::since_beginning(request.now),
+                        at: boundary::elapsed(),
                         owner: request.owner.clone(),
                         shard: request.shard,
                     });
                 }
-                self.log.at(request.now, format_args!("grant {} to {}: {grant:?}", request.shard, request.owner));
+                self.log.add(format_args!("grant {} to {}: {grant:?}", request.shard, request.owner));
                 grant
             })
         }
@@ -138,7 +138,7 @@ flaky! {
             self.call("ingest", async {
                 let ingested = self.store.ingest(batch).await;
                 let stale = ingested.as_ref().map(|ingested| ingested.stale).ok();
-                self.log.at(batch.now, format_args!(
+                self.log.add(format_args!(
                     "ingest of {} under {}: {} observations, {:?}, stale {stale:?}",
                     batch.shard, batch.token, batch.observations.len(), batch.progress
                 ));
@@ -152,18 +152,18 @@ flaky! {
     async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
     async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
     async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
-    async fn conclude(&self, id: CampaignId, settle: Duration, now: Timestamp) -> Result<Option<State>, Error>;
+    async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error>;
     async fn remove_campaign(&self, id: CampaignId, audit: &AuditEntry) -> Result<Option<State>, Error>;
-    async fn progress(&self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
-    async fn unleased_shards(&self, only: Option<CampaignId>, now: Timestamp, margin: Duration) -> Result<Vec<ShardId>, Error>;
+    async fn progress(&self, id: CampaignId) -> Result<Progress, Error>;
+    async fn unleased_shards(&self, only: Option<CampaignId>, margin: Duration) -> Result<Vec<ShardId>, Error>;
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
     async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
-    async fn plan_revisits(&self, id: CampaignId, now: Timestamp, seen_since: Timestamp) -> Result<Vec<ShardId>, Error>;
+    async fn plan_revisits(&self, id: CampaignId, lately: Duration) -> Result<Vec<ShardId>, Error>;
     async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error>;
     async fn release(&self, shard: ShardId, token: u64, failed: Option<&str>) -> Result<(), Error>;
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
-    async fn troubles(&self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error>;
+    async fn troubles(&self, id: CampaignId) -> Result<Vec<Trouble>, Error>;
     async fn end_local_leases(&self) -> Result<(), Error>;
     async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
@@ -175,9 +175,23 @@ flaky! {
     async fn audit_log(&self) -> Result<Vec<AuditLink>, Error>;
     async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
     async fn canaries(&self) -> Result<Vec<Canary>, Error>;
-    async fn seen_worker(&self, worker: &str, vantage: &str, now: Timestamp) -> Result<(), Error>;
-    async fn workers(&self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;
+    async fn seen_worker(&self, worker: &str, vantage: &str) -> Result<(), Error>;
+    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error>;
+    async fn now(&self) -> Result<Timestamp, Error>;
     async fn close(&self) -> Result<(), Error>;
+}
+
+flaky! {
+    Orders {}
+    async fn stop(&self, tenant: Option<&str>, audit: &AuditEntry) -> Result<Vec<CampaignId>, Error>;
+    async fn start_again(&self, tenant: Option<&str>, audit: &AuditEntry) -> Result<bool, Error>;
+    async fn stops(&self) -> Result<Vec<Stop>, Error>;
+}
+
+flaky! {
+    Replicas {}
+    async fn seen_coordinator(&self, seen: &SeenCoordinator<'_>) -> Result<(), Error>;
+    async fn end_refused(&self, id: CampaignId, cause: &str, audit: &AuditEntry) -> Result<bool, Error>;
 }
 
 flaky! {
