@@ -87,21 +87,25 @@ async fn submit(options: args::Submit) -> anyhow::Result<Ended> {
 }
 
 async fn list(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
-    let listed = coordinator
-        .campaigns()
-        .list(v1::ListRequest {})
-        .await
-        .map_err(from_status)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::stdout();
     writeln!(
         out,
         "{:<26}  {:<10}  targets, open endpoints",
         "campaign", "state"
     )?;
-    for campaign in listed.into_inner().campaigns {
-        writeln!(out, "{}", line(&campaign)?)?;
+    let mut after = String::new();
+    loop {
+        let request = v1::ListRequest { after };
+        let listed = coordinator.campaigns().list(request).await;
+        let campaigns = listed.map_err(from_status)?.into_inner().campaigns;
+        for campaign in &campaigns {
+            writeln!(out, "{}", line(campaign)?)?;
+        }
+        match campaigns.into_iter().last() {
+            Some(last) => after = last.id,
+            None => return Ok(Ended::Finished),
+        }
     }
-    Ok(Ended::Finished)
 }
 
 async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
@@ -121,7 +125,16 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     );
     let tally = progress.tally.unwrap_or_default();
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", line(&campaign)?)?;
+    let summary = v1::CampaignSummary {
+        id: campaign.id,
+        state: campaign.state,
+        targets: Some(progress.targets),
+        finished: progress.finished,
+        open_endpoints: progress.open_endpoints,
+        stopped: progress.stopped.clone(),
+        ..v1::CampaignSummary::default()
+    };
+    writeln!(out, "{}", line(&summary)?)?;
     writeln!(
         out,
         "targets   {} less {}",
@@ -213,10 +226,10 @@ async fn stop_all(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
     Ok(Ended::Finished)
 }
 
-fn line(campaign: &v1::Campaign) -> anyhow::Result<String> {
+fn line(campaign: &v1::CampaignSummary) -> anyhow::Result<String> {
     let state = convert::state_in(campaign.state)?;
-    let progress = campaign.progress.clone().unwrap_or_default();
-    let stopped = match progress.stopped.as_str() {
+    let targets = campaign.targets.map(|targets| targets.to_string());
+    let stopped = match campaign.stopped.as_str() {
         "" => "",
         _ => ", stopped",
     };
@@ -224,9 +237,9 @@ fn line(campaign: &v1::Campaign) -> anyhow::Result<String> {
         "{}  {:<10}  {}/{} targets  {} open{stopped}",
         campaign.id,
         state.as_str(),
-        progress.finished,
-        progress.targets,
-        progress.open_endpoints
+        campaign.finished,
+        targets.as_deref().unwrap_or("?"),
+        campaign.open_endpoints
     ))
 }
 

@@ -66,6 +66,9 @@ fn issue(options: &args::PkiIssue) -> anyhow::Result<()> {
     if options.tenant.is_some() && !may_be_confined {
         return refuse("--tenant is for operators and viewers: all others serve every tenant");
     }
+    if options.vantage.is_some() && options.role != PkiRole::Worker {
+        return refuse("--vantage is for a worker's certificate: nobody else probes");
+    }
     let role = options.role.as_str();
     let files = Files::of(&options.directory, &format!("{role}-{}", options.name));
     files.refuse_to_replace()?;
@@ -82,9 +85,11 @@ fn issue(options: &args::PkiIssue) -> anyhow::Result<()> {
         true => ExtendedKeyUsagePurpose::ServerAuth,
         false => ExtendedKeyUsagePurpose::ClientAuth,
     }];
-    let uri = match &options.tenant {
-        Some(tenant) => format!("{TRUST_DOMAIN}/tenant/{tenant}/{role}/{}", options.name),
-        None => format!("{TRUST_DOMAIN}/{role}/{}", options.name),
+    let name = &options.name;
+    let uri = match (&options.tenant, &options.vantage) {
+        (Some(tenant), _) => format!("{TRUST_DOMAIN}/tenant/{tenant}/{role}/{name}"),
+        (None, Some(vantage)) => format!("{TRUST_DOMAIN}/{role}/{vantage}/{name}"),
+        (None, None) => format!("{TRUST_DOMAIN}/{role}/{name}"),
     };
     params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into()?)];
     for host in &options.host {

@@ -16,17 +16,26 @@ pub async fn run(command: args::Schedule) -> anyhow::Result<Ended> {
         args::Schedule::Put(options) => return put(*options).await,
         args::Schedule::List(remote) => return list(&connect::to(&remote)?).await,
         args::Schedule::Pause(one) => {
-            let request = v1::PauseScheduleRequest { name: one.name };
+            let request = v1::PauseScheduleRequest {
+                name: one.name,
+                tenant: one.tenant.unwrap_or_default(),
+            };
             let paused = connect::to(&one.remote)?.schedules().pause(request).await;
             paused.map_err(from_status)?;
         }
         args::Schedule::Resume(one) => {
-            let request = v1::ResumeScheduleRequest { name: one.name };
+            let request = v1::ResumeScheduleRequest {
+                name: one.name,
+                tenant: one.tenant.unwrap_or_default(),
+            };
             let resumed = connect::to(&one.remote)?.schedules().resume(request).await;
             resumed.map_err(from_status)?;
         }
         args::Schedule::Remove(one) => {
-            let request = v1::RemoveScheduleRequest { name: one.name };
+            let request = v1::RemoveScheduleRequest {
+                name: one.name,
+                tenant: one.tenant.unwrap_or_default(),
+            };
             let removed = connect::to(&one.remote)?.schedules().remove(request).await;
             removed.map_err(from_status)?;
         }
@@ -69,12 +78,15 @@ async fn list(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
     for schedule in listed.into_inner().schedules {
         let v1::Schedule {
             name,
+            tenant,
             cron,
             time_zone,
+            unreadable,
             ..
         } = &schedule;
         let next = match (schedule.paused, schedule.next) {
             (true, _) => "paused".to_owned(),
+            (false, _) if !unreadable.is_empty() => format!("cannot run: {unreadable}"),
             (false, None) => "no further time".to_owned(),
             (false, next) => format!("next at {}", convert::time_in("next", next)?),
         };
@@ -88,7 +100,7 @@ async fn list(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
                 }
             }
         };
-        writeln!(out, "{name}  {cron} {time_zone}  {next}  {last}")?;
+        writeln!(out, "{name}  {tenant}  {cron} {time_zone}  {next}  {last}")?;
     }
     Ok(Ended::Finished)
 }

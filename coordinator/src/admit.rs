@@ -27,6 +27,7 @@ impl Admitted {
         Admission {
             campaign: &self.campaign,
             shards: &self.shards,
+            pairs: self.pairs,
             authorization: self.registered.as_ref(),
             audit: &self.submission,
         }

@@ -6,7 +6,9 @@ use ajar_model::{
     Campaign, CampaignId, ShardId, SignedAuthorization, Spec, Timestamp, campaign::State,
 };
 use ajar_proto::{convert, trace, v1, v1::campaign_service_server::CampaignService};
-use ajar_store::{AuditEntry, Mute, Progress, Resumption, Transition};
+use ajar_store::{
+    AuditEntry, CampaignQuery, Mute, Progress, Resumption, Stop, Summary, Transition,
+};
 use futures::stream::{BoxStream, StreamExt};
 use ipnet::IpNet;
 use tonic::{Code, Request, Response, Status};
@@ -22,6 +24,8 @@ const WATCH: Duration = Duration::from_millis(250);
 /// Shards that were given up which are listed, and networks of each.
 const LISTED: u32 = 20;
 const NETWORKS: usize = 8;
+/// Campaigns of one answer.
+const PAGE: u32 = 500;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -49,7 +53,8 @@ impl CampaignService for Coordinator {
     async fn get(&self, request: Request<v1::GetRequest>) -> Reply<v1::GetResponse> {
         let tenants = caller::tenants(&request);
         let id = convert::campaign_id(&request.into_inner().id)?;
-        let stored = self.campaign_of(&tenants, id).await?;
+        self.campaign_of(&tenants, id).await?;
+        let stored = self.stored(id).await?;
         let campaign = self.described(&stored).await?;
         let mute = self.mute(&stored).await?;
         let quarantined = match campaign.progress.as_ref().map_or(0, |p| p.quarantined) {
@@ -66,11 +71,20 @@ impl CampaignService for Coordinator {
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Reply<v1::ListResponse> {
         let tenants = caller::tenants(&request);
-        let mut campaigns = Vec::new();
-        for campaign in self.campaigns_of(&tenants).await? {
-            campaigns.push(self.described(&campaign).await?);
-        }
-        Ok(Response::new(v1::ListResponse { campaigns }))
+        let after = match request.into_inner().after.as_str() {
+            "" => None,
+            id => Some(convert::campaign_id(id)?),
+        };
+        let query = CampaignQuery {
+            tenants: tenants.names(),
+            after,
+            limit: PAGE,
+        };
+        let listed = self.options.store.summaries(&query).await;
+        let campaigns = listed.map_err(error::store)?.into_iter().map(summary_out);
+        Ok(Response::new(v1::ListResponse {
+            campaigns: campaigns.collect(),
+        }))
     }
 
     type WatchStream = BoxStream<'static, Result<v1::WatchResponse, Status>>;
@@ -298,7 +312,7 @@ impl Coordinator {
         caller: &str,
     ) -> Result<(), Status> {
         let store = &self.options.store;
-        let campaign = self.stored(id).await?;
+        let campaign = self.summary(id).await?;
         let transition = Transition {
             id,
             from,
@@ -317,7 +331,7 @@ impl Coordinator {
         if store.transition(&transition).await.map_err(error::store)? {
             return Ok(());
         }
-        let state = self.stored(id).await?.state;
+        let state = self.summary(id).await?.state;
         if state == to {
             return Ok(());
         }
@@ -333,6 +347,13 @@ impl Coordinator {
             .await
             .map_err(error::store)?;
         campaign.ok_or_else(|| error::no_campaign(id))
+    }
+
+    /// Returns a campaign as lists show it, which needs no spec.
+    pub(crate) async fn summary(&self, id: CampaignId) -> Result<Summary, Status> {
+        let summary = self.options.store.summary(id).await;
+        let summary = summary.map_err(error::store)?;
+        summary.ok_or_else(|| error::no_campaign(id))
     }
 
     async fn look(&self, id: CampaignId) -> Result<(v1::WatchResponse, State), Status> {
@@ -403,6 +424,24 @@ fn order_entry(actor: &str, action: &str, tenant: Option<&str>) -> AuditEntry {
     }
 }
 
+fn summary_out(summary: Summary) -> v1::CampaignSummary {
+    v1::CampaignSummary {
+        id: summary.id.to_string(),
+        tenant: summary.tenant,
+        state: v1::CampaignState::from(summary.state).into(),
+        created_at: Some(convert::time_out(summary.created_at)),
+        local: summary.local,
+        targets: summary.pairs,
+        finished: summary.finished,
+        open_endpoints: summary.open_endpoints,
+        stopped: summary.stopped.as_ref().map_or_else(String::new, stop_out),
+    }
+}
+
+fn stop_out(stop: &Stop) -> String {
+    format!("stopped by {} at {:.0}", stop.by, stop.at)
+}
+
 fn progress_out(targets: u64, most_rate: u32, progress: Progress) -> v1::Progress {
     let verdicts = progress
         .verdicts
@@ -424,9 +463,7 @@ fn progress_out(targets: u64, most_rate: u32, progress: Progress) -> v1::Progres
         answered: progress.tally.answered + progress.ahead.answered,
         open_endpoints: progress.open_endpoints,
         cause: progress.cause.unwrap_or_default(),
-        stopped: progress.stopped.map_or_else(String::new, |stop| {
-            format!("stopped by {} at {:.0}", stop.by, stop.at)
-        }),
+        stopped: progress.stopped.as_ref().map_or_else(String::new, stop_out),
         troubles: troubles.collect(),
         since_report: progress.last_report_at.map(|at| {
             let since = Timestamp::now().duration_since(at);

@@ -8,7 +8,7 @@ use ajar_store::{FindingKey, FindingQuery};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::{Code, Request, Response, Status};
 
-use crate::{Coordinator, caller, error, families, tenants::Tenants};
+use crate::{Coordinator, caller, error, families};
 
 /// Findings of one message.
 const PAGE: u32 = 500;
@@ -33,26 +33,20 @@ impl FindingService for Coordinator {
                 .iter()
                 .map(|verdict| convert::parse::<Verdict>("verdicts", verdict))
                 .collect::<Result<_, _>>()?,
+            tenants: tenants.names(),
             after: None,
             limit: PAGE,
         };
-        let visible = match &tenants {
-            Tenants::All => None,
-            Tenants::These(_) => {
-                let campaigns = self.campaigns_of(&tenants).await?;
-                Some(campaigns.into_iter().map(|campaign| campaign.id).collect())
-            }
-        };
-        let state = Some((self.clone(), query, visible));
+        let state = Some((self.clone(), query));
         let pages = futures::stream::unfold(state, |state| async move {
-            let (coordinator, query, visible) = state?;
-            match coordinator.page(&query, visible.as_ref()).await {
+            let (coordinator, query) = state?;
+            match coordinator.page(&query).await {
                 Ok((response, Some(after))) => {
                     let rest = FindingQuery {
                         after: Some(after),
                         ..query
                     };
-                    Some((Ok(response), Some((coordinator, rest, visible))))
+                    Some((Ok(response), Some((coordinator, rest))))
                 }
                 Ok((response, None)) => Some((Ok(response), None)),
                 Err(status) => Some((Err(status), None)),
@@ -90,18 +84,16 @@ impl FindingService for Coordinator {
 }
 
 impl Coordinator {
-    /// One page, of the `visible` campaigns if they are not all, and the key to go on after where there may be more.
+    /// Returns one page, and the key to go on after where there may be more.
     async fn page(
         &self,
         query: &FindingQuery,
-        visible: Option<&BTreeSet<CampaignId>>,
     ) -> Result<(v1::ListFindingsResponse, Option<FindingKey>), Status> {
         let found = self.options.store.findings(query).await;
         let mut findings = found.map_err(error::store)?;
         let full = findings.len() == query.limit as usize;
         let last = findings.last().filter(|_| full);
         let after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
-        findings.retain(|finding| visible.is_none_or(|ids| ids.contains(&finding.campaign)));
         self.compare(&mut findings).await?;
         let findings = findings.iter().map(Into::into).collect();
         Ok((v1::ListFindingsResponse { findings }, after))

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ajar_model::ShardId;
+use ajar_store::Holder;
 use tonic::Status;
 
 use crate::{Coordinator, error};
@@ -18,7 +19,7 @@ const REMEMBERED: usize = 1 << 14;
 
 /// Who holds which token, as far as it was asked: it never changes. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Holders(Arc<Mutex<HashMap<(ShardId, u64), String>>>);
+pub(crate) struct Holders(Arc<Mutex<HashMap<(ShardId, u64), Holder>>>);
 
 /// What the store knows a worker by: its name, and the URI of its certificate if it has one.
 pub(crate) fn owner(worker: &str, certified: Option<&str>) -> String {
@@ -40,10 +41,10 @@ impl Coordinator {
         let Some(uri) = certified else {
             return Ok(());
         };
-        let Some(owner) = self.holder(shard, token).await? else {
+        let Some(holder) = self.holder(shard, token).await? else {
             return Ok(());
         };
-        if owner.ends_with(&format!(" as {uri}")) {
+        if holder.owner.ends_with(&format!(" as {uri}")) {
             return Ok(());
         }
         self.refusals.record(uri, "another worker's lease").await;
@@ -52,21 +53,26 @@ impl Coordinator {
         )))
     }
 
-    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Status> {
+    /// Returns whom a token was issued to, for this shard.
+    pub(crate) async fn holder(
+        &self,
+        shard: ShardId,
+        token: u64,
+    ) -> Result<Option<Holder>, Status> {
         let Holders(known) = &self.holders;
         let key = (shard, token);
-        if let Some(owner) = known.lock().expect("no holder panics").get(&key) {
-            return Ok(Some(owner.clone()));
+        if let Some(holder) = known.lock().expect("no holder panics").get(&key) {
+            return Ok(Some(holder.clone()));
         }
-        let owner = self.options.store.holder(shard, token).await;
-        let owner = owner.map_err(error::store)?;
-        if let Some(owner) = &owner {
+        let holder = self.options.store.holder(shard, token).await;
+        let holder = holder.map_err(error::store)?;
+        if let Some(holder) = &holder {
             let mut known = known.lock().expect("no holder panics");
             if known.len() >= REMEMBERED {
                 known.clear();
             }
-            known.insert(key, owner.clone());
+            known.insert(key, holder.clone());
         }
-        Ok(owner)
+        Ok(holder)
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ajar_model::{CampaignId, Timestamp, authorization, campaign::State};
 use ajar_store::{AuditEntry, Transition};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{Coordinator, Drives, error, leases::ABANDONED};
 
@@ -97,7 +97,12 @@ impl Coordinator {
         let store = &self.options.store;
         let active = store.active_campaigns(self.options.drives.only()).await;
         for id in active.map_err(error::store)? {
-            self.conclude(id).await?;
+            match self.conclude(id).await {
+                Err(status) if status.code() == Code::Unavailable => return Err(status),
+                // What is wrong with one campaign is not the others' fault.
+                Err(status) => self.troubles.log(&id.to_string(), status.message()),
+                Ok(()) => {}
+            }
         }
         Ok(())
     }

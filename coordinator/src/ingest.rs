@@ -94,6 +94,12 @@ impl Reporting {
             seen.started_at = seen.started_at.min(latest);
             seen.finished_at = seen.finished_at.min(latest);
         }
+        let holder = self.coordinator.holder(shard, report.token).await?;
+        if let Some(vantage) = holder.and_then(|holder| holder.vantage) {
+            for seen in &mut observations {
+                seen.vantage.clone_from(&vantage);
+            }
+        }
         if !observations.is_empty() {
             let targets = self.targets(shard).await?;
             let foreign = |seen: &Observation| {

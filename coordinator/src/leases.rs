@@ -8,7 +8,7 @@ use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Coordinator, MARGIN, TTL, caller, error, holders};
+use crate::{Coordinator, MARGIN, TTL, caller, error, holders, roles};
 
 /// How long a request for work waits for a shard to come due; well below [`TTL`], which counts from the request.
 const WAIT: Duration = Duration::from_secs(2);
@@ -32,8 +32,12 @@ impl WorkService for Coordinator {
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
         let certified = caller::worker(&request);
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         let owner = holders::owner(&request.worker, certified.as_deref());
+        // Otherwise one worker could confirm its own finding from a second place.
+        if let Some(uri) = &certified {
+            request.vantage = roles::vantage_of(uri).to_owned();
+        }
         self.note_worker(&request.worker);
         let store = &self.options.store;
         store
@@ -150,10 +154,12 @@ impl WorkService for Coordinator {
             .await
             .map_err(error::store)?;
         if !cause.is_empty() {
+            let holder = self.holder(shard, request.token).await?;
+            let vantage = holder.and_then(|holder| holder.vantage);
             let trouble = Trouble {
                 campaign: shard.campaign,
                 worker: request.worker,
-                vantage: request.vantage,
+                vantage: vantage.unwrap_or(request.vantage),
                 cause,
                 at: Timestamp::now(),
             };
@@ -228,6 +234,7 @@ impl Coordinator {
             shard,
             revision: spec_revision,
             owner: owner.to_owned(),
+            vantage: vantage.to_owned(),
             targets: targets.count(),
             want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
             blocks,
@@ -265,6 +272,7 @@ impl Coordinator {
                 attempt,
                 alone: attempt >= ATTEMPTS,
                 revision: spec_revision,
+                vantage: vantage.to_owned(),
             })),
             Grant::BlocksBusy | Grant::NoRate | Grant::FailedOver => {
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;

@@ -30,6 +30,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
+use troubles::Troubles;
 use ulid::Ulid;
 
 mod admit;
@@ -54,6 +55,7 @@ mod refused;
 mod roles;
 mod schedules;
 mod tenants;
+mod troubles;
 
 use canaries::CanaryKeys;
 use clock::Clock;
@@ -133,6 +135,7 @@ struct Coordinator {
     /// Its identity, new at each start.
     name: Arc<str>,
     refused: Refused,
+    troubles: Troubles,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled. Where `callers` are certified, each may do what its certificate says.
@@ -161,6 +164,7 @@ where
         clock: Clock::default(),
         name: format!("coordinator-{}", Ulid::new().to_string().to_lowercase()).into(),
         refused: Refused::default(),
+        troubles: Troubles::default(),
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();

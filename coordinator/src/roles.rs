@@ -66,6 +66,22 @@ impl Role {
     }
 }
 
+/// Returns the vantage point of the worker that a URI names: the segment after its role. Another segment may follow, which tells
+/// workers of one vantage point apart. A worker without a name stands at [`UNNAMED`].
+pub(crate) fn vantage_of(uri: &str) -> &str {
+    let path = uri
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split_once('/'));
+    let mut segments = path.map_or("", |(_, path)| path).split('/').skip(2);
+    segments
+        .next()
+        .filter(|name| !name.is_empty())
+        .unwrap_or(UNNAMED)
+}
+
+/// The vantage point of workers whose certificates name none.
+const UNNAMED: &str = "unnamed";
+
 /// True if the path is of a method that some role may call.
 pub(crate) fn is_method(path: &str) -> bool {
     Role::ALL.iter().any(|role| role.may(path))
@@ -136,6 +152,18 @@ mod tests {
             assert!(!is_method(unknown), "{unknown}");
         }
         assert!(!Role::Viewer.may("/ajar.v1.CampaignService/Submit"));
+    }
+
+    #[test]
+    fn a_vantage_point_is_the_third_segment_of_a_workers_path() {
+        for (uri, vantage) in [
+            ("spiffe://example.net/ajar/worker/paris", "paris"),
+            ("spiffe://example.net/ajar/worker/paris/2", "paris"),
+            ("spiffe://example.net/ajar/worker", UNNAMED),
+            ("spiffe://example.net/ajar/worker/", UNNAMED),
+        ] {
+            assert_eq!(vantage_of(uri), vantage, "{uri}");
+        }
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! Campaigns that are run again and again: keeping their schedules, and starting what is due.
 
+use std::time::Duration;
+
 use ajar_model::{
     CampaignId, Plan, Schedule, Timestamp,
     schedule::{Due, GRACE, ScheduleName, Times},
 };
 use ajar_proto::{convert, trace, v1, v1::schedule_service_server::ScheduleService};
-use ajar_store::{AuditEntry, Hold, Outcome, Ran, Run};
-use tonic::{Request, Response, Status};
+use ajar_store::{AuditEntry, Hold, ListedSchedule, Outcome, Run, ScheduleKey, ScheduleQuery};
+use tonic::{Code, Request, Response, Status};
 use ulid::Ulid;
 
 use crate::{Coordinator, Drives, admit::NotAdmitted, caller, error, tenants::Tenants};
+
+/// How long a schedule that cannot be run is left alone.
+const LATER: Duration = Duration::from_secs(60);
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -32,7 +37,6 @@ impl ScheduleService for Coordinator {
         };
         self.check_tenant(&tenants, &schedule.spec.tenant, &caller)
             .await?;
-        self.check_name(&tenants, &schedule.name).await?;
         let next = self.check_schedule(&schedule)?;
         let entry = entry(
             &caller,
@@ -50,9 +54,15 @@ impl ScheduleService for Coordinator {
         &self,
         request: Request<v1::ListSchedulesRequest>,
     ) -> Reply<v1::ListSchedulesResponse> {
-        let listed = self.schedules_of(&caller::tenants(&request)).await?;
-        let schedules = listed.into_iter().map(described).collect();
-        Ok(Response::new(v1::ListSchedulesResponse { schedules }))
+        let query = ScheduleQuery {
+            tenants: caller::tenants(&request).names(),
+            ..ScheduleQuery::default()
+        };
+        let listed = self.options.store.schedules(&query).await;
+        let schedules = listed.map_err(error::store)?.into_iter().map(described);
+        Ok(Response::new(v1::ListSchedulesResponse {
+            schedules: schedules.collect(),
+        }))
     }
 
     async fn remove(
@@ -60,13 +70,16 @@ impl ScheduleService for Coordinator {
         request: Request<v1::RemoveScheduleRequest>,
     ) -> Reply<v1::RemoveScheduleResponse> {
         let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
-        let name: ScheduleName = convert::parse("name", &request.into_inner().name)?;
-        self.schedule_of(&tenants, &name).await?;
-        let entry = entry(&caller, "schedule.remove", name.to_string());
-        let removed = self.options.store.remove_schedule(&name, &entry).await;
-        match removed.map_err(error::store)? {
-            true => Ok(Response::new(v1::RemoveScheduleResponse {})),
-            false => Err(no_schedule(&name)),
+        let request = request.into_inner();
+        let key = self
+            .schedule_of(&tenants, &request.name, &request.tenant)
+            .await?;
+        let entry = entry(&caller, "schedule.remove", key.name.to_string());
+        let removed = self.options.store.remove_schedule(&key, &entry).await;
+        if removed.map_err(error::store)? {
+            Ok(Response::new(v1::RemoveScheduleResponse {}))
+        } else {
+            Err(no_schedule(&key.name))
         }
     }
 
@@ -75,9 +88,11 @@ impl ScheduleService for Coordinator {
         request: Request<v1::PauseScheduleRequest>,
     ) -> Reply<v1::PauseScheduleResponse> {
         let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
-        let name: ScheduleName = convert::parse("name", &request.into_inner().name)?;
-        self.schedule_of(&tenants, &name).await?;
-        self.hold(&name, true, &caller, "schedule.pause").await?;
+        let request = request.into_inner();
+        let key = self
+            .schedule_of(&tenants, &request.name, &request.tenant)
+            .await?;
+        self.hold(&key, true, &caller, "schedule.pause").await?;
         Ok(Response::new(v1::PauseScheduleResponse {}))
     }
 
@@ -86,66 +101,100 @@ impl ScheduleService for Coordinator {
         request: Request<v1::ResumeScheduleRequest>,
     ) -> Reply<v1::ResumeScheduleResponse> {
         let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
-        let name: ScheduleName = convert::parse("name", &request.into_inner().name)?;
-        self.schedule_of(&tenants, &name).await?;
-        self.hold(&name, false, &caller, "schedule.resume").await?;
+        let request = request.into_inner();
+        let key = self
+            .schedule_of(&tenants, &request.name, &request.tenant)
+            .await?;
+        self.hold(&key, false, &caller, "schedule.resume").await?;
         Ok(Response::new(v1::ResumeScheduleResponse {}))
     }
 }
 
 impl Coordinator {
-    /// Starts the campaigns whose time has come.
+    /// Starts the campaigns whose time has come. What is wrong with one schedule is not the others' fault.
     pub(crate) async fn start_due(&self) -> Result<(), Status> {
         if self.options.drives != Drives::Shared {
             return Ok(());
         }
-        let schedules = self.options.store.schedules().await.map_err(error::store)?;
-        for (schedule, _) in schedules {
-            let now = Timestamp::now();
-            match schedule.due(now) {
-                Due::Nothing => {}
-                Due::Run(at) => self.start(&schedule, at).await?,
-                Due::Missed(at) => {
-                    let missed = "no coordinator started it within an hour: none was there, or none accepts its authorization";
-                    let handled = now.saturating_sub(GRACE).unwrap_or(at).max(at);
-                    self.skip(&schedule, at, handled, missed).await?;
+        let query = ScheduleQuery {
+            due: true,
+            ..ScheduleQuery::default()
+        };
+        let due = self.options.store.schedules(&query).await;
+        for listed in due.map_err(error::store)? {
+            match self.start_or_wait(&listed).await {
+                Err(status) if status.code() == Code::Unavailable => return Err(status),
+                Err(status) => {
+                    let what = format!("schedule {} of {}", listed.key.name, listed.key.tenant);
+                    self.troubles.log(&what, status.message());
                 }
+                Ok(()) => {}
             }
         }
         Ok(())
     }
 
-    /// The schedules of these tenants, by name, and what became of their last times.
-    async fn schedules_of(
-        &self,
-        tenants: &Tenants,
-    ) -> Result<Vec<(Schedule, Option<Ran>)>, Status> {
-        let schedules = self.options.store.schedules().await;
-        let mut schedules = schedules.map_err(error::store)?;
-        schedules.retain(|(schedule, _)| tenants.include(&schedule.spec.tenant));
-        Ok(schedules)
-    }
-
-    /// Fails unless there is a schedule of this name, and of these tenants.
-    async fn schedule_of(&self, tenants: &Tenants, name: &ScheduleName) -> Result<(), Status> {
-        let schedules = self.schedules_of(tenants).await?;
-        let mut names = schedules.iter().map(|(schedule, _)| &schedule.name);
-        match names.any(|known| known == name) {
-            true => Ok(()),
-            false => Err(no_schedule(name)),
+    async fn start_or_wait(&self, listed: &ListedSchedule) -> Result<(), Status> {
+        let now = self.clock.now();
+        let ListedSchedule { key, handled, .. } = listed;
+        let schedule = match &listed.schedule {
+            Ok(schedule) => schedule,
+            Err(cause) => {
+                self.look_again(key, *handled, later(now)).await?;
+                return Err(Status::internal(cause.clone()));
+            }
+        };
+        match schedule.due(now) {
+            Due::Nothing => {
+                // One whose time never comes is looked at for the sake of a better calendar.
+                let next = schedule.times.next(*handled);
+                self.look_again(key, *handled, next.unwrap_or(later(now)))
+                    .await
+            }
+            Due::Run(at) => self.start(schedule, key, at).await,
+            Due::Missed(at) => {
+                let missed = "no coordinator started it within an hour: none was there, or none accepts its authorization";
+                let handled = now.saturating_sub(GRACE).unwrap_or(at).max(at);
+                self.skip(key, at, handled, missed).await
+            }
         }
     }
 
-    /// Fails if the name is that of another tenant's schedule, whose place it would take.
-    async fn check_name(&self, tenants: &Tenants, name: &ScheduleName) -> Result<(), Status> {
-        let schedules = self.options.store.schedules().await;
-        let schedules = schedules.map_err(error::store)?;
-        let mut named = schedules.iter().filter(|(known, _)| known.name == *name);
-        match named.all(|(known, _)| tenants.include(&known.spec.tenant)) {
-            true => Ok(()),
-            false => Err(Status::already_exists(format!(
-                "the name {name} is taken: choose another one"
+    async fn look_again(
+        &self,
+        key: &ScheduleKey,
+        handled: Timestamp,
+        next: Timestamp,
+    ) -> Result<(), Status> {
+        let looked = self.options.store.look_again(key, handled, next).await;
+        looked.map_err(error::store)
+    }
+
+    /// Returns the schedule of this name, and of this tenant if one is named, among those of these tenants.
+    async fn schedule_of(
+        &self,
+        tenants: &Tenants,
+        name: &str,
+        tenant: &str,
+    ) -> Result<ScheduleKey, Status> {
+        let name: ScheduleName = convert::parse("name", name)?;
+        let query = ScheduleQuery {
+            tenants: tenants.names(),
+            name: Some(name.clone()),
+            due: false,
+        };
+        let found = self.options.store.schedules(&query).await;
+        let found = found.map_err(error::store)?.into_iter();
+        let mut found = found
+            .map(|listed| listed.key)
+            .filter(|key| tenant.is_empty() || key.tenant == tenant);
+        match (found.next(), found.next()) {
+            (Some(only), None) => Ok(only),
+            (Some(one), Some(other)) => Err(Status::failed_precondition(format!(
+                "tenants {} and {} have a schedule {name}: name one with --tenant",
+                one.tenant, other.tenant
             ))),
+            (None, _) => Err(no_schedule(&name)),
         }
     }
 
@@ -173,25 +222,31 @@ impl Coordinator {
 
     async fn hold(
         &self,
-        name: &ScheduleName,
+        key: &ScheduleKey,
         paused: bool,
         caller: &str,
         action: &str,
     ) -> Result<(), Status> {
         let hold = Hold {
-            name,
+            key,
             paused,
-            now: Timestamp::now(),
-            audit: &entry(caller, action, format!("schedule {name}")),
+            now: self.clock.now(),
+            audit: &entry(caller, action, format!("schedule {}", key.name)),
         };
-        match self.options.store.hold_schedule(&hold).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(no_schedule(name)),
-            Err(error) => Err(error::store(error)),
+        let held = self.options.store.hold_schedule(&hold).await;
+        if held.map_err(error::store)? {
+            Ok(())
+        } else {
+            Err(no_schedule(&key.name))
         }
     }
 
-    async fn start(&self, schedule: &Schedule, at: Timestamp) -> Result<(), Status> {
+    async fn start(
+        &self,
+        schedule: &Schedule,
+        key: &ScheduleKey,
+        at: Timestamp,
+    ) -> Result<(), Status> {
         let (name, mut spec) = (&schedule.name, schedule.spec.clone());
         spec.traceparent = trace::current();
         let id = CampaignId(Ulid::new());
@@ -203,11 +258,11 @@ impl Coordinator {
                 return Ok(());
             }
             Err(NotAdmitted::Anywhere(status)) => {
-                return self.skip(schedule, at, at, status.message()).await;
+                return self.skip(key, at, at, status.message()).await;
             }
         };
         let run = Run {
-            schedule: name,
+            key,
             at,
             handled: at,
             campaign: Ok(&admitted.admission()),
@@ -216,7 +271,7 @@ impl Coordinator {
         let outcome = match self.options.store.run_scheduled(&run).await {
             // Another try would not mend it, and would keep the schedules after this one waiting.
             Err(error) if !error.is_transient() => {
-                return self.skip(schedule, at, at, &error.to_string()).await;
+                return self.skip(key, at, at, &error.to_string()).await;
             }
             outcome => outcome.map_err(error::store)?,
         };
@@ -235,21 +290,21 @@ impl Coordinator {
 
     async fn skip(
         &self,
-        schedule: &Schedule,
+        key: &ScheduleKey,
         at: Timestamp,
         handled: Timestamp,
         cause: &str,
     ) -> Result<(), Status> {
         let run = Run {
-            schedule: &schedule.name,
+            key,
             at,
             handled,
             campaign: Err(cause),
-            skipped: &skipped(&schedule.name, at),
+            skipped: &skipped(&key.name, at),
         };
         let outcome = self.options.store.run_scheduled(&run).await;
         if outcome.map_err(error::store)?.is_some() {
-            warn(&schedule.name, cause);
+            warn(&key.name, cause);
         }
         Ok(())
     }
@@ -264,16 +319,18 @@ fn warn(schedule: &ScheduleName, cause: &str) {
     tracing::warn!(%schedule, cause, "a schedule started no campaign");
 }
 
-fn described((schedule, last): (Schedule, Option<Ran>)) -> v1::Schedule {
-    let next = schedule.times.next(Timestamp::now());
+fn described(listed: ListedSchedule) -> v1::Schedule {
+    let schedule = listed.schedule.as_ref().ok();
+    let next = schedule.and_then(|schedule| schedule.times.next(Timestamp::now()).ok());
     v1::Schedule {
-        name: schedule.name.to_string(),
-        cron: schedule.times.cron().to_owned(),
-        time_zone: schedule.times.time_zone().to_owned(),
-        spec: Some((&schedule.spec).into()),
-        paused: schedule.paused,
-        next: next.ok().map(convert::time_out),
-        last: last.map(|ran| {
+        name: listed.key.name.to_string(),
+        tenant: listed.key.tenant,
+        spec: schedule.map(|schedule| (&schedule.spec).into()),
+        cron: listed.cron,
+        time_zone: listed.time_zone,
+        paused: listed.paused,
+        next: next.map(convert::time_out),
+        last: listed.last.map(|ran| {
             let (campaign, cause) = match ran.outcome {
                 Outcome::Started(id) => (id.to_string(), String::new()),
                 Outcome::Skipped(cause) => (String::new(), cause),
@@ -284,7 +341,13 @@ fn described((schedule, last): (Schedule, Option<Ran>)) -> v1::Schedule {
                 cause,
             }
         }),
+        unreadable: listed.schedule.err().unwrap_or_default(),
     }
+}
+
+/// When a schedule is looked at again that cannot be run.
+fn later(now: Timestamp) -> Timestamp {
+    now.saturating_add(LATER).unwrap_or(Timestamp::MAX)
 }
 
 fn entry(actor: &str, action: &str, detail: String) -> AuditEntry {

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use ajar_model::{Campaign, CampaignId};
+use ajar_model::CampaignId;
+use ajar_store::Summary;
 use tonic::Status;
 
 use crate::{Coordinator, error};
@@ -25,6 +26,14 @@ impl Tenants {
 }
 
 impl Tenants {
+    /// Returns their names, or `None` for all.
+    pub(crate) fn names(&self) -> Option<Vec<String>> {
+        match self {
+            Tenants::All => None,
+            Tenants::These(tenants) => Some(tenants.iter().cloned().collect()),
+        }
+    }
+
     /// Each tenant by name, or `None` for all of them at once.
     pub(crate) fn named(&self) -> Vec<Option<&str>> {
         match self {
@@ -35,25 +44,17 @@ impl Tenants {
 }
 
 impl Coordinator {
-    /// A campaign, if it is of these tenants. To others it does not exist.
+    /// Returns a campaign as lists show it, if it is of these tenants. To others it does not exist.
     pub(crate) async fn campaign_of(
         &self,
         tenants: &Tenants,
         id: CampaignId,
-    ) -> Result<Campaign, Status> {
-        let campaign = self.stored(id).await?;
-        match tenants.include(&campaign.spec.tenant) {
+    ) -> Result<Summary, Status> {
+        let campaign = self.summary(id).await?;
+        match tenants.include(&campaign.tenant) {
             true => Ok(campaign),
             false => Err(error::no_campaign(id)),
         }
-    }
-
-    /// The campaigns of these tenants, newest first.
-    pub(crate) async fn campaigns_of(&self, tenants: &Tenants) -> Result<Vec<Campaign>, Status> {
-        let campaigns = self.options.store.campaigns().await;
-        let mut campaigns = campaigns.map_err(error::store)?;
-        campaigns.retain(|campaign| tenants.include(&campaign.spec.tenant));
-        Ok(campaigns)
     }
 
     /// Refuses, on record, to begin something for another tenant.

@@ -42,4 +42,6 @@ pub struct Lease {
     pub alone: bool,
     /// The revision of the campaign that it was granted under.
     pub revision: u64,
+    /// Where its worker stands.
+    pub vantage: String,
 }

@@ -10,7 +10,7 @@ use ajar_model::{CampaignId, Verdict};
 use crate::{
     Error,
     rows::{Awaits, Held, Rows},
-    stored::{AWAITS_MAIL, AWAITS_REVISIT, OPEN_ENDPOINTS},
+    stored::{AWAITS_MAIL, AWAITS_REVISIT, FINISHED, OPEN_ENDPOINTS},
 };
 
 /// What a transaction changes in the counts of its campaign.
@@ -22,6 +22,11 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Targets of a sweep have their outcome.
+    pub(crate) fn finish(&mut self, targets: u64) {
+        *self.by_kind.entry(FINISHED).or_default() += targets as i64;
+    }
+
     /// A finding has this verdict now, and awaits this.
     pub(crate) fn change(&mut self, held: &Held, verdict: Verdict, awaits: &Awaits) {
         let before = held.finding.as_ref().map(|finding| finding.verdict);

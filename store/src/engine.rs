@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use ajar_model::{
     Campaign, CampaignId, Canary, Finding, Observation, Schedule, ShardId, Sighting, Timestamp,
-    campaign::State, lease::Work, schedule::ScheduleName,
+    campaign::State, lease::Work,
 };
 use async_trait::async_trait;
 
 use crate::{
-    Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Ingested,
-    Mute, Progress, Quarantined, Renewal, Renewed, Resumption, SeenWorker, Store, Transition,
-    Trouble, audit, campaigns, grant, ingest,
+    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, FindingQuery, Grant,
+    GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed, Resumption,
+    SeenWorker, Store, Summary, Transition, Trouble, audit, campaigns, grant, ingest,
     orders::{Orders, Stop},
     replicas::{Replicas, SeenCoordinator},
     revisits,
     rows::{Backend, Lock},
     runs,
-    schedules::{Hold, Outcome, Ran, Run, Schedules},
+    schedules::{Hold, ListedSchedule, Outcome, Run, ScheduleKey, ScheduleQuery, Schedules},
     stops, stored, unanimity,
 };
 
@@ -37,8 +37,15 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.campaign(id).await
     }
 
-    async fn campaigns(&self) -> Result<Vec<Campaign>, Error> {
-        self.0.read().await?.campaigns().await
+    async fn summary(&self, id: CampaignId) -> Result<Option<Summary>, Error> {
+        self.0.read().await?.summary(id).await
+    }
+
+    async fn summaries(&self, query: &CampaignQuery) -> Result<Vec<Summary>, Error> {
+        for tenant in query.tenants.iter().flatten() {
+            stored::name("a tenant", tenant)?;
+        }
+        self.0.read().await?.summaries(query).await
     }
 
     async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {
@@ -148,8 +155,8 @@ impl<B: Backend> Store for Engine<B> {
         ingest::judge_sightings(&self.0).await
     }
 
-    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Error> {
-        self.0.read().await?.token_owner(shard, token).await
+    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error> {
+        self.0.read().await?.holder(shard, token).await
     }
 
     async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error> {
@@ -267,14 +274,31 @@ impl<B: Backend> Schedules for Engine<B> {
         tx.commit().await
     }
 
-    async fn schedules(&self) -> Result<Vec<(Schedule, Option<Ran>)>, Error> {
-        self.0.read().await?.schedules().await
+    async fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ListedSchedule>, Error> {
+        for tenant in query.tenants.iter().flatten() {
+            stored::name("a tenant", tenant)?;
+        }
+        let mut tx = self.0.read().await?;
+        let now = tx.now().await?;
+        tx.schedules(query, now).await
+    }
+
+    async fn look_again(
+        &self,
+        key: &ScheduleKey,
+        handled: Timestamp,
+        next: Timestamp,
+    ) -> Result<(), Error> {
+        let mut tx = self.0.write().await?;
+        let (handled, next) = (stored::to_micros(handled), stored::to_micros(next));
+        tx.put_next(key, handled, next).await?;
+        tx.commit().await
     }
 
     async fn hold_schedule(&self, hold: &Hold<'_>) -> Result<bool, Error> {
         let mut tx = self.0.write().await?;
         let now = stored::to_micros(hold.now);
-        if !tx.hold_schedule(hold.name, hold.paused, now).await? {
+        if !tx.hold_schedule(hold.key, hold.paused, now).await? {
             return Ok(false);
         }
         audit::append(tx.as_mut(), hold.audit).await?;
@@ -282,13 +306,9 @@ impl<B: Backend> Schedules for Engine<B> {
         Ok(true)
     }
 
-    async fn remove_schedule(
-        &self,
-        name: &ScheduleName,
-        entry: &AuditEntry,
-    ) -> Result<bool, Error> {
+    async fn remove_schedule(&self, key: &ScheduleKey, entry: &AuditEntry) -> Result<bool, Error> {
         let mut tx = self.0.write().await?;
-        if !tx.delete_schedule(name).await? {
+        if !tx.delete_schedule(key).await? {
             return Ok(false);
         }
         audit::append(tx.as_mut(), entry).await?;

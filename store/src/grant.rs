@@ -14,6 +14,7 @@ use crate::{
 /// See [`crate::Store::grant`].
 pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Grant, Error> {
     stored::name("a worker's identity", &request.owner)?;
+    stored::name("a vantage point", &request.vantage)?;
     let shard = request.shard;
     let standing = tx.lock_campaign(shard.campaign).await?;
     let Some(standing) = standing.filter(Standing::may_send) else {
@@ -64,7 +65,7 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
         tx.end_lease(holder).await?;
     }
     tx.put_blocks(shard, &blocks).await?;
-    let token = tx.issue_token(shard, &request.owner, now).await?;
+    let token = tx.issue_token(request, now).await?;
     let granted = ShardRow {
         to: Some(end),
         ahead: Ahead::default(),

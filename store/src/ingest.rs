@@ -35,12 +35,14 @@ pub(crate) async fn ingest(backend: &dyn Backend, batch: &Batch) -> Result<Inges
         return Err(fenced);
     };
     if row.token != Some(batch.token) {
-        let owner = tx.token_owner(batch.shard, batch.token).await?;
-        owner.ok_or(fenced)?;
+        let holder = tx.holder(batch.shard, batch.token).await?;
+        holder.ok_or(fenced)?;
     }
-    let stale = report(tx.as_mut(), batch, row).await?;
+    let mut counts = Counts::default();
+    let stale = report(tx.as_mut(), batch, row, &mut counts).await?;
     let slot = slot(batch.shard.number);
-    let (mut findings, sightings) = judge(tx.as_mut(), campaign, slot, by_key(batch)).await?;
+    let (mut findings, sightings) =
+        judge(tx.as_mut(), campaign, slot, by_key(batch), counts).await?;
     tx.commit().await?;
     if backend.writes_overlap() {
         for late in judge_missed(backend, batch, &sightings).await? {
@@ -125,7 +127,7 @@ async fn judge_again(
         let known = keys.iter().map(|key| (key.clone(), Vec::new())).collect();
         let mut tx = backend.write().await?;
         let slot = slot(u64::from(keys[0].port));
-        let (findings, _) = judge(tx.as_mut(), campaign, slot, known).await?;
+        let (findings, _) = judge(tx.as_mut(), campaign, slot, known, Counts::default()).await?;
         tx.commit().await?;
         changed.extend(findings);
     }
@@ -158,14 +160,17 @@ async fn judge_missed(
     judge_again(backend, batch.shard.campaign, &missed).await
 }
 
-/// Takes observations in and judges their keys. Returns the findings that changed, and the sightings that were known.
+/// Takes observations in, judges their keys and adds to the campaign's counts. Returns the findings that changed, and the
+/// sightings that were known.
 async fn judge(
     tx: &mut dyn Rows,
     campaign: CampaignId,
     slot: i64,
     mut incoming: BTreeMap<Key, Vec<Observation>>,
+    counts: Counts,
 ) -> Result<(Vec<Finding>, Sightings), Error> {
     if incoming.is_empty() {
+        counts.put(tx, campaign, slot).await?;
         return Ok(Default::default());
     }
     let judging_key = tx
@@ -174,7 +179,10 @@ async fn judge(
         .ok_or_else(|| Error::Unknown {
             what: format!("campaign {campaign}"),
         })?;
-    let mut judged = Judged::default();
+    let mut judged = Judged {
+        counts,
+        ..Judged::default()
+    };
     make_new(tx, campaign, &judging_key, &mut incoming, &mut judged).await?;
     if !incoming.is_empty() {
         judge_known(tx, campaign, &judging_key, incoming, &mut judged).await?;
@@ -314,8 +322,14 @@ async fn sightings_of(tx: &mut dyn Rows, held: &[Held]) -> Result<Sightings, Err
     Ok(sightings.into_iter().map(|s| (s.nonce, s)).collect())
 }
 
-/// Notes the report on its shard. True if the progress that it asks for is not made.
-async fn report(tx: &mut dyn Rows, batch: &Batch, row: ShardRow) -> Result<bool, Error> {
+/// Records the report on its shard. Returns whether the progress that it asks for is not made.
+async fn report(
+    tx: &mut dyn Rows,
+    batch: &Batch,
+    row: ShardRow,
+    counts: &mut Counts,
+) -> Result<bool, Error> {
+    let before = row.tally.total();
     let was_closed = row.closed;
     let now = tx.now().await?;
     let mut row = ShardRow {
@@ -326,6 +340,9 @@ async fn report(tx: &mut dyn Rows, batch: &Batch, row: ShardRow) -> Result<bool,
         Some(progress) => advance(&mut row, batch, progress)?,
         None => true,
     };
+    if !row.is_revisit {
+        counts.finish(row.tally.total() - before);
+    }
     if row.token == Some(batch.token) && !row.closed {
         row.ahead = batch.ahead;
     }

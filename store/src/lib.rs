@@ -23,6 +23,7 @@ mod error;
 mod failover;
 mod grant;
 mod ingest;
+mod leases;
 mod open;
 mod orders;
 mod postgres;
@@ -45,15 +46,15 @@ use ajar_model::{
     SignedAuthorization, Tally, Timestamp, Verdict, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
-use ipnet::IpNet;
 
 pub use crate::{
     audit::{AuditEntry, AuditLink, verify as verify_audit},
     error::Error,
+    leases::{Caps, Grant, GrantRequest, Holder, Renewal, Renewed},
     open::{Access, Clock, Options, open},
     orders::{Orders, Stop},
     replicas::{Replicas, SeenCoordinator},
-    schedules::{Hold, Outcome, Ran, Run, Schedules},
+    schedules::{Hold, ListedSchedule, Outcome, Ran, Run, ScheduleKey, ScheduleQuery, Schedules},
     unanimity::UNANIMOUS,
 };
 
@@ -68,8 +69,11 @@ pub trait Store: Schedules + Orders + Replicas + Send + Sync + 'static {
     /// A campaign, or none of that id.
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, Error>;
 
-    /// Every campaign, newest first.
-    async fn campaigns(&self) -> Result<Vec<Campaign>, Error>;
+    /// Returns what lists show of a campaign. Works for one whose spec this version cannot read.
+    async fn summary(&self, id: CampaignId) -> Result<Option<Summary>, Error>;
+
+    /// Returns the same of many, newest first.
+    async fn summaries(&self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
 
     /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
     async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
@@ -167,8 +171,8 @@ pub trait Store: Schedules + Orders + Replicas + Send + Sync + 'static {
     /// Returns the findings that changed.
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
 
-    /// To whom a shard was granted under this token, at any time; none if it was not.
-    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Error>;
+    /// Returns to whom a shard was granted under this token, at any time; `None` if it was not.
+    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
 
     /// Forgets sightings that are of no finding: those received before `horizon`, and the oldest of those beyond `most`. Anybody
     /// can send the canary a mail with an invented nonce.
@@ -216,10 +220,41 @@ pub struct Admission<'a> {
     pub campaign: &'a Campaign,
     /// Ranges of permuted block indices, numbered from 0.
     pub shards: &'a [Range<u64>],
+    /// How many (address, port) pairs it has.
+    pub pairs: u64,
     /// What it runs under; none on loopback.
     pub authorization: Option<&'a Registered>,
     /// Its entry in the audit log.
     pub audit: &'a AuditEntry,
+}
+
+/// A campaign as lists show it, without what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub id: CampaignId,
+    pub tenant: String,
+    pub state: State,
+    /// True if it is driven by the process that started it, and by no other.
+    pub local: bool,
+    pub created_at: Timestamp,
+    /// How many (address, port) pairs it has; `None` for one that an older version started.
+    pub pairs: Option<u64>,
+    /// How many of them have an outcome, as far as their shards' cursors have come.
+    pub finished: u64,
+    pub open_endpoints: u64,
+    /// What holds its tenant or the site.
+    pub stopped: Option<Stop>,
+}
+
+/// Which campaigns are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct CampaignQuery {
+    /// Those of these tenants; of all if there is no list.
+    pub tenants: Option<Vec<String>>,
+    /// Those that come after this one in the list, for paging.
+    pub after: Option<CampaignId>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// An authorization, by name and content.
@@ -266,20 +301,6 @@ pub struct Trouble {
     pub at: Timestamp,
 }
 
-/// Most new connections a second that live leases may have together, and how many of them share it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
-    /// How many leases should run side by side, if there are so many open shards: none gets more than its part of the
-    /// campaign's rate, so that one does not keep the others waiting.
-    pub side_by_side: u32,
-    /// Of the campaign.
-    pub campaign: u32,
-    /// Of every campaign under the same authorization; none without one.
-    pub authorization: Option<u32>,
-    /// Of every campaign in the store; none if the site has no limit.
-    pub site: Option<u32>,
-}
-
 /// A sign of life of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenWorker {
@@ -289,90 +310,6 @@ pub struct SeenWorker {
     pub vantage: String,
     /// When it was last seen.
     pub last_seen: Timestamp,
-}
-
-/// What a worker asks for. Everything that the store cannot know by itself is in here.
-#[derive(Debug, Clone)]
-pub struct GrantRequest {
-    pub shard: ShardId,
-    /// The revision of its campaign that the rest was worked out from.
-    pub revision: u64,
-    /// The worker's identity, new at each start of its process.
-    pub owner: String,
-    /// The /24 and /64 prefixes that the shard touches. None of them may be in another live lease, of whatever
-    /// campaign.
-    pub blocks: Vec<IpNet>,
-    /// How many targets its blocks or endpoints have.
-    pub targets: u64,
-    /// The rate that the shard could use, per second.
-    pub want_rate: u32,
-    /// The sums over live leases never exceed them.
-    pub caps: Caps,
-    /// How long the lease is valid.
-    pub ttl: Duration,
-    /// How long after its end a lease still counts as live, for workers whose clocks run late.
-    pub margin: Duration,
-}
-
-/// The store's answer to a [`GrantRequest`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Grant {
-    Granted {
-        /// Fencing token: larger than every token that this store issued before.
-        token: u64,
-        /// The target to go on from.
-        cursor: u64,
-        /// One past the last target.
-        end: u64,
-        /// The rate, at least 1 and at most what was wanted.
-        rate: u32,
-        /// How often this shard was granted since it moved, this time included.
-        attempt: u32,
-    },
-    /// One of its blocks is in another live lease: try later.
-    BlocksBusy,
-    /// A cap is used up by live leases: try later.
-    NoRate,
-    /// Another live lease holds it.
-    Leased,
-    /// It is closed, unknown, or its campaign is not running, or is stopped.
-    NotOpen,
-    /// The request is of an earlier revision of the campaign, or of fewer targets than the shard has: read them again.
-    Outdated,
-    /// It never moved, however often it was granted, and was given up.
-    Quarantined,
-    /// The database failed over, and leases that it lost may still be valid: try later.
-    FailedOver,
-}
-
-/// A request to keep a lease.
-#[derive(Debug, Clone)]
-pub struct Renewal {
-    pub shard: ShardId,
-    pub token: u64,
-    /// The rate that the shard can use from now on; at least 1 is kept.
-    pub want_rate: u32,
-    /// See [`GrantRequest::caps`].
-    pub caps: Caps,
-    /// How long the lease is valid from now.
-    pub ttl: Duration,
-    /// See [`GrantRequest::margin`].
-    pub margin: Duration,
-}
-
-/// The store's answer to a [`Renewal`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Renewed {
-    /// Kept, at this rate.
-    Kept {
-        /// New connections a second.
-        rate: u32,
-    },
-    /// Another worker holds the shard, or may since a failover, or it is closed, or its campaign has another authorization:
-    /// stop at once.
-    Fenced,
-    /// The campaign is paused, stopped, cancelled or over: stop at once.
-    Stopped,
 }
 
 /// A worker's report on one shard.
@@ -473,6 +410,8 @@ pub struct Mute {
 pub struct FindingQuery {
     /// Of this campaign only.
     pub campaign: Option<CampaignId>,
+    /// Of these tenants' campaigns; of all if there is no list.
+    pub tenants: Option<Vec<String>>,
     /// With one of these verdicts; all if empty.
     pub verdicts: Vec<Verdict>,
     /// After this one in the order of results, for paging.

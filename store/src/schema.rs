@@ -57,6 +57,21 @@ pub(crate) const SQLITE: Scripts = &[
         "replicas",
         include_str!("../migrations/sqlite/0009_replicas.sql"),
     ),
+    (
+        10,
+        "vantage points",
+        include_str!("../migrations/sqlite/0010_vantage_points.sql"),
+    ),
+    (
+        11,
+        "summaries",
+        include_str!("../migrations/sqlite/0011_summaries.sql"),
+    ),
+    (
+        12,
+        "tenants' schedules",
+        include_str!("../migrations/sqlite/0012_tenants_schedules.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -125,6 +140,21 @@ pub(crate) const POSTGRES: Scripts = &[
         13,
         "replicas",
         include_str!("../migrations/postgres/0013_replicas.sql"),
+    ),
+    (
+        14,
+        "vantage points",
+        include_str!("../migrations/postgres/0014_vantage_points.sql"),
+    ),
+    (
+        15,
+        "summaries",
+        include_str!("../migrations/postgres/0015_summaries.sql"),
+    ),
+    (
+        16,
+        "tenants' schedules",
+        include_str!("../migrations/postgres/0016_tenants_schedules.sql"),
     ),
 ];
 

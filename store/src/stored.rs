@@ -140,6 +140,8 @@ pub(crate) fn work(
 pub(crate) const AWAITS_MAIL: &str = "awaits_mail";
 pub(crate) const AWAITS_REVISIT: &str = "awaits_revisit";
 pub(crate) const OPEN_ENDPOINTS: &str = "open_endpoints";
+/// Outcomes of the targets before the cursors of sweeps.
+pub(crate) const FINISHED: &str = "finished";
 
 /// Number, the columns of [`work`], cursor, end and cause.
 pub(crate) type QuarantinedRow = (
@@ -231,6 +233,7 @@ where
             AWAITS_MAIL => progress.awaiting_mail = count,
             AWAITS_REVISIT => progress.awaiting_revisit = count,
             OPEN_ENDPOINTS => progress.open_endpoints = count,
+            FINISHED => {}
             verdict => progress
                 .verdicts
                 .push((parsed("a verdict", verdict)?, count)),

@@ -155,7 +155,7 @@ impl Worker {
             let asking = Asking {
                 campaign: lease.shard.campaign,
                 key: &key,
-                vantage: &options.vantage,
+                vantage: &lease.vantage,
             };
             self.reach.check(&spec.canary, asking).await?;
         }
@@ -184,7 +184,7 @@ impl Worker {
         let visitor = Arc::new(Visitor {
             campaign: lease.shard.campaign,
             key,
-            vantage: options.vantage.clone(),
+            vantage: lease.vantage.clone(),
             our_name: spec.canary.domain.clone(),
             visit,
             round,

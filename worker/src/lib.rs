@@ -210,8 +210,15 @@ impl Worker {
             vantage: self.options.vantage.clone(),
         };
         let response = self.control.clone().lease(request).await?.into_inner();
-        let lease = response.lease.map(Lease::try_from);
-        Ok(lease.transpose()?)
+        let Some(lease) = response.lease else {
+            return Ok(None);
+        };
+        let mut lease = Lease::try_from(lease)?;
+        // A coordinator of an older version takes our word for it.
+        if lease.vantage.is_empty() {
+            lease.vantage.clone_from(&self.options.vantage);
+        }
+        Ok(Some(lease))
     }
 
     /// What finds open targets by SYNs, if that is how this campaign does it.

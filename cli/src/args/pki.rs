@@ -36,6 +36,9 @@ pub struct PkiIssue {
     /// Confine an operator or a viewer to this tenant's campaigns, schedules and findings.
     #[arg(long, value_name = "TENANT", value_parser = name)]
     pub tenant: Option<String>,
+    /// The vantage point of a worker, if several workers share it: by default each has its name's.
+    #[arg(long, value_name = "VANTAGE", value_parser = name)]
+    pub vantage: Option<String>,
     /// A name or an address that a coordinator is reached by.
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,

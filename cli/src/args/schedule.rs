@@ -7,7 +7,7 @@ use super::{Remote, Request};
 /// `ajar schedule`.
 #[derive(Debug, Subcommand)]
 pub enum Schedule {
-    /// Add a schedule, or change the one of that name; prints the next time.
+    /// Add a schedule, or change the tenant's schedule of that name; prints the next time.
     Put(Box<SchedulePut>),
     /// Every schedule: its next time, and what became of the last one.
     List(Remote),
@@ -43,6 +43,9 @@ pub struct OneSchedule {
     /// Its name.
     #[arg(value_name = "NAME")]
     pub name: String,
+    /// Its tenant, where several have a schedule of that name.
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
     #[command(flatten)]
     pub remote: Remote,
 }

@@ -81,7 +81,7 @@ pub struct Coordinator {
 pub struct Worker {
     #[command(flatten)]
     pub remote: Remote,
-    /// The vantage point's name, in results.
+    /// The vantage point's name, in results. A certificate's name takes its place.
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub vantage: String,
     /// Whose signatures are accepted.

@@ -67,6 +67,7 @@ impl From<Lease> for v1::Lease {
             alone: lease.alone,
             end: lease.end,
             revision: lease.revision,
+            vantage: lease.vantage,
         }
     }
 }
@@ -95,6 +96,7 @@ impl TryFrom<v1::Lease> for Lease {
             attempt: lease.attempt,
             alone: lease.alone,
             revision: lease.revision,
+            vantage: lease.vantage,
         })
     }
 }

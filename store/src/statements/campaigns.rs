@@ -6,11 +6,11 @@ use ajar_model::{
     Campaign, CampaignId, Revisits, ShardId, Spec, Timestamp, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row};
 
-use super::Tx;
+use super::{DatabaseRow, Tx};
 use crate::{
-    Admission, Error, Progress, Quarantined, Trouble,
+    Admission, CampaignQuery, Error, Progress, Quarantined, Stop, Summary, Trouble,
     columns::{At, Document},
     rows::{CampaignRows, FindingRows, JudgingKey, OrderRows, Repeat, Standing},
     stored::{self, QuarantinedRow, WorkColumns, signed, unsigned},
@@ -18,7 +18,12 @@ use crate::{
 
 const CAMPAIGN: &str =
     "SELECT id, spec, nonce_key, state, local, created_at, revision FROM campaigns WHERE id = $1";
-const CAMPAIGNS: &str = "SELECT id, spec, nonce_key, state, local, created_at, revision FROM campaigns ORDER BY created_at DESC, id DESC";
+
+/// The columns of a [`Summary`], but for its stop.
+const SUMMARY: &str = "SELECT c.id, c.tenant, c.state, c.local, c.created_at, c.pairs, \
+    (SELECT CAST(coalesce(sum(n), 0) AS bigint) FROM counts WHERE campaign = c.id AND kind = 'finished'), \
+    (SELECT CAST(coalesce(sum(n), 0) AS bigint) FROM counts WHERE campaign = c.id AND kind = 'open_endpoints') \
+    FROM campaigns c WHERE ";
 
 const STANDING: &str = "SELECT state, revision, EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)) \
     FROM campaigns c WHERE id = $1";
@@ -49,6 +54,23 @@ fn campaign(row: CampaignRow) -> Result<Campaign, Error> {
     stored::campaign((id, spec.0, key, state, local, revision), created_at.0)
 }
 
+fn summary(row: &DatabaseRow, stops: &[Stop]) -> Result<Summary, Error> {
+    let number = |at: usize| unsigned("a count", row.try_get(at)?);
+    let pairs: Option<i64> = row.try_get(5)?;
+    let tenant: String = row.try_get(1)?;
+    Ok(Summary {
+        id: stored::parsed("a campaign's id", row.try_get(0)?)?,
+        state: stored::parsed("a campaign's state", row.try_get(2)?)?,
+        local: row.try_get(3)?,
+        created_at: row.try_get::<At, _>(4)?.0,
+        pairs: pairs.map(|pairs| unsigned("a count", pairs)).transpose()?,
+        finished: number(6)?,
+        open_endpoints: number(7)?,
+        stopped: stops.iter().find(|stop| stop.holds(&tenant)).cloned(),
+        tenant,
+    })
+}
+
 #[async_trait]
 impl CampaignRows for Tx {
     async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error> {
@@ -57,8 +79,8 @@ impl CampaignRows for Tx {
         let spec = stored::to_json("a campaign's spec", &campaign.spec)?;
         let done = sqlx::query(
             "INSERT INTO campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
-             authorization_id, local, revisits, revisit_after, confirm_after) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+             authorization_id, local, revisits, revisit_after, confirm_after, pairs) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
         )
         .bind(campaign.id.to_string())
         .bind(Document(spec))
@@ -72,6 +94,7 @@ impl CampaignRows for Tx {
         .bind(i64::from(campaign.spec.revisits.most))
         .bind(i64::from(campaign.spec.revisits.after_secs))
         .bind(campaign.spec.revisits.confirm_after_secs.map(i64::from))
+        .bind(signed("a number of targets", admission.pairs)?)
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -104,9 +127,36 @@ impl CampaignRows for Tx {
         row.map(campaign).transpose()
     }
 
-    async fn campaigns(&mut self) -> Result<Vec<Campaign>, Error> {
-        let rows: Vec<CampaignRow> = sqlx::query_as(CAMPAIGNS).fetch_all(&mut *self.0).await?;
-        rows.into_iter().map(campaign).collect()
+    async fn summary(&mut self, id: CampaignId) -> Result<Option<Summary>, Error> {
+        let mut sql = QueryBuilder::new(SUMMARY);
+        sql.push("c.id = ").push_bind(id.to_string());
+        let row = sql.build().fetch_optional(&mut *self.0).await?;
+        let stops = self.stops().await?;
+        row.map(|row| summary(&row, &stops)).transpose()
+    }
+
+    async fn summaries(&mut self, query: &CampaignQuery) -> Result<Vec<Summary>, Error> {
+        let mut sql = QueryBuilder::new(SUMMARY);
+        sql.push("true");
+        if let Some(tenants) = &query.tenants {
+            let mut list = sql.push(" AND c.tenant IN (").separated(", ");
+            for tenant in tenants {
+                list.push_bind(tenant);
+            }
+            sql.push(")");
+        }
+        if let Some(after) = query.after {
+            sql.push(
+                " AND (c.created_at, c.id) < (SELECT created_at, id FROM campaigns WHERE id = ",
+            )
+            .push_bind(after.to_string())
+            .push(")");
+        }
+        sql.push(" ORDER BY c.created_at DESC, c.id DESC LIMIT ")
+            .push_bind(i64::from(query.limit));
+        let rows = sql.build().fetch_all(&mut *self.0).await?;
+        let stops = self.stops().await?;
+        rows.iter().map(|row| summary(row, &stops)).collect()
     }
 
     async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {

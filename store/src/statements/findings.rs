@@ -159,6 +159,15 @@ impl FindingRows for Tx {
         if let Some(campaign) = query.campaign {
             sql.push(" AND campaign = ").push_bind(campaign.to_string());
         }
+        if let Some(tenants) = &query.tenants {
+            let mut list = sql
+                .push(" AND campaign IN (SELECT id FROM campaigns WHERE tenant IN (")
+                .separated(", ");
+            for tenant in tenants {
+                list.push_bind(tenant);
+            }
+            sql.push("))");
+        }
         if !query.verdicts.is_empty() {
             let mut list = sql.push(" AND verdict IN (").separated(", ");
             for verdict in &query.verdicts {

@@ -6,7 +6,7 @@ use sqlx::Row;
 
 use super::{DatabaseRow, Tx};
 use crate::{
-    Error,
+    Error, GrantRequest, Holder,
     columns::At,
     rows::{LeaseRows, Rates, ShardRow},
     stored::{signed, unsigned},
@@ -18,7 +18,7 @@ impl LeaseRows for Tx {
         let row = sqlx::query(row_lock!(
             "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
              closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead, ahead_answered, cause, \
-             revision \
+             revision, visit IS NOT NULL \
              FROM shards WHERE campaign = $1 AND number = $2",
             "FOR UPDATE"
         ))
@@ -116,38 +116,34 @@ impl LeaseRows for Tx {
         Ok(())
     }
 
-    async fn issue_token(
-        &mut self,
-        shard: ShardId,
-        owner: &str,
-        now: Timestamp,
-    ) -> Result<u64, Error> {
+    async fn issue_token(&mut self, request: &GrantRequest, now: Timestamp) -> Result<u64, Error> {
         let token: i64 = sqlx::query_scalar(
-            "INSERT INTO tokens (campaign, number, owner, issued_at) VALUES ($1, $2, $3, $4) \
-             RETURNING token",
+            "INSERT INTO tokens (campaign, number, owner, issued_at, vantage) \
+             VALUES ($1, $2, $3, $4, $5) RETURNING token",
         )
-        .bind(shard.campaign.to_string())
-        .bind(signed("a shard's number", shard.number)?)
-        .bind(owner)
+        .bind(request.shard.campaign.to_string())
+        .bind(signed("a shard's number", request.shard.number)?)
+        .bind(&request.owner)
         .bind(At(now))
+        .bind(&request.vantage)
         .fetch_one(&mut *self.0)
         .await?;
         unsigned("a token", token)
     }
 
-    async fn token_owner(&mut self, shard: ShardId, token: u64) -> Result<Option<String>, Error> {
+    async fn holder(&mut self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error> {
         let Ok(token) = i64::try_from(token) else {
             return Ok(None);
         };
-        let owner = sqlx::query_scalar(
-            "SELECT owner FROM tokens WHERE token = $1 AND campaign = $2 AND number = $3",
+        let row: Option<(String, Option<String>)> = sqlx::query_as(
+            "SELECT owner, vantage FROM tokens WHERE token = $1 AND campaign = $2 AND number = $3",
         )
         .bind(token)
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
         .fetch_optional(&mut *self.0)
         .await?;
-        Ok(owner)
+        Ok(row.map(|(owner, vantage)| Holder { owner, vantage }))
     }
 }
 
@@ -186,5 +182,6 @@ fn shard_row(row: &DatabaseRow) -> Result<ShardRow, Error> {
         },
         cause: row.try_get(19)?,
         revision: number(20)?,
+        is_revisit: row.try_get(21)?,
     })
 }

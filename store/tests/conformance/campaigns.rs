@@ -4,8 +4,8 @@ use ajar_model::{
     Ahead, Campaign, CampaignId, SignedAuthorization, Tally, Verdict, campaign::State, lease::Work,
 };
 use ajar_store::{
-    AuditEntry, Batch, Error, Grant, GrantRequest, Progress, Registered, Renewal, Renewed,
-    Resumption, Store, Transition, Trouble,
+    AuditEntry, Batch, CampaignQuery, Error, Grant, GrantRequest, Progress, Registered, Renewal,
+    Renewed, Resumption, Store, Transition, Trouble,
 };
 
 use crate::support::*;
@@ -78,8 +78,48 @@ pub async fn campaigns_are_listed_newest_first(place: &Place) {
     for number in [2, 3, 1] {
         submit(&*place.store, number, 0).await;
     }
-    let listed = place.store.campaigns().await.unwrap();
-    assert_eq!(listed, [campaign(3), campaign(2), campaign(1)]);
+    let store = &*place.store;
+    let listed: Vec<_> = campaigns(store).await.into_iter().map(|c| c.id).collect();
+    assert_eq!(listed, [3, 2, 1].map(campaign_id));
+    let after = |after| CampaignQuery {
+        after: Some(campaign_id(after)),
+        limit: 1,
+        ..CampaignQuery::default()
+    };
+    let next = store.summaries(&after(3)).await.unwrap();
+    assert_eq!(
+        next.iter().map(|c| c.id).collect::<Vec<_>>(),
+        [campaign_id(2)]
+    );
+    assert_eq!(store.summaries(&after(1)).await.unwrap(), []);
+    let of_others = CampaignQuery {
+        tenants: Some(vec!["other".to_owned()]),
+        limit: 10,
+        ..CampaignQuery::default()
+    };
+    assert_eq!(store.summaries(&of_others).await.unwrap(), []);
+}
+
+pub async fn a_campaign_that_cannot_be_read_is_listed_and_steered(place: &Place) {
+    let store = &*place.store;
+    let shard = submit(store, 1, 1).await;
+    let token = token_of(store, shard, at(0), 5).await;
+    let report = Batch {
+        progress: Some(advance(0, 3, false)),
+        ..batch(shard, token, Vec::new())
+    };
+    store.ingest(&report).await.unwrap();
+    let broken = format!("UPDATE {} SET spec = '{{}}'", place.table("campaigns"));
+    sql(&place.url, &broken).await.unwrap();
+    let unreadable = store.campaign(shard.campaign).await;
+    assert!(matches!(unreadable, Err(Error::Corrupt { .. })));
+    let [listed] = &campaigns(store).await[..] else {
+        panic!("not one campaign");
+    };
+    assert_eq!((listed.finished, listed.tenant.as_str()), (3, "acme"));
+    set_state(store, shard.campaign, State::Cancelled).await;
+    let summary = store.summary(shard.campaign).await.unwrap().unwrap();
+    assert_eq!(summary.state, State::Cancelled);
 }
 
 pub async fn a_campaign_moves_only_from_a_named_state(place: &Place) {

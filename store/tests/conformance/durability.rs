@@ -22,13 +22,13 @@ pub async fn what_was_stored_outlasts_the_store(place: &Place) {
     };
     store.audit(&entry).await.unwrap();
     let before = (
-        store.campaigns().await.unwrap(),
+        store.campaign(shard.campaign).await.unwrap(),
         table(&**store).await,
         on(store, at(1)).progress(shard.campaign).await.unwrap(),
     );
     let reopened = open(&place.url, &options()).await.unwrap();
     let after = (
-        reopened.campaigns().await.unwrap(),
+        reopened.campaign(shard.campaign).await.unwrap(),
         table(&*reopened).await,
         reopened.progress(shard.campaign).await.unwrap(),
     );

@@ -98,8 +98,8 @@ pub async fn findings_are_filtered_by_campaign_and_verdict(place: &Place) {
     let query = FindingQuery {
         campaign: Some(campaign_id(2)),
         verdicts: vec![Verdict::Unproven, Verdict::Open],
-        after: None,
         limit: 100,
+        ..FindingQuery::default()
     };
     let found = place.store.findings(&query).await.unwrap();
     assert!(found.iter().all(|f| f.campaign == campaign_id(2)));
@@ -107,6 +107,14 @@ pub async fn findings_are_filtered_by_campaign_and_verdict(place: &Place) {
         endpoints(&found),
         ["200.0.0.1:25", "[::2]:25", "[2001:db8::1]:25"]
     );
+    for (tenant, expect) in [("acme", 3), ("other", 0)] {
+        let of_tenant = FindingQuery {
+            tenants: Some(vec![tenant.to_owned()]),
+            ..query.clone()
+        };
+        let found = place.store.findings(&of_tenant).await.unwrap();
+        assert_eq!(found.len(), expect, "{tenant}");
+    }
     let after = FindingQuery {
         after: Some(key(&found[0])),
         ..query

@@ -1,7 +1,9 @@
 use std::collections::{HashMap, HashSet};
 
 use ajar_model::{Campaign, ShardId, campaign::State};
-use ajar_store::{Admission, Batch, Caps, Grant, GrantRequest, Registered, Renewal, Renewed};
+use ajar_store::{
+    Admission, Batch, Caps, Grant, GrantRequest, Holder, Registered, Renewal, Renewed,
+};
 use ipnet::IpNet;
 
 use crate::support::*;
@@ -42,8 +44,12 @@ pub async fn a_shard_is_granted_again_only_after_ttl_and_margin(place: &Place) {
     // Whose a token was is known for good, and a token is of one shard.
     let holder = async |shard, token| store.holder(shard, token).await.unwrap();
     for issued in [first, token] {
-        let owner = request(shard, at(0)).owner;
-        assert_eq!(holder(shard, issued).await, Some(owner));
+        let GrantRequest { owner, vantage, .. } = request(shard, at(0));
+        let expect = Holder {
+            owner,
+            vantage: Some(vantage),
+        };
+        assert_eq!(holder(shard, issued).await, Some(expect));
         assert_eq!(holder(crate::support::shard(1, 9), issued).await, None);
     }
     assert_eq!(holder(shard, token + 1).await, None);
@@ -176,6 +182,7 @@ pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &P
         let admission = Admission {
             campaign: &campaign(number),
             shards: &[0..1, 1..2],
+            pairs: 0,
             authorization: Some(&registered),
             audit: &entry("create"),
         };

@@ -3,7 +3,7 @@ use ajar_model::{
 };
 use ajar_store::{
     Admission, Error, Grant, GrantRequest, Outcome, Registered, Renewal, Renewed, Resumption, Run,
-    SeenCoordinator, Stop, Store, Transition,
+    ScheduleKey, SeenCoordinator, Stop, Store, Transition,
 };
 
 use crate::support::*;
@@ -106,12 +106,13 @@ pub async fn a_stop_holds_leases_revisits_and_starts_until_it_is_lifted(place: &
     };
     store.put_schedule(&schedule, &order).await.unwrap();
     let run = Run {
-        schedule: &schedule.name,
+        key: &ScheduleKey::of(&schedule),
         at: at(60),
         handled: at(60),
         campaign: Ok(&Admission {
             campaign: &campaign(2),
             shards: &[],
+            pairs: 0,
             authorization: None,
             audit: &order,
         }),

@@ -25,6 +25,7 @@ pub async fn an_authorization_id_cannot_be_used_for_another_text(place: &Place) 
         let admission = Admission {
             campaign: &campaign(number),
             shards: &[],
+            pairs: 0,
             authorization: Some(&registered),
             audit: &entry("create"),
         };

@@ -1,9 +1,8 @@
-use ajar_model::{
-    Schedule,
-    campaign::State,
-    schedule::{ScheduleName, Times},
+use ajar_model::{Schedule, Spec, campaign::State, schedule::Times};
+use ajar_store::{
+    Admission, Error, Hold, ListedSchedule, Outcome, Ran, Registered, Run, ScheduleKey,
+    ScheduleQuery,
 };
-use ajar_store::{Admission, Error, Hold, Outcome, Ran, Registered, Run};
 
 use crate::support::*;
 
@@ -24,15 +23,16 @@ async fn put(place: &Place, schedule: &Schedule) {
 }
 
 /// Starts a campaign of this number, at this second.
-async fn run(place: &Place, name: &ScheduleName, second: i64, number: u128) -> Option<Outcome> {
+async fn run(place: &Place, schedule: &Schedule, second: i64, number: u128) -> Option<Outcome> {
     let admission = Admission {
         campaign: &campaign(number),
         shards: &[0..4, 4..8],
+        pairs: 0,
         authorization: None,
         audit: &entry("start"),
     };
     let run = Run {
-        schedule: name,
+        key: &ScheduleKey::of(schedule),
         at: at(second),
         handled: at(second),
         campaign: Ok(&admission),
@@ -41,8 +41,17 @@ async fn run(place: &Place, name: &ScheduleName, second: i64, number: u128) -> O
     place.store.run_scheduled(&run).await.unwrap()
 }
 
-async fn campaigns(place: &Place) -> usize {
-    place.store.campaigns().await.unwrap().len()
+/// Every schedule, and what became of its last time.
+async fn schedules(place: &Place) -> Vec<(Schedule, Option<Ran>)> {
+    let listed = place.store.schedules(&ScheduleQuery::default()).await;
+    let listed = listed.unwrap().into_iter();
+    listed
+        .map(|ListedSchedule { schedule, last, .. }| (schedule.unwrap(), last))
+        .collect()
+}
+
+async fn count(place: &Place) -> usize {
+    campaigns(&*place.store).await.len()
 }
 
 pub async fn schedules_are_kept_by_name(place: &Place) {
@@ -53,11 +62,11 @@ pub async fn schedules_are_kept_by_name(place: &Place) {
     );
     put(place, &weekly).await;
     put(place, &daily).await;
-    let listed = store.schedules().await.unwrap();
+    let listed = schedules(place).await;
     assert_eq!(listed, [(daily, None), (weekly.clone(), None)]);
     // Another one of the name takes its place, and is paused if it was.
     let hold = Hold {
-        name: &weekly.name,
+        key: &ScheduleKey::of(&weekly),
         paused: true,
         now: at(3),
         audit: &entry("hold"),
@@ -74,13 +83,15 @@ pub async fn schedules_are_kept_by_name(place: &Place) {
         paused: true,
         ..other.clone()
     };
-    assert_eq!(store.schedules().await.unwrap()[1], (expect, None));
+    assert_eq!(schedules(place).await[1], (expect, None));
     for expect in [true, false] {
-        let removed = store.remove_schedule(&weekly.name, &entry("remove")).await;
+        let removed = store
+            .remove_schedule(&ScheduleKey::of(&weekly), &entry("remove"))
+            .await;
         assert_eq!(removed.unwrap(), expect);
     }
     assert!(!store.hold_schedule(&hold).await.unwrap());
-    assert_eq!(store.schedules().await.unwrap().len(), 1);
+    assert_eq!(schedules(place).await.len(), 1);
     let details: Vec<_> = audit_log(&**store)
         .await
         .into_iter()
@@ -92,14 +103,14 @@ pub async fn schedules_are_kept_by_name(place: &Place) {
 pub async fn a_time_is_run_once_however_many_ask(place: &Place) {
     let schedule = schedule("weekly", "0 3 * * 1");
     put(place, &schedule).await;
-    let ask = |number| run(place, &schedule.name, 10, number);
+    let ask = |number| run(place, &schedule, 10, number);
     let (a, b, c, d) = tokio::join!(ask(1), ask(2), ask(3), ask(4));
     let started: Vec<_> = [a, b, c, d].into_iter().flatten().collect();
     let [Outcome::Started(id)] = started[..] else {
         panic!("{started:?}");
     };
-    assert_eq!(campaigns(place).await, 1);
-    let (after, last) = place.store.schedules().await.unwrap().remove(0);
+    assert_eq!(count(place).await, 1);
+    let (after, last) = schedules(place).await.remove(0);
     assert_eq!(after.handled, at(10));
     let outcome = Outcome::Started(id);
     assert_eq!(
@@ -109,7 +120,7 @@ pub async fn a_time_is_run_once_however_many_ask(place: &Place) {
             outcome
         })
     );
-    assert_eq!(run(place, &schedule.name, 9, 9).await, None, "it is past");
+    assert_eq!(run(place, &schedule, 9, 9).await, None, "it is past");
     assert_eq!(audit_log(&*place.store).await.len(), 2);
 }
 
@@ -117,10 +128,10 @@ pub async fn a_campaign_does_not_start_while_the_one_before_goes_on(place: &Plac
     let schedule = schedule("weekly", "0 3 * * 1");
     put(place, &schedule).await;
     let started = |number| Some(Outcome::Started(campaign_id(number)));
-    assert_eq!(run(place, &schedule.name, 10, 1).await, started(1));
+    assert_eq!(run(place, &schedule, 10, 1).await, started(1));
     for (second, state) in [(20, State::Running), (30, State::Paused)] {
         set_state(&*place.store, campaign_id(1), state).await;
-        let Some(Outcome::Skipped(cause)) = run(place, &schedule.name, second, 2).await else {
+        let Some(Outcome::Skipped(cause)) = run(place, &schedule, second, 2).await else {
             panic!("it was started");
         };
         let said = format!(
@@ -129,20 +140,20 @@ pub async fn a_campaign_does_not_start_while_the_one_before_goes_on(place: &Plac
             state.as_str()
         );
         assert!(cause.contains(&said), "{cause}");
-        assert_eq!(run(place, &schedule.name, second, 3).await, None);
+        assert_eq!(run(place, &schedule, second, 3).await, None);
     }
     let log = audit_log(&*place.store).await;
     assert!(log[3].detail.starts_with("skip: campaign "), "{log:?}");
     set_state(&*place.store, campaign_id(1), State::Cancelled).await;
-    assert_eq!(run(place, &schedule.name, 40, 2).await, started(2));
-    assert_eq!(campaigns(place).await, 2);
+    assert_eq!(run(place, &schedule, 40, 2).await, started(2));
+    assert_eq!(count(place).await, 2);
 }
 
 pub async fn a_time_that_is_left_out_says_why(place: &Place) {
     let schedule = schedule("weekly", "0 3 * * 1");
     put(place, &schedule).await;
     let left_out = Run {
-        schedule: &schedule.name,
+        key: &ScheduleKey::of(&schedule),
         at: at(10),
         handled: at(50),
         campaign: Err("the authorization has expired"),
@@ -151,7 +162,7 @@ pub async fn a_time_that_is_left_out_says_why(place: &Place) {
     let outcome = Outcome::Skipped("the authorization has expired".to_owned());
     let ran = place.store.run_scheduled(&left_out).await.unwrap();
     assert_eq!(ran, Some(outcome.clone()));
-    let (after, last) = place.store.schedules().await.unwrap().remove(0);
+    let (after, last) = schedules(place).await.remove(0);
     assert_eq!(
         (after.handled, last),
         (
@@ -162,7 +173,7 @@ pub async fn a_time_that_is_left_out_says_why(place: &Place) {
             })
         )
     );
-    assert_eq!(run(place, &schedule.name, 40, 1).await, None);
+    assert_eq!(run(place, &schedule, 40, 1).await, None);
 }
 
 pub async fn a_campaign_that_cannot_be_recorded_leaves_its_time_open(place: &Place) {
@@ -176,11 +187,12 @@ pub async fn a_campaign_that_cannot_be_recorded_leaves_its_time_open(place: &Pla
         let admission = Admission {
             campaign: &campaign(number),
             shards: &[],
+            pairs: 0,
             authorization: Some(&registered(digest)),
             audit: &entry("start"),
         };
         let run = Run {
-            schedule: &schedule.name,
+            key: &ScheduleKey::of(&schedule),
             at: at(10),
             handled: at(10),
             campaign: Ok(&admission),
@@ -196,8 +208,8 @@ pub async fn a_campaign_that_cannot_be_recorded_leaves_its_time_open(place: &Pla
             "{refused:?}"
         );
     }
-    assert_eq!(campaigns(place).await, 1);
-    let (after, last) = place.store.schedules().await.unwrap().remove(0);
+    assert_eq!(count(place).await, 1);
+    let (after, last) = schedules(place).await.remove(0);
     assert_eq!((after.handled, last), (at(0), None));
 }
 
@@ -206,13 +218,13 @@ pub async fn a_schedule_that_is_paused_or_gone_starts_nothing(place: &Place) {
     let schedule = schedule("weekly", "0 3 * * 1");
     put(place, &schedule).await;
     let mut hold = Hold {
-        name: &schedule.name,
+        key: &ScheduleKey::of(&schedule),
         paused: true,
         now: at(5),
         audit: &entry("hold"),
     };
     assert!(store.hold_schedule(&hold).await.unwrap());
-    assert_eq!(run(place, &schedule.name, 10, 1).await, None);
+    assert_eq!(run(place, &schedule, 10, 1).await, None);
     hold = Hold {
         paused: false,
         now: at(20),
@@ -220,17 +232,83 @@ pub async fn a_schedule_that_is_paused_or_gone_starts_nothing(place: &Place) {
     };
     assert!(store.hold_schedule(&hold).await.unwrap());
     assert_eq!(
-        run(place, &schedule.name, 15, 1).await,
+        run(place, &schedule, 15, 1).await,
         None,
         "it was paused then"
     );
-    assert!(run(place, &schedule.name, 30, 1).await.is_some());
+    assert!(run(place, &schedule, 30, 1).await.is_some());
     assert!(
         store
-            .remove_schedule(&schedule.name, &entry("remove"))
+            .remove_schedule(&ScheduleKey::of(&schedule), &entry("remove"))
             .await
             .unwrap()
     );
-    assert_eq!(run(place, &schedule.name, 40, 2).await, None);
-    assert_eq!(campaigns(place).await, 1, "its campaigns stay");
+    assert_eq!(run(place, &schedule, 40, 2).await, None);
+    assert_eq!(count(place).await, 1, "its campaigns stay");
+}
+
+pub async fn each_tenant_has_names_of_its_own(place: &Place) {
+    let store = &place.store;
+    let ours = schedule("weekly", "0 3 * * 1");
+    let theirs = Schedule {
+        spec: Spec {
+            tenant: "other".to_owned(),
+            ..ours.spec.clone()
+        },
+        ..schedule("weekly", "0 4 * * 2")
+    };
+    put(place, &ours).await;
+    put(place, &theirs).await;
+    assert_eq!(schedules(place).await.len(), 2);
+    let of_other = ScheduleQuery {
+        tenants: Some(vec!["other".to_owned()]),
+        ..ScheduleQuery::default()
+    };
+    let listed = store.schedules(&of_other).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].schedule, Ok(theirs.clone()));
+    run(place, &ours, 10, 1).await.unwrap();
+    let key = ScheduleKey::of(&ours);
+    assert!(store.remove_schedule(&key, &entry("gone")).await.unwrap());
+    assert_eq!(schedules(place).await, [(theirs, None)]);
+}
+
+pub async fn a_schedule_that_cannot_be_read_hides_no_other(place: &Place) {
+    put(place, &schedule("broken", "0 3 * * 1")).await;
+    put(place, &schedule("weekly", "0 3 * * 1")).await;
+    let table = place.table("schedules");
+    let elsewhere = format!("UPDATE {table} SET time_zone = 'Mars/Base' WHERE name = 'broken'");
+    sql(&place.url, &elsewhere).await.unwrap();
+    let listed = place.store.schedules(&ScheduleQuery::default()).await;
+    let [broken, weekly] = &listed.unwrap()[..] else {
+        panic!("not two schedules");
+    };
+    let cause = broken.schedule.as_ref().unwrap_err();
+    assert!(cause.contains("Mars/Base"), "{cause}");
+    assert!(weekly.schedule.is_ok());
+}
+
+pub async fn a_schedule_is_looked_at_when_its_time_has_come(place: &Place) {
+    let store = &*place.store;
+    let schedule = schedule("weekly", "0 3 * * 1");
+    let key = ScheduleKey::of(&schedule);
+    put(place, &schedule).await;
+    let due = async |seconds| {
+        let query = ScheduleQuery {
+            due: true,
+            ..ScheduleQuery::default()
+        };
+        let due = on(store, at(seconds)).schedules(&query).await;
+        due.unwrap().len()
+    };
+    assert_eq!(due(0).await, 1, "nobody has looked at it");
+    store.look_again(&key, at(0), at(100)).await.unwrap();
+    assert_eq!((due(99).await, due(100).await), (0, 1));
+    run(place, &schedule, 100, 1).await.unwrap();
+    assert_eq!(due(101).await, 1, "it has another next time");
+    // Whoever looked at it before that says nothing of it any more.
+    store.look_again(&key, at(0), at(500)).await.unwrap();
+    assert_eq!(due(101).await, 1);
+    store.look_again(&key, at(100), at(500)).await.unwrap();
+    assert_eq!(due(101).await, 0);
 }

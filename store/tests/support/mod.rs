@@ -14,8 +14,8 @@ use ajar_model::{
     proof::{CanaryKey, Kind, Signature64},
 };
 use ajar_store::{
-    Admission, Advance, AuditEntry, Batch, Caps, Error, FindingQuery, Grant, GrantRequest, Options,
-    Store, Transition, open, verify_audit,
+    Admission, Advance, AuditEntry, Batch, CampaignQuery, Caps, Error, FindingQuery, Grant,
+    GrantRequest, Options, Store, Summary, Transition, open, verify_audit,
 };
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
@@ -182,6 +182,7 @@ pub async fn create(
     let admission = Admission {
         campaign,
         shards,
+        pairs: 0,
         authorization: None,
         audit: &entry("create"),
     };
@@ -240,6 +241,7 @@ pub fn request(shard: ShardId, now: Timestamp) -> GrantRequest {
         shard,
         revision: 0,
         owner: "worker-1".to_owned(),
+        vantage: "local".to_owned(),
         blocks: vec![block(&own)],
         targets: TARGETS,
         want_rate: WANT,
@@ -383,6 +385,15 @@ fn canary_key() -> SigningKey {
 pub async fn record(store: &dyn Store, mail: &Sighting) -> Option<Finding> {
     let changed = store.record_sightings(std::slice::from_ref(mail)).await;
     changed.unwrap().pop()
+}
+
+/// Every campaign, as lists show it.
+pub async fn campaigns(store: &dyn Store) -> Vec<Summary> {
+    let query = CampaignQuery {
+        limit: 10_000,
+        ..CampaignQuery::default()
+    };
+    store.summaries(&query).await.unwrap()
 }
 
 /// Every finding of every campaign.

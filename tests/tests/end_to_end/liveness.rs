@@ -214,3 +214,29 @@ fn a_coordinator_frozen_in_a_transaction_does_not_stop_the_others() {
     cluster.signal("coordinator", Signal::CONT).unwrap();
     await_state(&cluster, &id, "finished", 120);
 }
+
+#[test]
+fn a_campaign_that_cannot_be_read_stops_nobody_else() {
+    let mut cluster = started(1);
+    let broken = submit(&cluster, EIGHT);
+    cluster
+        .postgres
+        .query("UPDATE ajar.campaigns SET spec = '{\"of\": \"a later version\"}'")
+        .unwrap();
+    // What it has at hand is as it was.
+    cluster.kill("coordinator");
+    cluster.start_coordinator().unwrap();
+    cluster.ajar.await_line("coordinator", "is ready").unwrap();
+    let id = submit(&cluster, "127.0.63.0/29");
+    await_state(&cluster, &id, "finished", 60);
+    let listed = cluster.run("campaign list").unwrap().stdout;
+    assert!(listed.contains(&broken) && listed.contains(&id), "{listed}");
+    let cancelled = cluster.run(&format!("campaign cancel {broken}")).unwrap();
+    assert_eq!(cancelled.status, 0, "{cancelled:?}");
+    let listed = cluster.run("campaign list").unwrap().stdout;
+    assert!(listed.contains(&format!("{broken}  cancelled")), "{listed}");
+    cluster
+        .ajar
+        .await_line("coordinator", "it is left as it is")
+        .unwrap();
+}

@@ -163,6 +163,7 @@ fn everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses() {
     let findings = format!("findings list --format jsonl --campaign {id}");
     let found = cluster.run("pki/viewer-ann", &findings);
     assert!(found.stdout.contains(r#""verdict":"open""#), "{found:?}");
+    assert!(found.stdout.contains(r#""vantage":"ann""#), "{found:?}");
 
     // Who tried what in vain is on record, each attempt once.
     let shown = cluster.run("pki/viewer-ann", "audit show").stdout;
@@ -210,6 +211,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
         vantage: "here".to_owned(),
     };
     let lease = ann.lease(asked).await.unwrap().into_inner().lease.unwrap();
+    assert_eq!(lease.vantage, "ann");
     let renewal = v1::RenewRequest {
         shard: lease.shard.clone(),
         token: lease.token,
@@ -277,9 +279,10 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     assert_eq!(told, [Ok(()), Err(tonic::Code::PermissionDenied)]);
     let rows = cluster
         .ajar()
-        .shell("sqlite3 ajar.db 'SELECT count(*) FROM observations'")
+        .shell("sqlite3 ajar.db 'SELECT count(*), max(vantage) FROM observations'")
         .unwrap();
-    assert_eq!(rows.trim(), "1");
+    // A vantage point is its worker's by certificate, whatever the worker says.
+    assert_eq!(rows.trim(), "1|ann");
     // Nothing was observed later than it is.
     let finished = cluster
         .ajar()

@@ -83,8 +83,6 @@ fn nobody_sees_or_steers_what_is_another_tenants() {
         let cause = cluster.refused(BOB, &line);
         assert!(cause.contains("there is no "), "{line}: {cause}");
     }
-    let taken = put_nightly(&cluster, BOB, "umbrella").stderr;
-    assert!(taken.contains("nightly is taken"), "{taken}");
     let cause = cluster.refused(VIC, "audit show");
     assert!(cause.contains("is not certified for"), "{cause}");
     for who in [BOB, VIC] {
@@ -94,13 +92,22 @@ fn nobody_sees_or_steers_what_is_another_tenants() {
         let listed = cluster.run(who, "schedule list").stdout;
         assert!(!listed.contains("nightly"), "{listed}");
     }
-    // To stop all is to stop what is one's own.
-    assert_eq!(cluster.run(BOB, "campaign stop-all").status, 0);
+    // Each tenant has names of its own.
+    let own = put_nightly(&cluster, BOB, "umbrella");
+    assert_eq!(own.status, 0, "{}", own.stderr);
+    assert_eq!(cluster.run(BOB, "schedule pause nightly").status, 0);
     let listed = cluster.run(AMY, "schedule list").stdout;
     assert!(
-        listed.contains("nightly") && !listed.contains("paused"),
+        listed.contains("nightly  acme") && !listed.contains("paused"),
         "{listed}"
     );
+    // An operator stops their own tenant and no other.
+    assert_eq!(cluster.run(BOB, "campaign stop-all").status, 0);
+    let stopped = cluster.refused(BOB, &submit("umbrella"));
+    assert!(stopped.contains("tenant umbrella was stopped"), "{stopped}");
+    let submitted = cluster.run(AMY, &submit("acme"));
+    assert_eq!(submitted.status, 0, "{}", submitted.stderr);
+    assert_eq!(cluster.run(BOB, "campaign start-again").status, 0);
     // Who is confined to no tenant sees all.
     let listed = cluster.run("pki/viewer-ann", "campaign list").stdout;
     assert!(listed.contains(id), "{listed}");

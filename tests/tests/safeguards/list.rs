@@ -18,6 +18,14 @@ pub struct Safeguard {
 /// Of the coordinator's side first, then of the worker's.
 pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
+        what: "a worker's vantage point by its certificate",
+        file: "coordinator/src/ingest.rs",
+        code: "seen.vantage.clone_from(&vantage);",
+        without: "let _ = (&seen, &vantage);",
+        package: "ajar-tests",
+        test: "roles::nobody_speaks_of_the_lease_of_another_worker",
+    },
+    Safeguard {
         what: "the agreement of all coordinators before a campaign ends",
         file: "store/src/statements/replicas.rs",
         code: "might > 0 && might == refuse",
@@ -51,7 +59,7 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     },
     Safeguard {
         what: "a stop, in what may be sent",
-        file: "store/src/rows.rs",
+        file: "store/src/rows/values.rs",
         code: "self.state == State::Running && !self.stopped",
         without: "self.state == State::Running",
         package: "ajar-store",
@@ -100,8 +108,8 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
         what: "the refusal of tokens that were never issued",
         file: "store/src/ingest.rs",
-        code: "owner.ok_or(fenced)?;",
-        without: "drop((owner, fenced));",
+        code: "holder.ok_or(fenced)?;",
+        without: "drop((holder, fenced));",
         package: "ajar-store",
         test: "sqlite::a_token_that_was_never_issued_is_fenced",
     },
@@ -180,7 +188,7 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
         what: "the check of who holds a lease",
         file: "coordinator/src/holders.rs",
-        code: "if owner.ends_with(&format!(\" as {uri}\")) {",
+        code: "if holder.owner.ends_with(&format!(\" as {uri}\")) {",
         without: "if owner.ends_with(&format!(\" as {uri}\")) || true {",
         package: "ajar-tests",
         test: "roles::nobody_speaks_of_the_lease_of_another_worker",

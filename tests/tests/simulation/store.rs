@@ -8,12 +8,13 @@ use std::{
 
 use ajar_model::{
     Campaign, CampaignId, Canary, Finding, Observation, Schedule, ShardId, Sighting, Timestamp,
-    campaign::State, lease::Work, schedule::ScheduleName,
+    campaign::State, lease::Work,
 };
 use ajar_store::{
-    Admission, AuditEntry, AuditLink, Batch, Error, FindingQuery, Grant, GrantRequest, Hold,
-    Ingested, Mute, Orders, Outcome, Progress, Quarantined, Ran, Renewal, Renewed, Replicas,
-    Resumption, Run, Schedules, SeenCoordinator, SeenWorker, Stop, Store, Transition, Trouble,
+    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, FindingQuery, Grant,
+    GrantRequest, Hold, Holder, Ingested, ListedSchedule, Mute, Orders, Outcome, Progress,
+    Quarantined, Renewal, Renewed, Replicas, Resumption, Run, ScheduleKey, ScheduleQuery,
+    Schedules, SeenCoordinator, SeenWorker, Stop, Store, Summary, Transition, Trouble,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -148,7 +149,8 @@ flaky! {
     }
     async fn create_campaign(&self, admission: &Admission<'_>) -> Result<(), Error>;
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, Error>;
-    async fn campaigns(&self) -> Result<Vec<Campaign>, Error>;
+    async fn summary(&self, id: CampaignId) -> Result<Option<Summary>, Error>;
+    async fn summaries(&self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
     async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
     async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
     async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
@@ -167,7 +169,7 @@ flaky! {
     async fn end_local_leases(&self) -> Result<(), Error>;
     async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
-    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<String>, Error>;
+    async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
     async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error>;
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
     async fn finding(&self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
@@ -197,8 +199,9 @@ flaky! {
 flaky! {
     Schedules {}
     async fn put_schedule(&self, schedule: &Schedule, entry: &AuditEntry) -> Result<(), Error>;
-    async fn schedules(&self) -> Result<Vec<(Schedule, Option<Ran>)>, Error>;
+    async fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ListedSchedule>, Error>;
+    async fn look_again(&self, key: &ScheduleKey, handled: Timestamp, next: Timestamp) -> Result<(), Error>;
     async fn hold_schedule(&self, hold: &Hold<'_>) -> Result<bool, Error>;
-    async fn remove_schedule(&self, name: &ScheduleName, entry: &AuditEntry) -> Result<bool, Error>;
+    async fn remove_schedule(&self, key: &ScheduleKey, entry: &AuditEntry) -> Result<bool, Error>;
     async fn run_scheduled(&self, run: &Run<'_>) -> Result<Option<Outcome>, Error>;
 }

@@ -4,6 +4,8 @@
 //! finding says) is made once, above, so that the backends cannot differ in it. Most statements are the same SQL: they stand
 //! in `statements`, whose files are compiled once for each backend.
 
+mod values;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -11,17 +13,20 @@ use std::{
 };
 
 use ajar_model::{
-    Ahead, Campaign, CampaignId, Finding, Nonce, Observation, ProbeId, Revisits, Schedule, ShardId,
-    Sighting, Spec, Tally, Timestamp, campaign::State, lease::Work, proof::CanaryKey,
-    schedule::ScheduleName,
+    Campaign, CampaignId, Finding, Nonce, Observation, Schedule, ShardId, Sighting, Spec,
+    Timestamp, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
 use ipnet::IpNet;
 
 use crate::{
-    Admission, AuditLink, Error, FindingQuery, Mute, Progress, Quarantined, SeenWorker, Trouble,
-    orders::Stop, replicas::SeenCoordinator, schedules::Ran,
+    Admission, AuditLink, CampaignQuery, Error, FindingQuery, GrantRequest, Holder, Mute, Progress,
+    Quarantined, SeenWorker, Summary, Trouble,
+    orders::Stop,
+    replicas::SeenCoordinator,
+    schedules::{ListedSchedule, Ran, ScheduleKey, ScheduleQuery},
 };
+pub(crate) use values::*;
 
 #[async_trait]
 pub(crate) trait Backend: Send + Sync + 'static {
@@ -63,34 +68,16 @@ pub(crate) trait Rows:
     async fn commit(self: Box<Self>) -> Result<(), Error>;
 }
 
-/// Locks beside those of rows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Lock {
-    /// Granting and ending leases of several shards.
-    Site,
-    /// Appending to the audit log.
-    Audit,
-}
-
-/// What is known of the server behind a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Server {
-    /// It is the one that wrote before.
-    Same,
-    /// It took over, and nothing was granted since.
-    TookOver,
-    /// It took over. Whatever the one before granted is over by then.
-    SettlesAt(Timestamp),
-}
-
 /// Campaigns and their shards.
 #[async_trait]
 pub(crate) trait CampaignRows: Send {
     /// False if the id is taken; then nothing is written.
     async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error>;
     async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error>;
+    /// Reads no spec: one that cannot be read leaves a campaign to be listed and steered.
+    async fn summary(&mut self, id: CampaignId) -> Result<Option<Summary>, Error>;
     /// Newest first.
-    async fn campaigns(&mut self) -> Result<Vec<Campaign>, Error>;
+    async fn summaries(&mut self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
     /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
     async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
     /// The campaign's row is locked.
@@ -188,14 +175,9 @@ pub(crate) trait LeaseRows: Send {
     /// Ends the leases of campaigns that a single process drives.
     async fn end_local_leases(&mut self) -> Result<(), Error>;
     /// A token above all before.
-    async fn issue_token(
-        &mut self,
-        shard: ShardId,
-        owner: &str,
-        now: Timestamp,
-    ) -> Result<u64, Error>;
-    /// To whom it was issued for this shard, if it was.
-    async fn token_owner(&mut self, shard: ShardId, token: u64) -> Result<Option<String>, Error>;
+    async fn issue_token(&mut self, request: &GrantRequest, now: Timestamp) -> Result<u64, Error>;
+    /// Returns to whom it was issued for this shard.
+    async fn holder(&mut self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
 }
 
 /// Observations, findings, nonces and sightings.
@@ -249,30 +231,41 @@ pub(crate) trait RecordRows: Send {
 #[async_trait]
 pub(crate) trait ScheduleRows: Send {
     async fn put_schedule(&mut self, schedule: &Schedule) -> Result<(), Error>;
-    /// By name.
-    async fn schedules(&mut self) -> Result<Vec<(Schedule, Option<Ran>)>, Error>;
-    /// False if there is none of that name.
+    /// By tenant and name.
+    async fn schedules(
+        &mut self,
+        query: &ScheduleQuery,
+        now: Timestamp,
+    ) -> Result<Vec<ListedSchedule>, Error>;
+    /// Sets when a schedule is to be looked at again, unless it was changed since.
+    async fn put_next(
+        &mut self,
+        key: &ScheduleKey,
+        handled: Timestamp,
+        next: Timestamp,
+    ) -> Result<(), Error>;
+    /// Returns `false` if there is no such schedule.
     async fn hold_schedule(
         &mut self,
-        name: &ScheduleName,
+        key: &ScheduleKey,
         paused: bool,
         now: Timestamp,
     ) -> Result<bool, Error>;
-    async fn delete_schedule(&mut self, name: &ScheduleName) -> Result<bool, Error>;
-    /// Holds a schedule's row; says whether it is paused, and up to when everything was dealt with.
+    async fn delete_schedule(&mut self, key: &ScheduleKey) -> Result<bool, Error>;
+    /// Holds a schedule's row; returns whether it is paused, and up to when everything was dealt with.
     async fn lock_schedule(
         &mut self,
-        name: &ScheduleName,
+        key: &ScheduleKey,
     ) -> Result<Option<(bool, Timestamp)>, Error>;
-    /// The campaign that it started last, and where that one stands.
+    /// Returns the campaign that it started last, and where that one stands.
     async fn last_campaign(
         &mut self,
-        name: &ScheduleName,
+        key: &ScheduleKey,
     ) -> Result<Option<(CampaignId, State)>, Error>;
     /// The schedule's row is held.
     async fn put_run(
         &mut self,
-        name: &ScheduleName,
+        key: &ScheduleKey,
         ran: &Ran,
         handled: Timestamp,
     ) -> Result<(), Error>;
@@ -348,167 +341,4 @@ pub(crate) trait BatchRows: Send {
         id: CampaignId,
         endpoints: &[(IpAddr, u16)],
     ) -> Result<u64, Error>;
-}
-
-/// Whether anything may be sent for a campaign, and under which of its authorizations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub state: State,
-    /// Authorizations that it had before.
-    pub revision: u64,
-    /// Its tenant, or the whole site, was stopped.
-    pub stopped: bool,
-}
-
-impl Standing {
-    pub fn may_send(&self) -> bool {
-        self.state == State::Running && !self.stopped
-    }
-}
-
-/// What the findings of a campaign are judged by.
-#[derive(Debug, Clone)]
-pub(crate) struct JudgingKey {
-    pub tenant: String,
-    pub key: CanaryKey,
-    pub revisits: Revisits,
-}
-
-/// What may still change a finding.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Awaits {
-    /// A late mail.
-    pub mail: bool,
-    /// Another visit, which no shard has.
-    pub revisit: Option<Revisit>,
-}
-
-/// When an endpoint should be visited again, and from which vantage point.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Revisit {
-    pub at: Timestamp,
-    pub vantage: String,
-    pub round: u32,
-}
-
-/// How endpoints are visited again.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Repeat {
-    pub visit: u32,
-    pub round: u32,
-    /// The vantage point; none if any will do.
-    pub vantage: Option<String>,
-}
-
-/// A finding whose endpoint is due for another visit.
-#[derive(Debug)]
-pub(crate) struct Due {
-    pub row: i64,
-    pub endpoint: SocketAddr,
-    /// Visits that were made.
-    pub visits: u32,
-    pub vantage: String,
-    pub round: u32,
-    /// True if another probe found it open.
-    pub is_open: bool,
-}
-
-/// Sums of live rates: of a campaign, of every campaign under the same authorization, of the whole site.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rates {
-    pub campaign: u64,
-    pub authorization: u64,
-    pub site: u64,
-}
-
-/// A shard's progress and lease.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ShardRow {
-    /// Its targets are `from..to`; `to` is known from the first grant on.
-    pub from: u64,
-    pub to: Option<u64>,
-    pub cursor: u64,
-    /// Finished targets beyond the cursor.
-    pub ahead: Ahead,
-    pub tally: Tally,
-    pub closed: bool,
-    /// Closed although not every target has its outcome.
-    pub quarantined: bool,
-    /// Grants since the cursor moved.
-    pub attempt: u32,
-    /// What the worker said that failed last since the cursor moved.
-    pub cause: Option<String>,
-    /// The token that may move the cursor.
-    pub token: Option<u64>,
-    pub owner: Option<String>,
-    pub rate: u32,
-    /// None if there is no lease, or it was ended early.
-    pub lease_until: Option<Timestamp>,
-    /// The campaign's revision when it was granted.
-    pub revision: u64,
-    pub reported_at: Option<Timestamp>,
-}
-
-/// What a finding is of, within a campaign; in the order of results.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub ip: IpAddr,
-    pub port: u16,
-    pub probe: ProbeId,
-}
-
-/// What tells the observations of a key apart: the vantage point, and the round.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source {
-    pub round: u32,
-    pub vantage: String,
-}
-
-impl Source {
-    pub fn of(observation: &Observation) -> Self {
-        Self {
-            round: observation.round,
-            vantage: observation.vantage.clone(),
-        }
-    }
-}
-
-/// A locked key, with what is known of it.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub row: i64,
-    pub key: Key,
-    pub finding: Option<Finding>,
-    pub awaits: Awaits,
-    /// Visits that were made, or that a shard has.
-    pub visits: u32,
-    /// The last round that a shard has, or had: no round is planned twice.
-    pub planned_round: u32,
-    pub observations: BTreeMap<Source, Observation>,
-}
-
-impl Held {
-    /// Of a key that has no row yet, and what was observed first.
-    pub(crate) fn new(key: Key, first: Option<Observation>) -> Self {
-        let first = first.map(|first| (Source::of(&first), first));
-        Self {
-            row: 0,
-            key,
-            finding: None,
-            awaits: Awaits::default(),
-            visits: 0,
-            planned_round: 0,
-            observations: first.into_iter().collect(),
-        }
-    }
-}
-
-/// A finding to write.
-#[derive(Debug)]
-pub(crate) struct FindingRow {
-    pub row: i64,
-    pub finding: Finding,
-    pub awaits: Awaits,
-    /// Visits that were made, or that a shard has.
-    pub visits: u32,
 }

@@ -1,0 +1,114 @@
+//! Asking for a lease, and keeping it.
+
+use std::time::Duration;
+
+use ajar_model::ShardId;
+use ipnet::IpNet;
+
+/// Most new connections a second that live leases may have together, and how many of them share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// How many leases should run side by side, if there are so many open shards: none gets more than its part of the
+    /// campaign's rate, so that one does not keep the others waiting.
+    pub side_by_side: u32,
+    /// Of the campaign.
+    pub campaign: u32,
+    /// Of every campaign under the same authorization; none without one.
+    pub authorization: Option<u32>,
+    /// Of every campaign in the store; none if the site has no limit.
+    pub site: Option<u32>,
+}
+
+/// What a worker asks for. Everything that the store cannot know by itself is in here.
+#[derive(Debug, Clone)]
+pub struct GrantRequest {
+    pub shard: ShardId,
+    /// The revision of its campaign that the rest was worked out from.
+    pub revision: u64,
+    /// The worker's identity, new at each start of its process.
+    pub owner: String,
+    /// Where the worker stands: what it reports under the token is of this vantage point.
+    pub vantage: String,
+    /// The /24 and /64 prefixes that the shard touches. None of them may be in another live lease, of whatever
+    /// campaign.
+    pub blocks: Vec<IpNet>,
+    /// How many targets its blocks or endpoints have.
+    pub targets: u64,
+    /// The rate that the shard could use, per second.
+    pub want_rate: u32,
+    /// The sums over live leases never exceed them.
+    pub caps: Caps,
+    /// How long the lease is valid.
+    pub ttl: Duration,
+    /// How long after its end a lease still counts as live, for workers whose clocks run late.
+    pub margin: Duration,
+}
+
+/// A worker that a token was issued to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub owner: String,
+    /// `None` for a token that an older version issued.
+    pub vantage: Option<String>,
+}
+
+/// The store's answer to a [`GrantRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    Granted {
+        /// Fencing token: larger than every token that this store issued before.
+        token: u64,
+        /// The target to go on from.
+        cursor: u64,
+        /// One past the last target.
+        end: u64,
+        /// The rate, at least 1 and at most what was wanted.
+        rate: u32,
+        /// How often this shard was granted since it moved, this time included.
+        attempt: u32,
+    },
+    /// One of its blocks is in another live lease: try later.
+    BlocksBusy,
+    /// A cap is used up by live leases: try later.
+    NoRate,
+    /// Another live lease holds it.
+    Leased,
+    /// It is closed, unknown, or its campaign is not running, or is stopped.
+    NotOpen,
+    /// The request is of an earlier revision of the campaign, or of fewer targets than the shard has: read them again.
+    Outdated,
+    /// It never moved, however often it was granted, and was given up.
+    Quarantined,
+    /// The database failed over, and leases that it lost may still be valid: try later.
+    FailedOver,
+}
+
+/// A request to keep a lease.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    pub shard: ShardId,
+    pub token: u64,
+    /// The rate that the shard can use from now on; at least 1 is kept.
+    pub want_rate: u32,
+    /// See [`GrantRequest::caps`].
+    pub caps: Caps,
+    /// How long the lease is valid from now.
+    pub ttl: Duration,
+    /// See [`GrantRequest::margin`].
+    pub margin: Duration,
+}
+
+/// The store's answer to a [`Renewal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// Kept, at this rate.
+    Kept {
+        /// New connections a second.
+        rate: u32,
+    },
+    /// Another worker holds the shard, or may since a failover, or it is closed, or its campaign has another authorization:
+    /// stop at once.
+    Fenced,
+    /// The campaign is paused, stopped, cancelled or over: stop at once.
+    Stopped,
+}
