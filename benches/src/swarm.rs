@@ -166,6 +166,7 @@ async fn report(worker: &Worker, seen: &Seen, deadline: time::Instant) -> anyhow
     let request = v1::DescribeRequest {
         campaign: shard.campaign.to_string(),
         revision: worker.lease.revision,
+        epoch: worker.lease.epoch,
     };
     let campaign = worker.client.clone().describe(request).await?.into_inner();
     let spec: Spec = convert::spec_in(campaign.spec)?;

@@ -12,10 +12,12 @@ use clap::{
 
 use crate::output;
 
+mod exclude;
 mod pki;
 mod schedule;
 mod services;
 
+pub use exclude::{Exclude, ExcludeAdd};
 pub use pki::{Pki, PkiInit, PkiIssue, PkiRole};
 pub use schedule::{Schedule, SchedulePut};
 pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Tls, Worker};
@@ -57,6 +59,9 @@ pub enum Command {
     /// Let a cluster run campaigns again and again.
     #[command(subcommand)]
     Schedule(Schedule),
+    /// Exclude addresses from a cluster's campaigns while they run.
+    #[command(subcommand)]
+    Exclude(Exclude),
     /// Read findings.
     #[command(subcommand)]
     Findings(Findings),

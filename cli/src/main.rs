@@ -19,6 +19,7 @@ mod config;
 mod connect;
 mod demo;
 mod directories;
+mod exclude;
 mod exit;
 mod findings;
 mod lab;
@@ -83,6 +84,7 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
         Command::Canary(options) => services::canary(options).await,
         Command::Campaign(command) => campaign::run(command).await,
         Command::Schedule(command) => schedule::run(command).await,
+        Command::Exclude(command) => exclude::run(command).await,
         Command::Findings(command) => findings::run(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Pki(command) => pki::run(&command),

@@ -68,6 +68,8 @@ impl Coordinator {
         if lost || Instant::now() >= *due {
             self.offer_unleased(None).await?;
             self.care_for_sightings().await?;
+            let ended = self.options.store.end_exclusions().await;
+            ended.map_err(error::store)?;
             let depth = self.options.queue.depth().await.map_err(error::queue)?;
             for (state, shards) in [("waiting", depth.waiting), ("taken", depth.taken)] {
                 metrics::gauge!("ajar_queue_shards", "state" => state).set(shards as f64);

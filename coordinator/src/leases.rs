@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ajar_model::{CampaignId, Lease, ShardId, Timestamp, Untrusted, lease::Work};
+use ajar_model::{CampaignId, Lease, ShardId, Target, Timestamp, Untrusted, lease::Work};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
 use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
@@ -116,8 +116,8 @@ impl WorkService for Coordinator {
             Renewed::Stopped => "stopped",
         };
         metrics::counter!("ajar_renewals_total", "answer" => answer).increment(1);
-        let rate = match renewed {
-            Renewed::Kept { rate } => rate,
+        let (rate, epoch) = match renewed {
+            Renewed::Kept { rate, epoch } => (rate, epoch),
             Renewed::Fenced => {
                 let cause =
                     "the shard is closed or another's, or its campaign has another authorization";
@@ -134,6 +134,7 @@ impl WorkService for Coordinator {
             ttl: Some(convert::duration_out(TTL)),
             rate,
             cause: String::new(),
+            epoch,
         }))
     }
 
@@ -187,12 +188,20 @@ impl WorkService for Coordinator {
         let planned = self.permitted_plan(id).await?;
         let planned = planned.map_err(|cause| Status::permission_denied(cause.to_string()))?;
         let canaries = self.options.store.canaries().await.map_err(error::store)?;
+        let excluded = self.options.store.excluded(&planned.campaign.spec.tenant);
+        let excluded = excluded.await.map_err(error::store)?;
+        let targets = match excluded.epoch == request.epoch {
+            true => Vec::new(),
+            false => excluded.targets,
+        };
         let sockets = canaries.iter().flat_map(|canary| canary.destinations());
         Ok(Response::new(v1::DescribeResponse {
             canaries: sockets.map(|socket| socket.to_string()).collect(),
             spec: Some((&planned.campaign.spec).into()),
             nonce_key: planned.campaign.key.0.to_vec(),
             revision: planned.campaign.revision,
+            epoch: excluded.epoch,
+            excluded: targets.iter().map(Target::to_string).collect(),
         }))
     }
 
@@ -261,6 +270,7 @@ impl Coordinator {
                 end,
                 rate,
                 attempt,
+                epoch,
             } => Ok(Some(Lease {
                 shard,
                 token,
@@ -273,6 +283,7 @@ impl Coordinator {
                 alone: attempt >= ATTEMPTS,
                 revision: spec_revision,
                 vantage: vantage.to_owned(),
+                epoch,
             })),
             Grant::BlocksBusy | Grant::NoRate | Grant::FailedOver => {
                 queue.offer(&[shard], LATER).await.map_err(error::queue)?;

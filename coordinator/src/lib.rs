@@ -17,6 +17,7 @@ use ajar_proto::{
     DESCRIPTORS, MAX_MESSAGE, trace,
     v1::{
         campaign_service_server::CampaignServiceServer, canary_service_server::CanaryServiceServer,
+        exclusion_service_server::ExclusionServiceServer,
         finding_service_server::FindingServiceServer,
         schedule_service_server::ScheduleServiceServer, work_service_server::WorkServiceServer,
     },
@@ -40,6 +41,7 @@ mod campaigns;
 mod canaries;
 mod clock;
 mod error;
+mod exclusions;
 mod families;
 mod findings;
 mod guard;
@@ -198,6 +200,11 @@ where
         )
         .add_service(
             ScheduleServiceServer::new(coordinator.clone())
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+        )
+        .add_service(
+            ExclusionServiceServer::new(coordinator.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )

@@ -50,7 +50,7 @@ impl Role {
             }
             ("ajar.v1.CanaryService", "Register" | "Record") => self == Role::Canary,
             ("ajar.v1.FindingService", "List" | "Show")
-            | ("ajar.v1.ScheduleService", "List")
+            | ("ajar.v1.ScheduleService" | "ajar.v1.ExclusionService", "List")
             | ("ajar.v1.CampaignService", "Get" | "List" | "Watch" | "Audit" | "ListCanaries") => {
                 matches!(self, Role::Operator | Role::Viewer)
             }
@@ -58,9 +58,8 @@ impl Role {
                 "ajar.v1.CampaignService",
                 "Submit" | "Pause" | "Resume" | "Cancel" | "Remove" | "StopAll" | "StartAgain",
             )
-            | ("ajar.v1.ScheduleService", "Put" | "Remove" | "Pause" | "Resume") => {
-                self == Role::Operator
-            }
+            | ("ajar.v1.ScheduleService", "Put" | "Remove" | "Pause" | "Resume")
+            | ("ajar.v1.ExclusionService", "Add" | "Remove") => self == Role::Operator,
             _ => false,
         }
     }
@@ -113,6 +112,7 @@ mod tests {
             include_str!("../../proto/ajar/v1/work.proto"),
             include_str!("../../proto/ajar/v1/campaign.proto"),
             include_str!("../../proto/ajar/v1/schedule.proto"),
+            include_str!("../../proto/ajar/v1/exclusion.proto"),
         ] {
             let mut service = "";
             for line in text.lines().map(str::trim) {
@@ -132,7 +132,7 @@ mod tests {
     fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
         let all = Role::ALL;
         let methods = methods();
-        assert_eq!(methods.len(), 26, "{methods:?}");
+        assert_eq!(methods.len(), 29, "{methods:?}");
         for method in methods {
             let may: Vec<Role> = all.into_iter().filter(|role| role.may(&method)).collect();
             let reads = ["Get", "List", "Watch", "Audit", "ListCanaries", "Show"];

@@ -44,4 +44,6 @@ pub struct Lease {
     pub revision: u64,
     /// Where its worker stands.
     pub vantage: String,
+    /// The epoch of what is excluded at run time.
+    pub epoch: u64,
 }

@@ -162,6 +162,19 @@ impl Scope {
     }
 }
 
+/// Whether an address, or an IPv4 address that it may stand for, is in a set.
+pub fn reaches(ip: IpAddr, set: &AddressSet) -> bool {
+    if set.is_empty() {
+        return false;
+    }
+    let ip = ip.to_canonical();
+    let stands_for = match ip {
+        IpAddr::V4(_) => Vec::new(),
+        IpAddr::V6(ip) => embedded(ip),
+    };
+    set.contains(ip) || stands_for.into_iter().any(|ip| set.contains(ip.into()))
+}
+
 impl Signed {
     fn may_be_special(&self, ip: IpAddr) -> bool {
         special::denied(ip).is_none() || self.named_special.contains(ip)

@@ -53,7 +53,8 @@ fn wrong(field: &'static str, cause: impl std::fmt::Display) -> Error {
     }
 }
 
-fn parse_all<T>(field: &'static str, texts: &[String]) -> Result<Vec<T>, Error>
+/// Parses each text of a repeated field.
+pub fn parse_all<T>(field: &'static str, texts: &[String]) -> Result<Vec<T>, Error>
 where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,

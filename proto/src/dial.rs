@@ -12,6 +12,7 @@ use crate::{
     MAX_MESSAGE, local, trace,
     v1::{
         campaign_service_client::CampaignServiceClient, canary_service_client::CanaryServiceClient,
+        exclusion_service_client::ExclusionServiceClient,
         finding_service_client::FindingServiceClient,
         schedule_service_client::ScheduleServiceClient, work_service_client::WorkServiceClient,
     },
@@ -100,6 +101,13 @@ impl Coordinator {
     /// A coordinator's client for operators who let campaigns be run again and again.
     pub fn schedules(&self) -> ScheduleServiceClient<Traced> {
         ScheduleServiceClient::new(self.traced())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Returns a coordinator's client for operators who exclude addresses.
+    pub fn exclusions(&self) -> ExclusionServiceClient<Traced> {
+        ExclusionServiceClient::new(self.traced())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
     }

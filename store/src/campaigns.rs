@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use ajar_model::{CampaignId, Spec, Timestamp, campaign::State};
 
 use crate::{
-    Admission, AuditEntry, Error, Registered, Resumption, Transition, audit, revisits,
+    Admission, AuditEntry, Error, Registered, Resumption, Transition, audit, excluding, revisits,
     rows::{Backend, Repeat, Rows},
     stops, stored,
 };
@@ -93,12 +93,14 @@ pub(crate) async fn resume(
         register(tx.as_mut(), registered).await?;
         let spec = Spec {
             authorization: Some(signed.clone()),
-            ..campaign.spec
+            ..campaign.spec.clone()
         };
         tx.put_authorization(id, &spec, &registered.id).await?;
     }
     tx.reopen_quarantined(id).await?;
-    let unproven = endpoints_to_repeat(tx.as_mut(), id).await?;
+    let excluded = excluding::addresses(tx.as_mut(), &campaign.spec.tenant).await?;
+    let mut unproven = endpoints_to_repeat(tx.as_mut(), id).await?;
+    unproven.retain(|endpoint| !excluded.contains(endpoint.ip()));
     // The first visit's mail may have been lost, so this counts as the same visit.
     let repeat = Repeat {
         visit: 1,

@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, FindingQuery, Grant,
     GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed, Resumption,
-    SeenWorker, Store, Summary, Transition, Trouble, audit, campaigns, grant, ingest,
+    SeenWorker, Store, Summary, Transition, Trouble, audit, campaigns, excluding,
+    exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
+    grant, ingest,
     orders::{Orders, Stop},
     replicas::{Replicas, SeenCoordinator},
     revisits,
@@ -246,6 +248,34 @@ impl<B: Backend> Orders for Engine<B> {
 
     async fn stops(&self) -> Result<Vec<Stop>, Error> {
         self.0.read().await?.stops().await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Exclusions for Engine<B> {
+    async fn exclude(&self, exclusions: &[Exclusion], entry: &AuditEntry) -> Result<(), Error> {
+        excluding::exclude(self.0.write().await?, exclusions, entry).await
+    }
+
+    async fn include(
+        &self,
+        id: &str,
+        tenants: Option<&[String]>,
+        entry: &AuditEntry,
+    ) -> Result<bool, Error> {
+        excluding::include(self.0.write().await?, id, tenants, entry).await
+    }
+
+    async fn exclusions(&self, query: &ExclusionQuery) -> Result<Vec<Exclusion>, Error> {
+        self.0.read().await?.exclusions(query).await
+    }
+
+    async fn excluded(&self, tenant: &str) -> Result<Excluded, Error> {
+        excluding::excluded(self.0.read().await?, tenant).await
+    }
+
+    async fn end_exclusions(&self) -> Result<u64, Error> {
+        excluding::end(self.0.write().await?).await
     }
 }
 

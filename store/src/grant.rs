@@ -85,6 +85,7 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
         end,
         rate,
         attempt: granted.attempt,
+        epoch: standing.epoch,
     })
 }
 
@@ -129,7 +130,10 @@ pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Re
     };
     tx.put_shard(shard, &renewed).await?;
     tx.commit().await?;
-    Ok(Renewed::Kept { rate })
+    Ok(Renewed::Kept {
+        rate,
+        epoch: standing.epoch,
+    })
 }
 
 /// See [`crate::Store::release`].

@@ -66,6 +66,8 @@ pub enum Grant {
         rate: u32,
         /// How often this shard was granted since it moved, this time included.
         attempt: u32,
+        /// The epoch of [`Exclusions`](crate::Exclusions).
+        epoch: u64,
     },
     /// One of its blocks is in another live lease: try later.
     BlocksBusy,
@@ -105,6 +107,8 @@ pub enum Renewed {
     Kept {
         /// New connections a second.
         rate: u32,
+        /// The epoch of [`Exclusions`](crate::Exclusions).
+        epoch: u64,
     },
     /// Another worker holds the shard, or may since a failover, or it is closed, or its campaign has another authorization:
     /// stop at once.

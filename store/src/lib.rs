@@ -20,6 +20,8 @@ mod columns;
 mod counts;
 mod engine;
 mod error;
+mod excluding;
+mod exclusions;
 mod failover;
 mod grant;
 mod ingest;
@@ -50,6 +52,7 @@ use async_trait::async_trait;
 pub use crate::{
     audit::{AuditEntry, AuditLink, verify as verify_audit},
     error::Error,
+    exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     leases::{Caps, Grant, GrantRequest, Holder, Renewal, Renewed},
     open::{Access, Clock, Options, open},
     orders::{Orders, Stop},
@@ -60,7 +63,7 @@ pub use crate::{
 
 /// Where everything durable lives.
 #[async_trait]
-pub trait Store: Schedules + Orders + Replicas + Send + Sync + 'static {
+pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'static {
     /// Records a campaign in state `running` together with its shards, its authorization and an audit entry, all or nothing.
     /// Repeating it with the same id and spec (but for the trace) changes nothing; with another spec, or if the
     /// authorization's id was used for another text, it fails with [`Error::Conflict`].

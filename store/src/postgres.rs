@@ -18,6 +18,8 @@ mod setup;
 // The statements that are the same SQL in both databases: each file is compiled once for each.
 #[path = "statements/campaigns.rs"]
 mod campaigns;
+#[path = "statements/exclusions.rs"]
+mod exclusions;
 #[path = "statements/findings.rs"]
 mod findings;
 #[path = "statements/leases.rs"]
@@ -30,6 +32,8 @@ mod records;
 mod replicas;
 #[path = "statements/schedules.rs"]
 mod schedules;
+#[path = "statements/shards.rs"]
+mod shards;
 
 use std::time::Duration;
 
@@ -41,9 +45,8 @@ use sqlx::{
 };
 
 use crate::{
-    Access, Error, Options,
+    Access, Clock, Error, Options,
     columns::At,
-    open::Clock,
     rows::{Backend, Lock, Rows, Server},
 };
 

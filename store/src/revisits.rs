@@ -11,7 +11,7 @@ use std::{
 use ajar_model::{CampaignId, ShardId, space};
 
 use crate::{
-    ATOM, Error,
+    ATOM, Error, excluding,
     rows::{Backend, Repeat, Rows},
     stored::{self, AWAITS_REVISIT},
 };
@@ -43,14 +43,18 @@ pub(crate) async fn plan(
         return Ok(Vec::new());
     }
     let rules = tx.judging_key(id).await?;
-    let most_visits = rules.map_or(0, |rules| rules.revisits.most_visits());
+    let Some(rules) = rules else {
+        return Ok(Vec::new());
+    };
+    let most_visits = rules.revisits.most_visits();
+    let excluded = excluding::addresses(tx.as_mut(), &rules.tenant).await?;
     let due = tx.hold_due(id, now, ATOM as u32).await?;
     let workers = tx.workers(stored::cutoff(now, lately)).await?;
     let mut shards: BTreeMap<Repeat, BTreeSet<SocketAddr>> = BTreeMap::new();
     for due in &due {
         let visit = due.visits + 1;
         // Whatever asked for the visit, an endpoint gets no more of them than its campaign allows.
-        if visit > most_visits {
+        if visit > most_visits || excluded.contains(due.endpoint.ip()) {
             tx.set_planned(due.row, due.visits, due.round).await?;
             continue;
         }

@@ -72,6 +72,11 @@ pub(crate) const SQLITE: Scripts = &[
         "tenants' schedules",
         include_str!("../migrations/sqlite/0012_tenants_schedules.sql"),
     ),
+    (
+        13,
+        "exclusions",
+        include_str!("../migrations/sqlite/0013_exclusions.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -155,6 +160,11 @@ pub(crate) const POSTGRES: Scripts = &[
         16,
         "tenants' schedules",
         include_str!("../migrations/postgres/0016_tenants_schedules.sql"),
+    ),
+    (
+        17,
+        "exclusions",
+        include_str!("../migrations/postgres/0017_exclusions.sql"),
     ),
 ];
 

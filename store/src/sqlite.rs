@@ -15,6 +15,8 @@ mod batches;
 // The statements that are the same SQL in both databases: each file is compiled once for each.
 #[path = "statements/campaigns.rs"]
 mod campaigns;
+#[path = "statements/exclusions.rs"]
+mod exclusions;
 #[path = "statements/findings.rs"]
 mod findings;
 #[path = "statements/leases.rs"]
@@ -27,6 +29,8 @@ mod records;
 mod replicas;
 #[path = "statements/schedules.rs"]
 mod schedules;
+#[path = "statements/shards.rs"]
+mod shards;
 
 use std::{
     fs::OpenOptions,
@@ -45,8 +49,7 @@ use sqlx::{
 };
 
 use crate::{
-    Access, Error, Options,
-    open::Clock,
+    Access, Clock, Error, Options,
     rows::{Backend, Lock, PartitionRows, Rows, Server},
     schema,
 };

@@ -6,6 +6,7 @@ mod conformance {
     mod campaigns;
     mod confirmation;
     mod durability;
+    mod exclusions;
     mod findings;
     mod ingest;
     mod leases;
@@ -94,6 +95,10 @@ mod conformance {
                     confirmation::whoever_puts_us_off_then_is_asked_in_the_same_round,
                     confirmation::a_round_that_another_vantage_point_made_is_over,
                     confirmation::a_report_from_elsewhere_plans_no_round_twice,
+                    exclusions::leases_carry_the_epoch_of_what_is_excluded,
+                    exclusions::an_exclusion_holds_for_its_tenant_or_for_all,
+                    exclusions::an_exclusion_ends_when_its_time_is_over,
+                    exclusions::what_is_excluded_is_not_visited_again,
                     orders::a_lease_of_an_earlier_authorization_is_not_renewed,
                     orders::a_plan_of_an_earlier_authorization_gets_no_lease,
                     orders::a_stop_holds_leases_revisits_and_starts_until_it_is_lifted,

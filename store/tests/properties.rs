@@ -167,7 +167,7 @@ impl Workers {
             margin: MARGIN,
         };
         match store.renew(&renewal).await.unwrap() {
-            Renewed::Kept { rate } => {
+            Renewed::Kept { rate, .. } => {
                 assert!(rate >= lease.rate.min(want_rate.max(1)));
                 assert!(rate <= lease.rate.max(want_rate.max(1)));
                 lease.rate = rate;

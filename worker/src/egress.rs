@@ -9,7 +9,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use ajar_model::{Canary, Outcome, Scope, Timestamp, scope::Denied, space};
+use ajar_model::{
+    Canary, Outcome, Scope, Timestamp,
+    scope::{self, Denied},
+    space,
+};
 use ajar_probe::{BoxStream, Datagrams, Dial};
 use ajar_sweep::{
     connect::{self, Patience},
@@ -23,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    exclusions::Exclusions,
     fault,
     fence::{Fence, Now},
     pacer::{Budget, Pacer, Prefixes},
@@ -42,6 +47,7 @@ pub async fn to_canary(canary: &Canary, socket: SocketAddr) -> io::Result<TcpStr
 #[derive(Debug)]
 pub struct Egress {
     scope: Scope,
+    exclusions: Arc<Exclusions>,
     fence: Arc<Fence>,
     pacer: Arc<Pacer>,
     budget: Arc<Budget>,
@@ -90,6 +96,7 @@ pub enum Unvisited {
 impl Egress {
     pub fn new(
         scope: Scope,
+        exclusions: Arc<Exclusions>,
         fence: Arc<Fence>,
         pacer: Arc<Pacer>,
         budget: Arc<Budget>,
@@ -98,6 +105,7 @@ impl Egress {
     ) -> Self {
         Self {
             scope,
+            exclusions,
             fence,
             pacer,
             budget,
@@ -116,14 +124,28 @@ impl Egress {
     /// Waits for the pace. One attempt may follow, at once.
     pub async fn admit(&self, endpoint: SocketAddr) {
         let prefix = space::prefix_of(endpoint.ip());
-        self.pacer
-            .admit(&self.budget, prefix, fastrand::f64())
-            .await;
+        loop {
+            self.fence.fresh().await;
+            self.pacer
+                .admit(&self.budget, prefix, fastrand::f64())
+                .await;
+            // What waited for the pace meanwhile must not go out at once afterwards.
+            if !self.fence.is_stale(Now::read()) {
+                return;
+            }
+        }
     }
 
     /// Waits for the pace of the whole, for up to `most` SYNs: see [`Pacer::admit_some`].
     pub async fn admit_some(&self, most: u32) -> u32 {
-        self.pacer.admit_some(&self.budget, most).await
+        loop {
+            self.fence.fresh().await;
+            let admitted = self.pacer.admit_some(&self.budget, most).await;
+            if !self.fence.is_stale(Now::read()) {
+                return admitted;
+            }
+            self.used(admitted, 0);
+        }
     }
 
     /// Says how many of those that were admitted went.
@@ -177,9 +199,13 @@ impl Egress {
     /// Whether lease and scope let anything go to an address, at the time of this call.
     fn permit(&self) -> impl Fn(SocketAddr) -> Result<(), Refusal> {
         let (open, now) = (self.fence.is_open(Now::read()), Timestamp::now());
+        let excluded = self.exclusions.addresses();
         move |endpoint| {
             if !open {
                 return Err(Unvisited::Ended.into());
+            }
+            if scope::reaches(endpoint.ip(), &excluded) {
+                return Err(Refusal::Denied(Denied::Excluded));
             }
             match self.scope.permits(endpoint, now) {
                 Ok(()) => Ok(()),
@@ -203,6 +229,11 @@ impl Egress {
             Ok(socket)
         };
         opened.await.map_err(|error| self.refusal(error, address))
+    }
+
+    /// Waits until an operator excludes an address.
+    pub async fn until_excluded(&self, ip: IpAddr) {
+        self.exclusions.until_excluded(ip).await;
     }
 
     /// Learns what became of a connection to a target that had answered a SYN.
@@ -345,7 +376,9 @@ mod tests {
         let pacer = Arc::new(Pacer::new(100));
         let budget = pacer.lease(Arc::clone(&fence), 100);
         let scope = Scope::new(None, space, &[], &[]);
-        let egress = Egress::new(scope, Arc::clone(&fence), pacer, budget, Places::new(1), 1);
+        let exclusions = Arc::new(Exclusions::new());
+        let (kept, places) = (Arc::clone(&exclusions), Places::new(1));
+        let egress = Egress::new(scope, kept, Arc::clone(&fence), pacer, budget, places, 1);
         let elsewhere = EndpointDial::new(&egress, "127.0.0.2:25".parse().unwrap());
         assert!(elsewhere.dial().await.is_err());
         assert!(elsewhere.datagrams(53).await.is_err());

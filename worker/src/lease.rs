@@ -11,8 +11,8 @@ use std::{
 };
 
 use ajar_model::{
-    Lease, NonceKey, Permission, Plan, Scope, Spec, Targets, Tier, Timestamp, admission::Refusal,
-    lease::Work, signers::AllowedSigners,
+    Lease, NonceKey, Permission, Plan, Scope, Spec, Target, Targets, Tier, Timestamp,
+    addresses::AddressSet, admission::Refusal, lease::Work, signers::AllowedSigners,
 };
 use ajar_proto::{convert, dial::Traced, trace, v1, v1::work_service_client::WorkServiceClient};
 use ajar_sweep::syn;
@@ -23,6 +23,7 @@ use tracing::Instrument;
 use crate::{
     Worker,
     egress::Egress,
+    exclusions::Exclusions,
     fence::{Fence, Now},
     pacer::Budget,
     prefix_slots::PrefixSlots,
@@ -111,11 +112,8 @@ impl Worker {
         place: OwnedSemaphorePermit,
         stop: CancellationToken,
     ) -> Result<Ended, Error> {
-        let request = v1::DescribeRequest {
-            campaign: lease.shard.campaign.to_string(),
-            revision: lease.revision,
-        };
-        let campaign = in_time(self.control.clone().describe(request)).await?;
+        let exclusions = self.exclusions(lease.shard.campaign);
+        let campaign = describe(&self.control, lease, &exclusions).await?;
         if campaign.revision != lease.revision {
             // It got another authorization a moment ago, and this lease will not be renewed.
             return Ok(Ended::Early);
@@ -132,7 +130,12 @@ impl Worker {
         if let Some(parent) = &spec.traceparent {
             trace::follow(&span, parent);
         }
-        let terms = Terms { spec, key, never };
+        let terms = Terms {
+            spec,
+            key,
+            never,
+            exclusions,
+        };
         self.run_shard(lease, sent, place, stop, terms)
             .instrument(span)
             .await
@@ -144,8 +147,14 @@ impl Worker {
         sent: Now,
         place: OwnedSemaphorePermit,
         stop: CancellationToken,
-        Terms { spec, key, never }: Terms,
+        terms: Terms,
     ) -> Result<Ended, Error> {
+        let Terms {
+            spec,
+            key,
+            never,
+            exclusions,
+        } = terms;
         let options = &self.options;
         let permission = {
             let signers = options.signers.borrow();
@@ -190,6 +199,7 @@ impl Worker {
             round,
             egress: Egress::new(
                 scope,
+                Arc::clone(&exclusions),
                 Arc::clone(&fence),
                 pacer,
                 Arc::clone(&budget),
@@ -214,6 +224,7 @@ impl Worker {
             starting,
             permission,
             signers: options.signers.clone(),
+            exclusions,
         };
         let keeping = tokio::spawn(keeper.keep(stop.clone()));
         let context = Context {
@@ -258,6 +269,28 @@ struct Terms {
     key: NonceKey,
     /// Sockets that are never targets.
     never: Vec<SocketAddr>,
+    exclusions: Arc<Exclusions>,
+}
+
+/// Asks what a lease's campaign is, and learns what is excluded from it.
+async fn describe(
+    control: &WorkServiceClient<Traced>,
+    lease: &Lease,
+    exclusions: &Exclusions,
+) -> Result<v1::DescribeResponse, Error> {
+    let _alone = exclusions.ask().await;
+    let request = v1::DescribeRequest {
+        campaign: lease.shard.campaign.to_string(),
+        revision: lease.revision,
+        epoch: exclusions.epoch(),
+    };
+    let known = request.epoch;
+    let campaign = in_time(control.clone().describe(request)).await?;
+    if campaign.epoch != known {
+        let targets: Vec<Target> = convert::parse_all("excluded", &campaign.excluded)?;
+        exclusions.put(campaign.epoch, AddressSet::new(&targets));
+    }
+    Ok(campaign)
 }
 
 /// How a lease ended with which nothing was wrong.
@@ -310,6 +343,7 @@ struct Keeper {
     starting: Arc<AtomicBool>,
     permission: Permission,
     signers: watch::Receiver<AllowedSigners>,
+    exclusions: Arc<Exclusions>,
 }
 
 impl Keeper {
@@ -331,6 +365,20 @@ impl Keeper {
         match self.starting.load(Ordering::Relaxed) {
             true => self.usable,
             false => demand.saturating_mul(4).clamp(4, self.usable.max(4)),
+        }
+    }
+
+    /// Learns what was excluded up to an epoch. Without an answer nothing more is sent in a short while.
+    async fn follow(&self, epoch: u64, sent: Now) {
+        // A coordinator of an older version knows no epochs.
+        if epoch != 0 && epoch != self.exclusions.epoch() {
+            let described = describe(&self.client, &self.lease, &self.exclusions).await;
+            if let Err(error) = described {
+                tracing::warn!(%error, "what was excluded is not known yet");
+            }
+        }
+        if epoch == 0 || epoch == self.exclusions.epoch() {
+            self.fence.confirm(sent);
         }
     }
 
@@ -360,6 +408,7 @@ impl Keeper {
                     ttl = convert::duration_in("ttl", renewed.ttl).unwrap_or(ttl);
                     self.fence.extend(sent, ttl.saturating_sub(MARGIN));
                     self.budget.set_rate(renewed.rate);
+                    self.follow(renewed.epoch, sent).await;
                 }
                 Ok(refused) => {
                     tracing::info!(shard = %self.lease.shard, cause = refused.cause, "the lease ends");

@@ -20,6 +20,7 @@ use ajar_proto::{
     v1::{self, work_service_client::WorkServiceClient},
 };
 use ajar_sweep::syn::{self, Syn};
+use exclusions::Exclusions;
 use fence::Now;
 use pacer::Pacer;
 use places::Places;
@@ -32,6 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod egress;
+mod exclusions;
 mod fault;
 pub mod fence;
 mod lease;
@@ -86,6 +88,8 @@ struct Worker {
     places: Arc<Places>,
     /// The limits of each campaign that it has a lease of.
     pacers: Mutex<HashMap<CampaignId, Weak<Pacer>>>,
+    /// What is excluded from each campaign that it has a lease of.
+    exclusions: Mutex<HashMap<CampaignId, Weak<Exclusions>>>,
     /// Whether canaries are reached from here.
     reach: Reach,
     /// Opened when the first lease asks for it.
@@ -112,6 +116,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
         control: options.coordinator.work(),
         places: Places::new(options.capacity),
         pacers: Mutex::default(),
+        exclusions: Mutex::default(),
         reach: Reach::default(),
         syn: OnceLock::new(),
         give_up: CancellationToken::new(),
@@ -239,15 +244,29 @@ impl Worker {
 
     /// The limits of a campaign, which its leases share.
     fn pacer(&self, campaign: CampaignId, spec: &Spec) -> Arc<Pacer> {
-        let mut pacers = self.pacers.lock().expect("no holder panics");
-        if let Some(pacer) = pacers.get(&campaign).and_then(Weak::upgrade) {
-            return pacer;
-        }
-        pacers.retain(|_, pacer| pacer.strong_count() > 0);
-        let pacer = Arc::new(Pacer::new(spec.prefix_rate));
-        pacers.insert(campaign, Arc::downgrade(&pacer));
-        pacer
+        shared(&self.pacers, campaign, || Pacer::new(spec.prefix_rate))
     }
+
+    /// What is excluded from a campaign, which its leases share.
+    fn exclusions(&self, campaign: CampaignId) -> Arc<Exclusions> {
+        shared(&self.exclusions, campaign, Exclusions::new)
+    }
+}
+
+/// Returns what the leases of a campaign share, for as long as there is one.
+fn shared<T>(
+    all: &Mutex<HashMap<CampaignId, Weak<T>>>,
+    campaign: CampaignId,
+    new: impl FnOnce() -> T,
+) -> Arc<T> {
+    let mut all = all.lock().expect("no holder panics");
+    if let Some(known) = all.get(&campaign).and_then(Weak::upgrade) {
+        return known;
+    }
+    all.retain(|_, known| known.strong_count() > 0);
+    let made = Arc::new(new());
+    all.insert(campaign, Arc::downgrade(&made));
+    made
 }
 
 /// How a lease ended, whose task may have failed.

@@ -90,7 +90,12 @@ impl Visitor {
         let dial = EndpointDial::new(&self.egress, endpoint);
         // In a box of its own: most visits never come so far, and would carry its room about.
         let conversation = self.converse(endpoint, &dial, Box::new(stream)).boxed();
-        let evidence = AssertUnwindSafe(conversation).catch_unwind().await;
+        let evidence = tokio::select! {
+            biased;
+            // It is cut off in the middle of a word, and what it said is nobody's business any more.
+            () = self.egress.until_excluded(endpoint.ip()) => return Ok(nothing(Outcome::Denied)),
+            evidence = AssertUnwindSafe(conversation).catch_unwind() => evidence,
+        };
         if let Some(unvisited) = dial.unvisited() {
             return Err(unvisited);
         }

@@ -68,6 +68,7 @@ impl From<Lease> for v1::Lease {
             end: lease.end,
             revision: lease.revision,
             vantage: lease.vantage,
+            epoch: lease.epoch,
         }
     }
 }
@@ -97,6 +98,7 @@ impl TryFrom<v1::Lease> for Lease {
             alone: lease.alone,
             revision: lease.revision,
             vantage: lease.vantage,
+            epoch: lease.epoch,
         })
     }
 }

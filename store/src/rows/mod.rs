@@ -13,7 +13,7 @@ use std::{
 };
 
 use ajar_model::{
-    Campaign, CampaignId, Finding, Nonce, Observation, Schedule, ShardId, Sighting, Spec,
+    Campaign, CampaignId, Finding, Nonce, Observation, Schedule, ShardId, Sighting, Spec, Target,
     Timestamp, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use ipnet::IpNet;
 use crate::{
     Admission, AuditLink, CampaignQuery, Error, FindingQuery, GrantRequest, Holder, Mute, Progress,
     Quarantined, SeenWorker, Summary, Trouble,
+    exclusions::{Exclusion, ExclusionQuery},
     orders::Stop,
     replicas::SeenCoordinator,
     schedules::{ListedSchedule, Ran, ScheduleKey, ScheduleQuery},
@@ -45,11 +46,13 @@ pub(crate) trait Backend: Send + Sync + 'static {
 #[async_trait]
 pub(crate) trait Rows:
     CampaignRows
+    + ShardRows
     + LeaseRows
     + FindingRows
     + RecordRows
     + ScheduleRows
     + OrderRows
+    + ExclusionRows
     + ReplicaRows
     + BatchRows
     + PartitionRows
@@ -68,38 +71,9 @@ pub(crate) trait Rows:
     async fn commit(self: Box<Self>) -> Result<(), Error>;
 }
 
-/// Campaigns and their shards.
+/// Shards of campaigns.
 #[async_trait]
-pub(crate) trait CampaignRows: Send {
-    /// False if the id is taken; then nothing is written.
-    async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error>;
-    async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error>;
-    /// Reads no spec: one that cannot be read leaves a campaign to be listed and steered.
-    async fn summary(&mut self, id: CampaignId) -> Result<Option<Summary>, Error>;
-    /// Newest first.
-    async fn summaries(&mut self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
-    /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
-    async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
-    /// The campaign's row is locked.
-    async fn put_state(
-        &mut self,
-        id: CampaignId,
-        state: State,
-        cause: Option<&str>,
-    ) -> Result<(), Error>;
-    /// Counts the campaign's revision up. The campaign's row is locked.
-    async fn put_authorization(
-        &mut self,
-        id: CampaignId,
-        spec: &Spec,
-        authorization: &str,
-    ) -> Result<(), Error>;
-    /// Holds the campaign's row against every other transaction that locks it.
-    async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
-    /// Reads the same and locks nothing: a shared lock would let renewals pass a pause that waits for the row.
-    async fn standing(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
-    /// What the findings of a campaign are judged by.
-    async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error>;
+pub(crate) trait ShardRows: Send {
     /// Adds a shard under the next free number, and returns it. The campaign's row is locked.
     async fn insert_revisit(
         &mut self,
@@ -131,8 +105,6 @@ pub(crate) trait CampaignRows: Send {
     /// How many shards are not closed, counted up to `most`.
     async fn open_shards(&mut self, id: CampaignId, most: u32) -> Result<u32, Error>;
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error>;
-    /// Reads no observations, and of the findings only the first one that waits for another visit, if there is one.
-    async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
     /// Open shards, whose lease ended at `cutoff` or before, of running campaigns: of the one that is named, or of all that
     /// no single process drives.
     async fn unleased(
@@ -140,6 +112,42 @@ pub(crate) trait CampaignRows: Send {
         only: Option<CampaignId>,
         cutoff: Timestamp,
     ) -> Result<Vec<ShardId>, Error>;
+}
+
+/// Campaigns.
+#[async_trait]
+pub(crate) trait CampaignRows: Send {
+    /// False if the id is taken; then nothing is written.
+    async fn insert_campaign(&mut self, admission: &Admission<'_>) -> Result<bool, Error>;
+    async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error>;
+    /// Reads no spec: one that cannot be read leaves a campaign to be listed and steered.
+    async fn summary(&mut self, id: CampaignId) -> Result<Option<Summary>, Error>;
+    /// Newest first.
+    async fn summaries(&mut self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
+    /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
+    async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
+    /// The campaign's row is locked.
+    async fn put_state(
+        &mut self,
+        id: CampaignId,
+        state: State,
+        cause: Option<&str>,
+    ) -> Result<(), Error>;
+    /// Counts the campaign's revision up. The campaign's row is locked.
+    async fn put_authorization(
+        &mut self,
+        id: CampaignId,
+        spec: &Spec,
+        authorization: &str,
+    ) -> Result<(), Error>;
+    /// Holds the campaign's row against every other transaction that locks it.
+    async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
+    /// Reads the same and locks nothing: a shared lock would let renewals pass a pause that waits for the row.
+    async fn standing(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
+    /// What the findings of a campaign are judged by.
+    async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error>;
+    /// Reads no observations, and of the findings only the first one that waits for another visit, if there is one.
+    async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error>;
     /// Adds to the counts of one slot, in the order of their kinds.
     async fn add_counts(
         &mut self,
@@ -282,6 +290,26 @@ pub(crate) trait OrderRows: Send {
     async fn stops(&mut self) -> Result<Vec<Stop>, Error>;
     /// Returns the running and settling campaigns that a stop of this tenant, or of the site, holds.
     async fn held_campaigns(&mut self, tenant: Option<&str>) -> Result<Vec<CampaignId>, Error>;
+}
+
+/// Addresses that get no packet.
+#[async_trait]
+pub(crate) trait ExclusionRows: Send {
+    async fn insert_exclusion(&mut self, exclusion: &Exclusion) -> Result<(), Error>;
+    /// Returns `false` if none of this id is in force for these tenants.
+    async fn end_exclusion(
+        &mut self,
+        id: &str,
+        tenants: Option<&[String]>,
+        now: Timestamp,
+    ) -> Result<bool, Error>;
+    /// Returns how many ended.
+    async fn end_expired_exclusions(&mut self, now: Timestamp) -> Result<u64, Error>;
+    async fn exclusions(&mut self, query: &ExclusionQuery) -> Result<Vec<Exclusion>, Error>;
+    /// Returns what is in force for a tenant.
+    async fn excluded(&mut self, tenant: &str, now: Timestamp) -> Result<Vec<Target>, Error>;
+    async fn epoch(&mut self) -> Result<u64, Error>;
+    async fn count_epoch_up(&mut self) -> Result<(), Error>;
 }
 
 /// Coordinators, and what they refuse to run.

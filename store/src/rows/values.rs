@@ -38,6 +38,8 @@ pub(crate) struct Standing {
     pub revision: u64,
     /// Its tenant, or the whole site, was stopped.
     pub stopped: bool,
+    /// Changes of what is excluded at run time.
+    pub epoch: u64,
 }
 
 impl Standing {

@@ -1,19 +1,17 @@
-//! Campaigns and shards.
+//! Campaigns.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
-use ajar_model::{
-    Campaign, CampaignId, Revisits, ShardId, Spec, Timestamp, campaign::State, lease::Work,
-};
+use ajar_model::{Campaign, CampaignId, Revisits, Spec, Timestamp, campaign::State};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row};
 
 use super::{DatabaseRow, Tx};
 use crate::{
-    Admission, CampaignQuery, Error, Progress, Quarantined, Stop, Summary, Trouble,
+    Admission, CampaignQuery, Error, Progress, Stop, Summary, Trouble,
     columns::{At, Document},
-    rows::{CampaignRows, FindingRows, JudgingKey, OrderRows, Repeat, Standing},
-    stored::{self, QuarantinedRow, WorkColumns, signed, unsigned},
+    rows::{CampaignRows, FindingRows, JudgingKey, OrderRows, Standing},
+    stored::{self, signed, unsigned},
 };
 
 const CAMPAIGN: &str =
@@ -25,8 +23,8 @@ const SUMMARY: &str = "SELECT c.id, c.tenant, c.state, c.local, c.created_at, c.
     (SELECT CAST(coalesce(sum(n), 0) AS bigint) FROM counts WHERE campaign = c.id AND kind = 'open_endpoints') \
     FROM campaigns c WHERE ";
 
-const STANDING: &str = "SELECT state, revision, EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)) \
-    FROM campaigns c WHERE id = $1";
+const STANDING: &str = "SELECT state, revision, EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)), \
+    (SELECT epoch FROM epochs WHERE one) FROM campaigns c WHERE id = $1";
 
 /// The columns of [`stored::progress`], then the last report.
 const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
@@ -216,15 +214,16 @@ impl CampaignRows for Tx {
     }
 
     async fn standing(&mut self, id: CampaignId) -> Result<Option<Standing>, Error> {
-        let row: Option<(String, i64, bool)> = sqlx::query_as(STANDING)
+        let row: Option<(String, i64, bool, i64)> = sqlx::query_as(STANDING)
             .bind(id.to_string())
             .fetch_optional(&mut *self.0)
             .await?;
-        row.map(|(state, revision, stopped)| {
+        row.map(|(state, revision, stopped, epoch)| {
             Ok(Standing {
                 state: stored::parsed("a campaign's state", &state)?,
                 revision: unsigned("a revision", revision)?,
                 stopped,
+                epoch: unsigned("an epoch", epoch)?,
             })
         })
         .transpose()
@@ -251,152 +250,6 @@ impl CampaignRows for Tx {
             })
         })
         .transpose()
-    }
-
-    async fn insert_revisit(
-        &mut self,
-        id: CampaignId,
-        endpoints: &[SocketAddr],
-        repeat: &Repeat,
-    ) -> Result<ShardId, Error> {
-        let number: i64 = sqlx::query_scalar(
-            "INSERT INTO shards (campaign, number, endpoints, visit, vantage, round, to_target) \
-             SELECT $1, coalesce(max(number) + 1, 0), $2, $3, $4, $5, $6 FROM shards WHERE campaign = $1 \
-             RETURNING number",
-        )
-        .bind(id.to_string())
-        .bind(Document(stored::to_json("endpoints", endpoints)?))
-        .bind(i64::from(repeat.visit))
-        .bind(&repeat.vantage)
-        .bind(i64::from(repeat.round))
-        .bind(signed("a shard's targets", endpoints.len() as u64)?)
-        .fetch_one(&mut *self.0)
-        .await?;
-        Ok(ShardId {
-            campaign: id,
-            number: unsigned("a shard's number", number)?,
-        })
-    }
-
-    async fn lock_ungranted_revisit(
-        &mut self,
-        id: CampaignId,
-        repeat: &Repeat,
-    ) -> Result<Option<(ShardId, String)>, Error> {
-        let row: Option<(i64, Document)> = sqlx::query_as(row_lock!(
-            "SELECT number, endpoints FROM shards WHERE campaign = $1 AND NOT closed \
-             AND endpoints IS NOT NULL AND token IS NULL AND attempt = 0 AND visit = $2 AND round = $3 \
-             AND (vantage = $4 OR (vantage IS NULL AND $4 IS NULL)) ORDER BY number DESC LIMIT 1",
-            "FOR UPDATE"
-        ))
-        .bind(id.to_string())
-        .bind(i64::from(repeat.visit))
-        .bind(i64::from(repeat.round))
-        .bind(&repeat.vantage)
-        .fetch_optional(&mut *self.0)
-        .await?;
-        row.map(|(number, endpoints)| {
-            let number = unsigned("a shard's number", number)?;
-            let shard = ShardId {
-                campaign: id,
-                number,
-            };
-            Ok((shard, endpoints.0))
-        })
-        .transpose()
-    }
-
-    async fn put_endpoints(
-        &mut self,
-        shard: ShardId,
-        endpoints: &[SocketAddr],
-    ) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE shards SET endpoints = $3, to_target = $4 WHERE campaign = $1 AND number = $2",
-        )
-        .bind(shard.campaign.to_string())
-        .bind(signed("a shard's number", shard.number)?)
-        .bind(Document(stored::to_json("endpoints", endpoints)?))
-        .bind(signed("a shard's targets", endpoints.len() as u64)?)
-        .execute(&mut *self.0)
-        .await?;
-        Ok(())
-    }
-
-    async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error> {
-        sqlx::query(
-            "INSERT INTO shards (campaign, number, first, past, endpoints, visit, vantage, \
-             round, cursor, from_target, to_target, attempt) \
-             SELECT campaign, (SELECT max(number) + 1 FROM shards WHERE campaign = $1), \
-             first, past, endpoints, visit, vantage, round, $3, $3, $4, 1 \
-             FROM shards WHERE campaign = $1 AND number = $2",
-        )
-        .bind(shard.campaign.to_string())
-        .bind(signed("a shard's number", shard.number)?)
-        .bind(signed("a shard's targets", from)?)
-        .bind(signed("a shard's targets", to)?)
-        .execute(&mut *self.0)
-        .await?;
-        Ok(())
-    }
-
-    async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error> {
-        let endpoints: Vec<Document> = sqlx::query_scalar(
-            "SELECT endpoints FROM shards \
-             WHERE campaign = $1 AND NOT closed AND endpoints IS NOT NULL",
-        )
-        .bind(id.to_string())
-        .fetch_all(&mut *self.0)
-        .await?;
-        Ok(endpoints.into_iter().map(|document| document.0).collect())
-    }
-
-    async fn quarantined(&mut self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {
-        let rows: Vec<QuarantinedRow> = sqlx::query_as(
-            "SELECT number, first, past, endpoints, visit, vantage, round, cursor, to_target, cause \
-             FROM shards WHERE campaign = $1 AND quarantined ORDER BY number LIMIT $2",
-        )
-        .bind(id.to_string())
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.0)
-        .await?;
-        rows.into_iter()
-            .map(|row| stored::quarantined(id, row))
-            .collect()
-    }
-
-    async fn reopen_quarantined(&mut self, id: CampaignId) -> Result<(), Error> {
-        sqlx::query(
-            "UPDATE shards SET closed = false, quarantined = false, attempt = 0, cause = NULL \
-             WHERE campaign = $1 AND quarantined",
-        )
-        .bind(id.to_string())
-        .execute(&mut *self.0)
-        .await?;
-        Ok(())
-    }
-
-    async fn open_shards(&mut self, id: CampaignId, most: u32) -> Result<u32, Error> {
-        let open: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM (SELECT 1 FROM shards WHERE campaign = $1 AND NOT closed LIMIT $2) AS open",
-        )
-        .bind(id.to_string())
-        .bind(i64::from(most))
-        .fetch_one(&mut *self.0)
-        .await?;
-        unsigned("a count", open)
-    }
-
-    async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error> {
-        let row: Option<WorkColumns> = sqlx::query_as(
-            "SELECT first, past, endpoints, visit, vantage, round FROM shards \
-             WHERE campaign = $1 AND number = $2",
-        )
-        .bind(shard.campaign.to_string())
-        .bind(signed("a shard's number", shard.number)?)
-        .fetch_optional(&mut *self.0)
-        .await?;
-        row.map(stored::work).transpose()
     }
 
     async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error> {
@@ -490,27 +343,5 @@ impl CampaignRows for Tx {
         .execute(&mut *self.0)
         .await?;
         Ok(())
-    }
-
-    async fn unleased(
-        &mut self,
-        only: Option<CampaignId>,
-        cutoff: Timestamp,
-    ) -> Result<Vec<ShardId>, Error> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT s.campaign, s.number FROM shards s JOIN campaigns c ON c.id = s.campaign \
-             WHERE c.state = 'running' AND NOT s.closed \
-             AND (s.lease_until IS NULL OR s.lease_until <= $1) \
-             AND (c.id = $2 OR ($2 IS NULL AND NOT c.local)) \
-             AND NOT EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)) \
-             ORDER BY s.campaign, s.number",
-        )
-        .bind(At(cutoff))
-        .bind(only.map(|id| id.to_string()))
-        .fetch_all(&mut *self.0)
-        .await?;
-        rows.into_iter()
-            .map(|(campaign, number)| stored::shard(&campaign, number))
-            .collect()
     }
 }

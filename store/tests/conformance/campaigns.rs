@@ -443,7 +443,7 @@ pub async fn leases_housekeeping_and_watching_read_no_findings(place: &Place) {
     };
     assert_eq!(
         store.renew(&renewal).await.unwrap(),
-        Renewed::Kept { rate: 60 }
+        Renewed::Kept { rate: 60, epoch: 1 }
     );
     store.release(shard(1, 1), token, None).await.unwrap();
     let progress = on(store, at(41)).progress(id).await.unwrap();

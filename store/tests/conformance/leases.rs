@@ -30,6 +30,7 @@ pub async fn a_shard_is_granted_again_only_after_ttl_and_margin(place: &Place) {
         end: TARGETS,
         rate: WANT,
         attempt: 1,
+        epoch: 1,
     } = grant(0).await
     else {
         panic!("not granted as asked");
@@ -119,7 +120,7 @@ pub async fn a_renewal_moves_the_rate_as_far_as_the_caps_let_it(place: &Place) {
         };
         store.renew(&renewal).await.unwrap()
     };
-    let kept = |rate| Renewed::Kept { rate };
+    let kept = |rate| Renewed::Kept { rate, epoch: 1 };
     assert_eq!(renew(shard(1, 0), first, 60, CAP).await, kept(60));
     assert_eq!(renew(shard(1, 1), second, 60, CAP).await, kept(40));
     // What one gives back, the other gets.
@@ -158,7 +159,7 @@ pub async fn a_lease_leaves_their_part_to_the_other_open_shards(place: &Place) {
         };
         store.renew(&renewal).await.unwrap()
     };
-    assert_eq!(renew().await, Renewed::Kept { rate: 50 });
+    assert_eq!(renew().await, Renewed::Kept { rate: 50, epoch: 1 });
     for number in [1, 2] {
         let (token, rate) = grant(number).await;
         assert_eq!(rate, 50);
@@ -169,7 +170,7 @@ pub async fn a_lease_leaves_their_part_to_the_other_open_shards(place: &Place) {
         store.ingest(&last).await.unwrap();
     }
     // It is alone: nobody else needs the rest.
-    assert_eq!(renew().await, Renewed::Kept { rate: 90 });
+    assert_eq!(renew().await, Renewed::Kept { rate: 90, epoch: 1 });
 }
 
 pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &Place) {
@@ -232,7 +233,13 @@ pub async fn a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns(place: &
     let current = token_of(&**store, shard, at(40), 3).await;
     let renew = async |token| store.renew(&renewal(shard, token, 50)).await.unwrap();
     assert_eq!(renew(stale).await, Renewed::Fenced);
-    assert_eq!(renew(current).await, Renewed::Kept { rate: WANT });
+    assert_eq!(
+        renew(current).await,
+        Renewed::Kept {
+            rate: WANT,
+            epoch: 1
+        }
+    );
     let id = shard.campaign;
     set_state(&**store, id, State::Paused).await;
     assert_eq!(renew(current).await, Renewed::Stopped);
@@ -255,10 +262,28 @@ pub async fn a_dead_lease_cannot_be_renewed(place: &Place) {
     let shard = submit(&**store, 1, 1).await;
     let token = token(&**store, shard, at(0)).await;
     let renew = async |seconds| store.renew(&renewal(shard, token, seconds)).await.unwrap();
-    assert_eq!(renew(34).await, Renewed::Kept { rate: WANT });
+    assert_eq!(
+        renew(34).await,
+        Renewed::Kept {
+            rate: WANT,
+            epoch: 1
+        }
+    );
     // Delivered late: the renewal after it stands.
-    assert_eq!(renew(10).await, Renewed::Kept { rate: WANT });
-    assert_eq!(renew(68).await, Renewed::Kept { rate: WANT });
+    assert_eq!(
+        renew(10).await,
+        Renewed::Kept {
+            rate: WANT,
+            epoch: 1
+        }
+    );
+    assert_eq!(
+        renew(68).await,
+        Renewed::Kept {
+            rate: WANT,
+            epoch: 1
+        }
+    );
     assert_eq!(renew(68 + 35).await, Renewed::Fenced);
 }
 
@@ -322,6 +347,7 @@ pub async fn a_released_shard_is_free_at_once_and_keeps_its_cursor(place: &Place
         Grant::Granted {
             cursor: 3,
             attempt: 1,
+            epoch: 1,
             ..
         }
     ));

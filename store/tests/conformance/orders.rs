@@ -44,7 +44,13 @@ pub async fn a_lease_of_an_earlier_authorization_is_not_renewed(place: &Place) {
     let shard = submit(store, 1, 1).await;
     let token = token(store, shard, at(0)).await;
     let kept = store.renew(&renewal(shard, token)).await.unwrap();
-    assert_eq!(kept, Renewed::Kept { rate: WANT });
+    assert_eq!(
+        kept,
+        Renewed::Kept {
+            rate: WANT,
+            epoch: 1
+        }
+    );
     resumed(store, shard.campaign, "A-1").await;
     let fenced = store.renew(&renewal(shard, token)).await.unwrap();
     assert_eq!(fenced, Renewed::Fenced);

@@ -7,6 +7,7 @@ mod cluster;
 mod confirmation;
 mod demo;
 mod disclosed;
+mod exclusions;
 mod families;
 mod formats;
 mod liveness;

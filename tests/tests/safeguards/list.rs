@@ -18,6 +18,22 @@ pub struct Safeguard {
 /// Of the coordinator's side first, then of the worker's.
 pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
+        what: "what is excluded at run time, at each connection",
+        file: "worker/src/egress.rs",
+        code: "if scope::reaches(endpoint.ip(), &excluded) {",
+        without: "if false && scope::reaches(endpoint.ip(), &excluded) {",
+        package: "ajar-tests",
+        test: "exclusions::what_is_excluded_gets_nothing_after_two_seconds_and_the_rest_goes_on",
+    },
+    Safeguard {
+        what: "the end of conversations with what is excluded",
+        file: "worker/src/visit.rs",
+        code: "() = self.egress.until_excluded(endpoint.ip()) => return Ok(nothing(Outcome::Denied)),\n",
+        without: "",
+        package: "ajar-tests",
+        test: "exclusions::a_conversation_with_what_is_excluded_is_cut_off",
+    },
+    Safeguard {
         what: "a worker's vantage point by its certificate",
         file: "coordinator/src/ingest.rs",
         code: "seen.vantage.clone_from(&vantage);",
@@ -84,8 +100,8 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
         what: "the most visits of an endpoint",
         file: "store/src/revisits.rs",
-        code: "if visit > most_visits {",
-        without: "if false && visit > most_visits {",
+        code: "if visit > most_visits || ",
+        without: "if ",
         package: "ajar-store",
         test: "sqlite::an_endpoint_gets_no_more_visits_than_its_campaign_allows",
     },
@@ -228,7 +244,7 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
         what: "the end of a lease by the worker's own clock",
         file: "worker/src/fence.rs",
-        code: ".is_some_and(|(boot, wall)| now.boot < boot && now.wall < wall)",
+        code: "self.lock().open.is_some_and(|end| now.is_before(end))",
         without: ".is_some_and(|(boot, wall)| now.boot < boot && now.wall < wall || true)",
         package: "ajar-tests",
         test: "accidents_break_no_promise",
@@ -236,7 +252,7 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
         what: "the second clock of a fence",
         file: "worker/src/fence.rs",
-        code: " && now.wall < wall)",
+        code: " && self.wall < end.wall",
         without: " && (now.wall < wall || true))",
         package: "ajar-worker",
         test: "fence::tests::either_clock_ends_a_lease",

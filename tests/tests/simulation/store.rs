@@ -11,10 +11,11 @@ use ajar_model::{
     campaign::State, lease::Work,
 };
 use ajar_store::{
-    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, FindingQuery, Grant,
-    GrantRequest, Hold, Holder, Ingested, ListedSchedule, Mute, Orders, Outcome, Progress,
-    Quarantined, Renewal, Renewed, Replicas, Resumption, Run, ScheduleKey, ScheduleQuery,
-    Schedules, SeenCoordinator, SeenWorker, Stop, Store, Summary, Transition, Trouble,
+    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, Excluded, Exclusion,
+    ExclusionQuery, Exclusions, FindingQuery, Grant, GrantRequest, Hold, Holder, Ingested,
+    ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal, Renewed, Replicas,
+    Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator, SeenWorker, Stop,
+    Store, Summary, Transition, Trouble,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -188,6 +189,15 @@ flaky! {
     async fn stop(&self, tenant: Option<&str>, audit: &AuditEntry) -> Result<Vec<CampaignId>, Error>;
     async fn start_again(&self, tenant: Option<&str>, audit: &AuditEntry) -> Result<bool, Error>;
     async fn stops(&self) -> Result<Vec<Stop>, Error>;
+}
+
+flaky! {
+    Exclusions {}
+    async fn exclude(&self, exclusions: &[Exclusion], audit: &AuditEntry) -> Result<(), Error>;
+    async fn include(&self, id: &str, tenants: Option<&[String]>, audit: &AuditEntry) -> Result<bool, Error>;
+    async fn exclusions(&self, query: &ExclusionQuery) -> Result<Vec<Exclusion>, Error>;
+    async fn excluded(&self, tenant: &str) -> Result<Excluded, Error>;
+    async fn end_exclusions(&self) -> Result<u64, Error>;
 }
 
 flaky! {
