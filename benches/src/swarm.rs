@@ -259,6 +259,7 @@ fn made_up(
         }),
         ahead: 0,
         ahead_answered: 0,
+        lost_replies: 0,
     }
 }
 

@@ -167,6 +167,13 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
     for count in &progress.verdicts {
         writeln!(out, "          {} {}", count.count, count.verdict)?;
     }
+    if progress.lost_replies > 0 {
+        writeln!(
+            out,
+            "lost      {} replies to SYNs: open ports may be missed, sweep at a lower --rate",
+            progress.lost_replies
+        )?;
+    }
     let is_over = convert::state_in(campaign.state)?.is_final();
     if let Some(next) = progress.next_revisit.filter(|_| !is_over) {
         let (left, seconds) = (progress.awaiting_revisit, next.seconds);

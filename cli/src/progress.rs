@@ -68,6 +68,11 @@ impl Display {
         for trouble in progress.troubles.iter().map(trouble) {
             self.tell(trouble);
         }
+        if progress.lost_replies > 0 {
+            let lost =
+                "replies to SYNs are lost: open ports may be missed, sweep at a lower --rate";
+            self.tell(lost.to_owned());
+        }
         if !progress.stopped.is_empty() {
             self.tell(format!(
                 "{}; `ajar campaign start-again` lets it go on",

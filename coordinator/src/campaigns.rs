@@ -459,6 +459,7 @@ fn progress_out(targets: u64, most_rate: u32, progress: Progress) -> v1::Progres
     v1::Progress {
         targets,
         quarantined: progress.quarantined,
+        lost_replies: progress.lost_replies,
         finished: progress.tally.total() + progress.ahead.finished,
         answered: progress.tally.answered + progress.ahead.answered,
         open_endpoints: progress.open_endpoints,

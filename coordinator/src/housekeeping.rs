@@ -68,8 +68,10 @@ impl Coordinator {
         if lost || Instant::now() >= *due {
             self.offer_unleased(None).await?;
             self.care_for_sightings().await?;
-            let ended = self.options.store.end_exclusions().await;
-            ended.map_err(error::store)?;
+            let store = &self.options.store;
+            store.end_exclusions().await.map_err(error::store)?;
+            store.forget_tokens().await.map_err(error::store)?;
+            self.reopen_unconfirmed().await?;
             let depth = self.options.queue.depth().await.map_err(error::queue)?;
             for (state, shards) in [("waiting", depth.waiting), ("taken", depth.taken)] {
                 metrics::gauge!("ajar_queue_shards", "state" => state).set(shards as f64);
@@ -93,6 +95,37 @@ impl Coordinator {
             .unwrap_or(Timestamp::MIN);
         let forgotten = store.forget_sightings(horizon, STRAYS).await;
         forgotten.map_err(error::store)
+    }
+
+    /// Lets finished campaigns go on that have something to confirm: a late mail has proved it.
+    async fn reopen_unconfirmed(&self) -> Result<(), Status> {
+        if self.options.drives != Drives::Shared {
+            return Ok(());
+        }
+        let store = &self.options.store;
+        for id in store.unconfirmed().await.map_err(error::store)? {
+            let permitted = matches!(self.permitted_plan(id).await, Ok(Ok(_)));
+            if !permitted {
+                continue;
+            }
+            let transition = Transition {
+                id,
+                from: &[State::Finished],
+                to: State::Settling,
+                cause: None,
+                not_before: None,
+                audit: &AuditEntry {
+                    at: self.clock.now(),
+                    actor: "coordinator".to_owned(),
+                    action: "campaign.reopen".to_owned(),
+                    authorization: None,
+                    campaign: Some(id),
+                    detail: "a late mail proved a finding, which is to be confirmed".to_owned(),
+                },
+            };
+            store.transition(&transition).await.map_err(error::store)?;
+        }
+        Ok(())
     }
 
     async fn conclude_campaigns(&self) -> Result<(), Status> {

@@ -130,6 +130,7 @@ impl Reporting {
                 finished: report.ahead,
                 answered: report.ahead_answered,
             },
+            lost_replies: report.lost_replies,
         };
         let options = &self.coordinator.options;
         let ingested = options.store.ingest(&batch).await.map_err(error::store)?;

@@ -130,15 +130,30 @@ pub(crate) async fn conclude(
         return Ok(Some(before));
     }
     let now = tx.now().await?;
+    let entry = |action: &str, detail| AuditEntry {
+        at: now,
+        actor: "coordinator".to_owned(),
+        action: action.to_owned(),
+        authorization: None,
+        campaign: Some(id),
+        detail,
+    };
     let progress = tx.progress(id, now).await?;
     if progress.next_revisit_at.is_some() {
         if standing.stopped {
             return Ok(Some(before));
         }
         if before == State::Settling {
-            // A late report: the shard was closed by somebody else meanwhile.
-            tx.put_state(id, State::Running, None).await?;
-            tx.commit().await?;
+            // A late report, or a mail that proved a finding which is to be confirmed.
+            let detail = "an endpoint is due for another visit".to_owned();
+            move_on(
+                tx,
+                id,
+                State::Running,
+                None,
+                entry("campaign.go-on", detail),
+            )
+            .await?;
         }
         return Ok(Some(State::Running));
     }
@@ -158,10 +173,30 @@ pub(crate) async fn conclude(
         }
     };
     if to != before {
-        tx.put_state(id, to, cause.as_deref()).await?;
-        tx.commit().await?;
+        let (action, detail) = match (to, &cause) {
+            (State::Settling, _) => (
+                "campaign.settle",
+                format!("{} findings may be proven by mail", progress.awaiting_mail),
+            ),
+            (_, Some(cause)) => ("campaign.end", cause.clone()),
+            (_, None) => ("campaign.end", "every target has its outcome".to_owned()),
+        };
+        move_on(tx, id, to, cause.as_deref(), entry(action, detail)).await?;
     }
     Ok(Some(to))
+}
+
+/// Moves a campaign whose row is locked, and commits.
+async fn move_on(
+    mut tx: Box<dyn Rows>,
+    id: CampaignId,
+    to: State,
+    cause: Option<&str>,
+    entry: AuditEntry,
+) -> Result<(), Error> {
+    tx.put_state(id, to, cause).await?;
+    audit::append(tx.as_mut(), &entry).await?;
+    tx.commit().await
 }
 
 /// Records an authorization, whose id names one text for ever.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, FindingQuery, Grant,
     GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed, Resumption,
-    SeenWorker, Store, Summary, Transition, Trouble, audit, campaigns, excluding,
+    SeenWorker, Store, Summary, TOKEN_LIFE, Transition, Trouble, audit, campaigns, excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     grant, ingest,
     orders::{Orders, Stop},
@@ -159,6 +159,17 @@ impl<B: Backend> Store for Engine<B> {
 
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error> {
         self.0.read().await?.holder(shard, token).await
+    }
+
+    async fn forget_tokens(&self) -> Result<(), Error> {
+        let mut tx = self.0.write().await?;
+        let horizon = stored::cutoff(tx.now().await?, TOKEN_LIFE);
+        tx.delete_tokens(horizon).await?;
+        tx.commit().await
+    }
+
+    async fn unconfirmed(&self) -> Result<Vec<CampaignId>, Error> {
+        self.0.read().await?.unconfirmed().await
     }
 
     async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use ajar_model::{
 };
 
 use crate::{
-    Advance, Batch, Error, Ingested,
+    Advance, Batch, Error, Ingested, TOKEN_LIFE,
     counts::{Counts, slot},
     reconcile::{absorb, conclude, mail_nonces},
     rows::{Backend, FindingRow, Held, JudgingKey, Key, Rows, ShardRow, Source},
@@ -35,7 +35,9 @@ pub(crate) async fn ingest(backend: &dyn Backend, batch: &Batch) -> Result<Inges
         return Err(fenced);
     };
     if row.token != Some(batch.token) {
+        let horizon = stored::cutoff(tx.now().await?, TOKEN_LIFE);
         let holder = tx.holder(batch.shard, batch.token).await?;
+        let holder = holder.filter(|holder| holder.issued_at > horizon);
         holder.ok_or(fenced)?;
     }
     let mut counts = Counts::default();
@@ -340,6 +342,7 @@ async fn report(
         Some(progress) => advance(&mut row, batch, progress)?,
         None => true,
     };
+    counts.lose(batch.lost_replies);
     if !row.is_revisit {
         counts.finish(row.tally.total() - before);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ajar_model::ShardId;
+use ajar_model::{ShardId, Timestamp};
 use ipnet::IpNet;
 
 /// Most new connections a second that live leases may have together, and how many of them share it.
@@ -50,6 +50,7 @@ pub struct Holder {
     pub owner: String,
     /// `None` for a token that an older version issued.
     pub vantage: Option<String>,
+    pub issued_at: Timestamp,
 }
 
 /// The store's answer to a [`GrantRequest`].

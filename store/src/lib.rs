@@ -158,7 +158,7 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
 
     /// Stores a batch in one transaction: observations, findings judged from them, and the shard's progress.
     /// Progress moves only if the token is current and its `from` equals the stored cursor. Observations of a
-    /// stale token are kept if the token was ever issued for that shard, else refused with [`Error::Fenced`].
+    /// stale token are kept if the token was issued for that shard within [`TOKEN_LIFE`], else refused with [`Error::Fenced`].
     /// A batch whose progress was made before (its answer was lost) changes nothing and is not stale.
     /// An observation replaces one of the same (campaign, endpoint, probe, vantage) that finished before it; of
     /// two that finished at the same moment the later visit is kept, and of equal visits the one whose evidence
@@ -176,6 +176,13 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
 
     /// Returns to whom a shard was granted under this token, at any time; `None` if it was not.
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
+
+    /// Forgets tokens that are not current and that nothing is taken under any more (see [`TOKEN_LIFE`]).
+    async fn forget_tokens(&self) -> Result<(), Error>;
+
+    /// Returns finished campaigns with findings that are due for another visit, since a late mail proved them. Those that a
+    /// single process drives are left out.
+    async fn unconfirmed(&self) -> Result<Vec<CampaignId>, Error>;
 
     /// Forgets sightings that are of no finding: those received before `horizon`, and the oldest of those beyond `most`. Anybody
     /// can send the canary a mail with an invented nonce.
@@ -214,6 +221,8 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
 
 /// Grants of a shard that never moved, after which it is cut or quarantined.
 pub const ATTEMPTS: u32 = 3;
+/// How long after it was issued a token that is not current may bring observations.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Targets of a shard that is not cut any more: as many as a /24 has on one port.
 pub const ATOM: u64 = 256;
 
@@ -326,6 +335,8 @@ pub struct Batch {
     pub progress: Option<Advance>,
     /// Finished targets beyond the cursor.
     pub ahead: Ahead,
+    /// Replies to SYNs that the worker had no room for since its last report.
+    pub lost_replies: u64,
 }
 
 /// A move of a shard's cursor. It never goes back, and counts no more outcomes than it passes slots.
@@ -384,6 +395,8 @@ pub struct Progress {
     pub cause: Option<String>,
     /// What holds its tenant or the site.
     pub stopped: Option<Stop>,
+    /// Replies to SYNs that workers had no room for: open ports may be missed.
+    pub lost_replies: u64,
     /// Why workers gave leases back during the last minute.
     pub troubles: Vec<Trouble>,
 }

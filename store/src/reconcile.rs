@@ -20,6 +20,10 @@ use crate::{
     stored,
 };
 
+/// How long after a visit its mail proves anything. Relays give up after days; what comes later may be anybody's who has read
+/// the nonce meanwhile.
+const LATEST_MAIL: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Takes an observation in among those of its key, one for each vantage point and round. False if that changes nothing.
 pub(crate) fn absorb(
     known: &mut BTreeMap<Source, Observation>,
@@ -61,8 +65,10 @@ pub(crate) fn conclude(
     let judged: Vec<Judged> = observations
         .values()
         .map(|observation| {
+            let latest = after(observation.finished_at, LATEST_MAIL);
             let seen: Vec<Sighting> = mail_nonces(&observation.evidence)
                 .filter_map(|nonce| sightings.get(&nonce).cloned())
+                .filter(|mail| mail.received_at <= latest)
                 .collect();
             let judgement = judge(&observation.evidence, &seen, &judging_key.key);
             may_be_relayed |=

@@ -77,6 +77,11 @@ pub(crate) const SQLITE: Scripts = &[
         "exclusions",
         include_str!("../migrations/sqlite/0013_exclusions.sql"),
     ),
+    (
+        14,
+        "old tokens",
+        include_str!("../migrations/sqlite/0014_old_tokens.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -165,6 +170,11 @@ pub(crate) const POSTGRES: Scripts = &[
         17,
         "exclusions",
         include_str!("../migrations/postgres/0017_exclusions.sql"),
+    ),
+    (
+        18,
+        "old tokens",
+        include_str!("../migrations/postgres/0018_old_tokens.sql"),
     ),
 ];
 

@@ -142,6 +142,8 @@ pub(crate) const AWAITS_REVISIT: &str = "awaits_revisit";
 pub(crate) const OPEN_ENDPOINTS: &str = "open_endpoints";
 /// Outcomes of the targets before the cursors of sweeps.
 pub(crate) const FINISHED: &str = "finished";
+/// Replies to SYNs that a worker had no room for.
+pub(crate) const LOST_REPLIES: &str = "lost_replies";
 
 /// Number, the columns of [`work`], cursor, end and cause.
 pub(crate) type QuarantinedRow = (
@@ -234,6 +236,7 @@ where
             AWAITS_REVISIT => progress.awaiting_revisit = count,
             OPEN_ENDPOINTS => progress.open_endpoints = count,
             FINISHED => {}
+            LOST_REPLIES => progress.lost_replies = count,
             verdict => progress
                 .verdicts
                 .push((parsed("a verdict", verdict)?, count)),

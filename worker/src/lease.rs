@@ -77,15 +77,15 @@ impl Error {
 }
 
 impl Worker {
-    /// Runs a lease that was asked for at `sent`, until `stop`. `place` is given back once every target was started.
+    /// Runs a lease that was asked for at `sent`. `place` is given back once every target was started.
     pub(crate) async fn run_lease(
         &self,
         lease: Lease,
         sent: Now,
         place: OwnedSemaphorePermit,
-        stop: CancellationToken,
+        ends: Ends,
     ) -> Result<(), Error> {
-        let ran = self.describe_and_run(&lease, sent, place, stop).await;
+        let ran = self.describe_and_run(&lease, sent, place, ends).await;
         if let Ok(Ended::Done) = ran {
             return Ok(());
         }
@@ -110,7 +110,7 @@ impl Worker {
         lease: &Lease,
         sent: Now,
         place: OwnedSemaphorePermit,
-        stop: CancellationToken,
+        ends: Ends,
     ) -> Result<Ended, Error> {
         let exclusions = self.exclusions(lease.shard.campaign);
         let campaign = describe(&self.control, lease, &exclusions).await?;
@@ -136,7 +136,7 @@ impl Worker {
             never,
             exclusions,
         };
-        self.run_shard(lease, sent, place, stop, terms)
+        self.run_shard(lease, sent, place, ends, terms)
             .instrument(span)
             .await
     }
@@ -146,7 +146,7 @@ impl Worker {
         lease: &Lease,
         sent: Now,
         place: OwnedSemaphorePermit,
-        stop: CancellationToken,
+        ends: Ends,
         terms: Terms,
     ) -> Result<Ended, Error> {
         let Terms {
@@ -212,8 +212,10 @@ impl Worker {
             spec: Arc::new(spec),
         });
         let give_up = self.give_up.clone();
-        let mut reporter = Reporter::new(&options.coordinator, lease.shard, lease.token, give_up);
-        let stop = stop.child_token();
+        let coordinator = &options.coordinator;
+        let mut reporter =
+            Reporter::new(coordinator, lease.shard, lease.token, give_up, ends.moved);
+        let stop = ends.stop.child_token();
         let keeper = Keeper {
             client: self.control.clone(),
             name: options.name.clone(),
@@ -261,6 +263,15 @@ impl Worker {
             (Delivery::Complete, Ran::Stopped, Lost::Ended) => Ok(Ended::Early),
         }
     }
+}
+
+/// What ends a lease, and what it tells.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ends {
+    /// Ends it early.
+    pub stop: CancellationToken,
+    /// It cancels this once its cursor has moved.
+    pub moved: CancellationToken,
 }
 
 /// What the coordinator says of a campaign.

@@ -148,9 +148,18 @@ pub async fn run(options: Options, drain: CancellationToken) {
                     worker.end(&mut leases, &mut pause).await;
                 }
                 let (running, stop) = (Arc::clone(&worker), stop.clone());
-                leases.spawn(async move { running.run_lease(lease, sent, place, stop).await });
+                let moved = CancellationToken::new();
+                let ends = lease::Ends {
+                    stop,
+                    moved: moved.clone(),
+                };
+                leases.spawn(async move { running.run_lease(lease, sent, place, ends).await });
                 if alone {
-                    worker.end(&mut leases, &mut pause).await;
+                    // A shard that moves is no poison: others may run beside it again.
+                    tokio::select! {
+                        () = worker.end(&mut leases, &mut pause) => {}
+                        () = moved.cancelled() => {}
+                    }
                 }
             }
             Ok(None) => {

@@ -13,6 +13,8 @@ use crate::progress::Run;
 
 /// Batches of one lease that may wait or be unacknowledged: with none left, no target is visited.
 const CREDIT: usize = 4;
+/// How often a batch is sent that the coordinator refuses without saying that another attempt may help.
+const ATTEMPTS: u32 = 5;
 /// Pause between attempts to reach the coordinator.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -39,18 +41,20 @@ pub enum Delivery {
 }
 
 impl Reporter {
-    /// Reports on a shard, under this token. `give_up` ends the attempts to reach a coordinator that is away.
+    /// Reports on a shard, under this token. `give_up` ends the attempts to reach a coordinator that is away; `moved` is
+    /// cancelled once the shard's cursor has moved.
     pub fn new(
         coordinator: &Coordinator,
         shard: ShardId,
         token: u64,
         give_up: CancellationToken,
+        moved: CancellationToken,
     ) -> Self {
         let (batches, queue) = mpsc::channel(CREDIT);
         let coordinator = coordinator.clone();
         let delivery = async move {
             tokio::select! {
-                delivery = deliver(coordinator, queue) => delivery,
+                delivery = deliver(coordinator, queue, moved) => delivery,
                 () = give_up.cancelled() => Delivery::Lost,
             }
         };
@@ -90,6 +94,7 @@ impl Reporter {
             }),
             ahead: ahead.finished,
             ahead_answered: ahead.answered,
+            lost_replies: 0,
         }
     }
 
@@ -104,13 +109,27 @@ impl Reporter {
 async fn deliver(
     coordinator: Coordinator,
     mut queue: mpsc::Receiver<v1::ReportRequest>,
+    moved: CancellationToken,
 ) -> Delivery {
     let mut delivery = Delivery::Complete;
-    let mut pending = None;
+    let mut pending: Option<v1::ReportRequest> = None;
+    let mut refused = (0, 0);
     loop {
-        match stream(&coordinator, &mut queue, &mut pending, &mut delivery).await {
+        let ended = stream(
+            &coordinator,
+            &mut queue,
+            &mut pending,
+            &mut delivery,
+            &moved,
+        )
+        .await;
+        if ended.as_ref().is_err_and(|status| !may_pass(status)) {
+            let batch = pending.as_ref().map_or(0, |batch| batch.sequence);
+            refused = (batch, if refused.0 == batch { refused.1 + 1 } else { 1 });
+        }
+        match ended {
             Ok(()) => return delivery,
-            Err(status) if is_final(&status) => {
+            Err(status) if is_final(&status) || refused.1 >= ATTEMPTS => {
                 tracing::error!(cause = status.message(), "the coordinator refused results");
                 return Delivery::Refused(status.message().to_owned());
             }
@@ -128,6 +147,7 @@ async fn stream(
     queue: &mut mpsc::Receiver<v1::ReportRequest>,
     pending: &mut Option<v1::ReportRequest>,
     delivery: &mut Delivery,
+    moved: &CancellationToken,
 ) -> Result<(), tonic::Status> {
     if pending.is_none() {
         *pending = queue.recv().await;
@@ -151,8 +171,11 @@ async fn stream(
         let acknowledged = acknowledgements.message().await?;
         let acknowledged =
             acknowledged.ok_or_else(|| tonic::Status::unavailable("the stream ended"))?;
+        let advance = pending.as_ref().and_then(|batch| batch.advance.as_ref());
         if acknowledged.stale {
             *delivery = Delivery::Stale;
+        } else if advance.is_some_and(|advance| advance.to > advance.from) {
+            moved.cancel();
         }
         *pending = queue.recv().await;
         match pending {
@@ -163,6 +186,18 @@ async fn stream(
                 .map_err(|_| tonic::Status::unavailable("the stream ended"))?,
         }
     }
+}
+
+/// Whether the coordinator, or the way to it, may be better soon.
+fn may_pass(status: &tonic::Status) -> bool {
+    matches!(
+        status.code(),
+        tonic::Code::Unavailable
+            | tonic::Code::DeadlineExceeded
+            | tonic::Code::Cancelled
+            | tonic::Code::Aborted
+            | tonic::Code::ResourceExhausted
+    )
 }
 
 /// True if sending the same batch again cannot help.

@@ -1,6 +1,14 @@
 //! One shard: its targets in order, paced, visited side by side, reported in batches.
 
-use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use ajar_model::{Observation, Tally, Targets, Tier};
 use ajar_proto::v1;
@@ -81,6 +89,7 @@ pub async fn run(
     // Either each target is visited, or those that the sweep finds open.
     let mut each = range.clone();
     let mut open = VecDeque::new();
+    let lost = Arc::new(AtomicU64::new(0));
     let mut sweep = match (syn, targets) {
         (Some(syn), Targets::Space(space)) => {
             each.start = range.end;
@@ -89,6 +98,7 @@ pub async fn run(
                 visitor: Arc::clone(&visitor),
                 turns: Arc::clone(&turns),
                 starting: starting.take(),
+                lost: Arc::clone(&lost),
             };
             Some(Sweep::new(space, range.clone(), tools))
         }
@@ -98,7 +108,7 @@ pub async fn run(
         Tier::Connect => BARE_BATCH,
         _ => BATCH,
     };
-    let mut results = Results::new(range.clone(), batch, reporter);
+    let mut results = Results::new(range.clone(), batch, lost, reporter);
     let mut visits: JoinSet<(u64, Result<Visited, Unvisited>)> = JoinSet::new();
     let ran = loop {
         if results.is_done() {
@@ -202,11 +212,18 @@ struct Results<'a> {
     /// Batches that wait for credit.
     outbox: VecDeque<v1::ReportRequest>,
     end: u64,
+    /// Replies to SYNs that were lost and are not reported.
+    lost: Arc<AtomicU64>,
     reporter: &'a mut Reporter,
 }
 
 impl<'a> Results<'a> {
-    fn new(range: std::ops::Range<u64>, batch: usize, reporter: &'a mut Reporter) -> Self {
+    fn new(
+        range: std::ops::Range<u64>,
+        batch: usize,
+        lost: Arc<AtomicU64>,
+        reporter: &'a mut Reporter,
+    ) -> Self {
         Self {
             progress: Progress::new(range.start),
             observations: Vec::new(),
@@ -215,6 +232,7 @@ impl<'a> Results<'a> {
             batch_at: range.is_empty().then(Instant::now),
             outbox: VecDeque::new(),
             end: range.end,
+            lost,
             reporter,
         }
     }
@@ -260,7 +278,8 @@ impl<'a> Results<'a> {
         let run = run.or_else(|| closes.then(|| Run::none(cursor)));
         let observations = std::mem::take(&mut self.observations);
         let ahead = self.progress.ahead();
-        let batch = self.reporter.batch(&observations, run, ahead, closes);
+        let mut batch = self.reporter.batch(&observations, run, ahead, closes);
+        batch.lost_replies = self.lost.swap(0, Ordering::Relaxed);
         self.outbox.push_back(batch);
     }
 

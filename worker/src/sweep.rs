@@ -67,8 +67,6 @@ pub struct Sweep<'a> {
     starting: Option<Arc<Starting>>,
     replies: mpsc::Receiver<Reply>,
     heard: Vec<Reply>,
-    /// Replies that there was no room for.
-    lost: Arc<AtomicU64>,
     _listening: Listening,
 }
 
@@ -102,6 +100,8 @@ pub struct Tools {
     /// Places among those that wait for their network.
     pub turns: Arc<Semaphore>,
     pub starting: Option<Arc<Starting>>,
+    /// Counts replies that there was no room for.
+    pub lost: Arc<AtomicU64>,
 }
 
 impl<'a> Sweep<'a> {
@@ -112,10 +112,10 @@ impl<'a> Sweep<'a> {
             visitor,
             turns,
             starting,
+            lost,
         } = tools;
         let attempts = visitor.spec.retries.saturating_add(1);
         let (hears, replies) = mpsc::channel(UNHEARD);
-        let lost = Arc::new(AtomicU64::new(0));
         let losing = Arc::clone(&lost);
         let listening = syn.listen(space.prefixes(), move |reply| {
             // Whoever floods us with answers loses some.
@@ -141,7 +141,6 @@ impl<'a> Sweep<'a> {
             starting,
             replies,
             heard: Vec::new(),
-            lost,
             _listening: listening,
         }
     }
@@ -313,18 +312,6 @@ impl<'a> Sweep<'a> {
                 true => self.again.push_back(target.next()),
                 false => self.finish(target.number, Outcome::Silent, progress),
             }
-        }
-    }
-}
-
-impl Drop for Sweep<'_> {
-    fn drop(&mut self) {
-        let lost = self.lost.load(Ordering::Relaxed);
-        if lost > 0 {
-            tracing::warn!(
-                lost,
-                "replies to SYNs came faster than they could be looked at: open ports may be missed, sweep at a lower --rate"
-            );
         }
     }
 }

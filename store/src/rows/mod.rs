@@ -184,6 +184,8 @@ pub(crate) trait LeaseRows: Send {
     async fn end_local_leases(&mut self) -> Result<(), Error>;
     /// A token above all before.
     async fn issue_token(&mut self, request: &GrantRequest, now: Timestamp) -> Result<u64, Error>;
+    /// Forgets tokens that were issued before `horizon` and are not current.
+    async fn delete_tokens(&mut self, horizon: Timestamp) -> Result<(), Error>;
     /// Returns to whom it was issued for this shard.
     async fn holder(&mut self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
 }
@@ -198,6 +200,14 @@ pub(crate) trait FindingRows: Send {
     async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error>;
     /// Removes sightings of no finding that are older than `horizon`, or than the newest `most`.
     async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error>;
+    /// Forgets an endpoint as open, unless another finding still calls it so. Returns whether it did.
+    async fn shut_endpoint(
+        &mut self,
+        id: CampaignId,
+        endpoint: (IpAddr, u16),
+    ) -> Result<bool, Error>;
+    /// Returns finished campaigns with findings that are due for another visit.
+    async fn unconfirmed(&mut self) -> Result<Vec<CampaignId>, Error>;
     /// Sorted, each once.
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error>;
     /// See [`crate::Store::mute`].

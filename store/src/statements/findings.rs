@@ -64,6 +64,35 @@ impl FindingRows for Tx {
         Ok(())
     }
 
+    async fn shut_endpoint(
+        &mut self,
+        id: CampaignId,
+        (ip, port): (IpAddr, u16),
+    ) -> Result<bool, Error> {
+        let done = sqlx::query(
+            "DELETE FROM open_endpoints WHERE campaign = $1 AND ip = $2 AND port = $3 \
+             AND NOT EXISTS (SELECT 1 FROM findings f WHERE f.campaign = $1 AND f.ip = $2 \
+             AND f.port = $3 AND f.verdict = 'open')",
+        )
+        .bind(id.to_string())
+        .bind(Address(ip))
+        .bind(i32::from(port))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn unconfirmed(&mut self) -> Result<Vec<CampaignId>, Error> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT f.campaign FROM findings f JOIN campaigns c ON c.id = f.campaign \
+             WHERE f.revisit_at IS NOT NULL AND c.state = 'finished' AND NOT c.local",
+        )
+        .fetch_all(&mut *self.0)
+        .await?;
+        let read = |id: &String| stored::parsed("a campaign's id", id);
+        ids.iter().map(read).collect()
+    }
+
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error> {
         let rows: Vec<(Address, i32)> = sqlx::query_as(
             "SELECT DISTINCT ip, port FROM findings \

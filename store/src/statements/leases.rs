@@ -131,19 +131,35 @@ impl LeaseRows for Tx {
         unsigned("a token", token)
     }
 
+    async fn delete_tokens(&mut self, horizon: Timestamp) -> Result<(), Error> {
+        sqlx::query(
+            "DELETE FROM tokens WHERE issued_at < $1 AND NOT EXISTS (SELECT 1 FROM shards s \
+             WHERE s.campaign = tokens.campaign AND s.number = tokens.number \
+             AND s.token = tokens.token AND NOT s.closed)",
+        )
+        .bind(At(horizon))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
     async fn holder(&mut self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error> {
         let Ok(token) = i64::try_from(token) else {
             return Ok(None);
         };
-        let row: Option<(String, Option<String>)> = sqlx::query_as(
-            "SELECT owner, vantage FROM tokens WHERE token = $1 AND campaign = $2 AND number = $3",
+        let row: Option<(String, Option<String>, At)> = sqlx::query_as(
+            "SELECT owner, vantage, issued_at FROM tokens WHERE token = $1 AND campaign = $2 AND number = $3",
         )
         .bind(token)
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
         .fetch_optional(&mut *self.0)
         .await?;
-        Ok(row.map(|(owner, vantage)| Holder { owner, vantage }))
+        Ok(row.map(|(owner, vantage, issued_at)| Holder {
+            owner,
+            vantage,
+            issued_at: issued_at.0,
+        }))
     }
 }
 

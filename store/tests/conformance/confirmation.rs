@@ -34,6 +34,13 @@ fn seen_in(round: u32, vantage: &str, finished: i64, reply: Reply) -> Observatio
 
 /// A campaign that confirms after a hundred seconds, one shard of which has found the endpoint open at second 20.
 async fn found_open(store: &dyn Store) -> CampaignId {
+    let (id, first) = took_a_mail(store).await;
+    record(store, &sighting(&first, 20)).await;
+    id
+}
+
+/// The same before the mail has arrived.
+async fn took_a_mail(store: &dyn Store) -> (CampaignId, Observation) {
     let usual = campaign(CAMPAIGN);
     let revisits = Revisits {
         confirm_after_secs: Some(100),
@@ -52,8 +59,7 @@ async fn found_open(store: &dyn Store) -> CampaignId {
         .unwrap();
     let first = seen_in(0, "north", 10, ACCEPTED);
     close(store, shard(CAMPAIGN, 0), vec![first.clone()]).await;
-    record(store, &sighting(&first, 20)).await;
-    campaign.id
+    (campaign.id, first)
 }
 
 async fn planned(store: &dyn Store, seconds: i64) -> Vec<ShardId> {
@@ -117,6 +123,8 @@ pub async fn what_is_open_is_visited_again_and_confirmed(place: &Place) {
 pub async fn what_is_open_once_only_is_not_called_open(place: &Place) {
     let store = &*place.store;
     found_open(store).await;
+    let progress = store.progress(campaign_id(CAMPAIGN)).await.unwrap();
+    assert_eq!(progress.open_endpoints, 1);
     planned(store, 120).await;
     close(
         store,
@@ -125,6 +133,8 @@ pub async fn what_is_open_once_only_is_not_called_open(place: &Place) {
     )
     .await;
     let denied = finding(store).await;
+    let progress = store.progress(campaign_id(CAMPAIGN)).await.unwrap();
+    assert_eq!(progress.open_endpoints, 0, "it is taken back");
     assert_eq!(denied.verdict, Verdict::Unproven);
     assert_eq!(denied.doubt, Some(Doubt::NotAgain));
     assert_eq!((denied.proof, denied.exposure), (None, None));
@@ -210,4 +220,38 @@ pub async fn a_report_from_elsewhere_plans_no_round_twice(place: &Place) {
     close(store, shard(CAMPAIGN, 2), south).await;
     // The shard of the north is still open.
     assert_eq!(planned(store, 5000).await, []);
+}
+
+pub async fn a_mail_after_the_end_is_to_be_confirmed_too(place: &Place) {
+    let store = &*place.store;
+    let (id, first) = took_a_mail(store).await;
+    assert_eq!(state(store, 5000).await, State::Finished);
+    assert_eq!(store.unconfirmed().await.unwrap(), []);
+    record(store, &sighting(&first, 6000)).await;
+    assert_eq!(store.unconfirmed().await.unwrap(), [id]);
+    // As the coordinator does, if the authorization still holds.
+    set_state(store, id, State::Settling).await;
+    assert_eq!(state(store, 6001).await, State::Running);
+    assert_eq!(planned(store, 6100).await, [shard(CAMPAIGN, 1)]);
+    let again = seen_in(1, "north", 6110, ACCEPTED);
+    close(store, shard(CAMPAIGN, 1), vec![again.clone()]).await;
+    record(store, &sighting(&again, 6120)).await;
+    assert!(finding(store).await.confirmation.is_some());
+    assert_eq!(state(store, 9000).await, State::Finished);
+    assert_eq!(store.unconfirmed().await.unwrap(), []);
+    let log = store.audit_log().await.unwrap();
+    let actions: Vec<_> = log.into_iter().map(|link| link.entry.action).collect();
+    let by_itself = actions.iter().filter(|action| *action != "campaign.test");
+    let expect = ["campaign.end", "campaign.go-on", "campaign.end"];
+    assert_eq!(by_itself.collect::<Vec<_>>(), expect);
+}
+
+pub async fn a_mail_that_comes_a_month_later_proves_nothing(place: &Place) {
+    const MONTH: i64 = 30 * 24 * 3600;
+    let store = &*place.store;
+    let (_, first) = took_a_mail(store).await;
+    record(store, &sighting(&first, MONTH + 11)).await;
+    assert_eq!(finding(store).await.verdict, Verdict::Unproven);
+    record(store, &sighting(&first, MONTH + 10)).await;
+    assert_eq!(finding(store).await.verdict, Verdict::Open);
 }

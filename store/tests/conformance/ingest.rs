@@ -399,3 +399,25 @@ pub async fn a_large_batch_is_stored_whole(place: &Place) {
     assert_eq!((ingested.findings.len(), opened), (OBSERVATIONS, 1));
     assert_eq!(table(&**store).await.len(), OBSERVATIONS);
 }
+
+pub async fn a_token_that_is_not_current_counts_for_a_week(place: &Place) {
+    const WEEK: i64 = 7 * 24 * 3600;
+    let store = &*place.store;
+    let shard = submit(store, 1, 1).await;
+    let stale = token(store, shard, at(0)).await;
+    let current = token(store, shard, at(40)).await;
+    let late = |token, host: u8| {
+        let endpoint = format!("10.0.0.{host}:25");
+        batch(shard, token, vec![observation(1, &endpoint, REFUSED)])
+    };
+    now_is(at(WEEK - 1));
+    store.ingest(&late(stale, 1)).await.unwrap();
+    now_is(at(WEEK));
+    let refused = store.ingest(&late(stale, 2)).await;
+    assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
+    now_is(at(2 * WEEK));
+    store.ingest(&late(current, 3)).await.unwrap();
+    store.forget_tokens().await.unwrap();
+    assert_eq!(store.holder(shard, stale).await.unwrap(), None);
+    assert!(store.holder(shard, current).await.unwrap().is_some());
+}

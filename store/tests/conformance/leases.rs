@@ -44,11 +44,12 @@ pub async fn a_shard_is_granted_again_only_after_ttl_and_margin(place: &Place) {
     assert_eq!(attempt, 2);
     // Whose a token was is known for good, and a token is of one shard.
     let holder = async |shard, token| store.holder(shard, token).await.unwrap();
-    for issued in [first, token] {
+    for (issued, seconds) in [(first, 0), (token, 35)] {
         let GrantRequest { owner, vantage, .. } = request(shard, at(0));
         let expect = Holder {
             owner,
             vantage: Some(vantage),
+            issued_at: at(seconds),
         };
         assert_eq!(holder(shard, issued).await, Some(expect));
         assert_eq!(holder(crate::support::shard(1, 9), issued).await, None);

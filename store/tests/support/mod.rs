@@ -275,6 +275,7 @@ pub fn batch(shard: ShardId, token: u64, observations: Vec<Observation>) -> Batc
         observations,
         progress: None,
         ahead: Ahead::default(),
+        lost_replies: 0,
     }
 }
 

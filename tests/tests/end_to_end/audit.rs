@@ -19,6 +19,8 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
         shown.stdout
     );
     assert!(shown.stdout.contains("local user "), "{}", shown.stdout);
+    // Each campaign ended by itself, which is on record too.
+    assert_eq!(shown.stdout.matches("campaign.end").count(), 2);
 
     let head = ajar.run("audit head").unwrap();
     std::fs::write(ajar.path().join("head"), &head.stdout).unwrap();
@@ -44,14 +46,14 @@ fn a_changed_a_removed_and_a_remade_log_are_told_from_the_one_that_was_signed() 
     );
 
     // A cut end leaves a whole chain: only the head that was kept elsewhere shows it.
-    ajar.shell("cp good.db ajar.db; sqlite3 ajar.db 'DELETE FROM audit WHERE number = 2'")
+    ajar.shell("cp good.db ajar.db; sqlite3 ajar.db 'DELETE FROM audit WHERE number = 4'")
         .unwrap();
     assert_eq!(ajar.run("audit verify").unwrap().status, 0);
     let cut = ajar.run(verify).unwrap();
     assert_eq!(cut.status, 1);
     assert!(cut.stderr.contains("changed or cut"), "{}", cut.stderr);
 
-    ajar.shell("cp good.db ajar.db; sed -i 's/entry 2/entry 1/' head")
+    ajar.shell("cp good.db ajar.db; sed -i 's/entry 4/entry 1/' head")
         .unwrap();
     let forged = ajar.run(verify).unwrap();
     assert_eq!(forged.status, 2);

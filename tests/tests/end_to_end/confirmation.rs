@@ -140,3 +140,30 @@ fn a_confirmation_ends_although_the_vantage_point_that_found_the_door_is_dead() 
     assert_eq!((finding.verdict, finding.attempts), (Verdict::Open, 2));
     assert_ne!(finding.confirmation.as_ref().unwrap().vantage, "north");
 }
+
+#[test]
+fn a_mail_that_arrives_after_the_end_is_confirmed() {
+    let site = Site::new();
+    let relay = at("127.0.75.17:2525");
+    let relay = Postfix::start(Access::Open, relay, DOMAINS, site.canary_mail()).unwrap();
+    relay.hold().unwrap();
+    let cluster = site.cluster().start().unwrap();
+    let asked = "127.0.75.17 -p 2525 --probes smtp-relay --settle 1s --confirm-after 2s";
+    let id = cluster.submit(asked).unwrap();
+    let patience = Duration::from_secs(120);
+    cluster.await_state(&id, "finished", patience).unwrap();
+    relay.deliver().unwrap();
+    let export = format!("findings export --campaign {id}");
+    let started = std::time::Instant::now();
+    loop {
+        let findings = cluster.run(&export).unwrap().findings().unwrap();
+        if findings.iter().any(|f| f.confirmation.is_some()) {
+            break;
+        }
+        assert!(started.elapsed() < patience, "{findings:?}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    cluster.await_state(&id, "finished", patience).unwrap();
+    let audit = cluster.run("audit show").unwrap().stdout;
+    assert!(audit.contains("campaign.reopen"), "{audit}");
+}

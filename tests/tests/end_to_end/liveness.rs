@@ -240,3 +240,18 @@ fn a_campaign_that_cannot_be_read_stops_nobody_else() {
         .await_line("coordinator", "it is left as it is")
         .unwrap();
 }
+
+#[test]
+fn a_batch_that_the_store_cannot_take_ends_as_a_shard_that_was_given_up() {
+    let cluster = started(1);
+    let _listener = TcpListener::bind("127.0.64.3:9").unwrap();
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+        'BEGIN RAISE EXCEPTION ''no row of this address''; END'; \
+        CREATE TRIGGER refuse BEFORE INSERT ON ajar.findings FOR EACH ROW \
+        WHEN (new.ip = '127.0.64.3') EXECUTE FUNCTION refuse()";
+    cluster.postgres.query(refuse).unwrap();
+    let id = submit(&cluster, "127.0.64.0/29");
+    await_state(&cluster, &id, "incomplete", 120);
+    let shown = cluster.show(&id).unwrap();
+    assert!(shown.contains("no row of this address"), "{shown}");
+}

@@ -171,6 +171,8 @@ flaky! {
     async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
+    async fn forget_tokens(&self) -> Result<(), Error>;
+    async fn unconfirmed(&self) -> Result<Vec<CampaignId>, Error>;
     async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error>;
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
     async fn finding(&self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
