@@ -7,7 +7,7 @@ use std::{io::Write, path::Path};
 
 use ajar_model::{Timestamp, signers};
 use ajar_proto::{convert, v1};
-use ajar_store::{AuditEntry, AuditLink};
+use ajar_store::{AuditChain, AuditEntry, AuditLink};
 use tokio_stream::StreamExt;
 
 use crate::{
@@ -30,7 +30,7 @@ pub async fn run(command: args::Audit) -> anyhow::Result<Ended> {
 
 async fn show(source: &args::Source) -> anyhow::Result<Ended> {
     let mut out = std::io::stdout().lock();
-    for AuditLink { number, entry, .. } in read(source).await? {
+    read(source, |AuditLink { number, entry, .. }| {
         let AuditEntry {
             at,
             actor,
@@ -45,31 +45,50 @@ async fn show(source: &args::Source) -> anyhow::Result<Ended> {
             out,
             "{number:>6}  {at:.0}  {action:<18}  {campaign:<26}  {authorization:<26}  {actor}: {detail}"
         )?;
-    }
+        Ok(())
+    })
+    .await?;
     Ok(Ended::Finished)
 }
 
 /// The end of the chain, as a text to sign.
 async fn head(source: &args::Source) -> anyhow::Result<Ended> {
-    let links = read(source).await?;
-    ajar_store::verify_audit(&links)?;
-    let Some(last) = links.last() else {
+    let (mut chain, mut last) = (AuditChain::new(), None);
+    read(source, |link| {
+        chain.check(&link)?;
+        last = Some(link);
+        Ok(())
+    })
+    .await?;
+    let Some(last) = last else {
         return refuse("the audit log has no entry yet");
     };
-    write!(std::io::stdout(), "{}", text(last))?;
+    write!(std::io::stdout(), "{}", text(&last))?;
     Ok(Ended::Finished)
 }
 
 async fn verify(options: &args::AuditVerify) -> anyhow::Result<Ended> {
-    let links = read(&options.source).await?;
-    ajar_store::verify_audit(&links)?;
+    let signers = options.allowed_signers.as_deref();
+    let head = options.head.as_deref();
+    let head = match head {
+        Some(head) => Some((head, signed_head(head, signers)?)),
+        None => None,
+    };
+    let (mut chain, mut is_held) = (AuditChain::new(), false);
+    read(&options.source, |link| {
+        chain.check(&link)?;
+        is_held |= head
+            .as_ref()
+            .is_some_and(|(_, (signed, _))| text(&link) == *signed);
+        Ok(())
+    })
+    .await?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{} entries form one chain", links.len())?;
-    let Some(head) = &options.head else {
+    writeln!(out, "{} entries form one chain", chain.entries())?;
+    let Some((head, (_, signer))) = head else {
         return Ok(Ended::Finished);
     };
-    let (signed, signer) = signed_head(head, options.allowed_signers.as_deref())?;
-    if !links.iter().any(|link| text(link) == signed) {
+    if !is_held {
         anyhow::bail!(
             "the audit log does not hold the entry of {}: it was changed or cut since that was signed",
             head.display()
@@ -103,19 +122,21 @@ fn text(link: &AuditLink) -> String {
     format!("ajar audit log\nentry {}\nsha256 {hash}\n", link.number)
 }
 
-async fn read(source: &args::Source) -> anyhow::Result<Vec<AuditLink>> {
+/// Hands each entry over, oldest first.
+async fn read(
+    source: &args::Source,
+    mut take: impl FnMut(AuditLink) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let cluster = Cluster::read(source).await?;
     let request = v1::AuditRequest {};
     let listed = cluster.coordinator().campaigns().audit(request).await;
     let mut pages = listed.map_err(from_status)?.into_inner();
-    let mut links = Vec::new();
     while let Some(page) = pages.next().await {
         for link in page.map_err(from_status)?.links {
-            links.push(link_in(link)?);
+            take(link_in(link)?)?;
         }
     }
-    cluster.stop().await?;
-    Ok(links)
+    cluster.stop().await
 }
 
 fn link_in(link: v1::AuditLink) -> anyhow::Result<AuditLink> {

@@ -8,23 +8,24 @@ use tonic::Status;
 use crate::{Coordinator, error};
 
 /// Entries of one message.
-const PAGE: usize = 500;
+const PAGE: u32 = 500;
 
 impl Coordinator {
-    /// The log as it is stored; whoever reads it checks the chain.
-    pub(crate) async fn audit_pages(
-        &self,
-    ) -> Result<BoxStream<'static, Result<v1::AuditResponse, Status>>, Status> {
-        let links = self.options.store.audit_log().await.map_err(error::store)?;
-        let pages: Vec<_> = links
-            .chunks(PAGE)
-            .map(|links| {
-                Ok(v1::AuditResponse {
-                    links: links.iter().map(out).collect(),
-                })
-            })
-            .collect();
-        Ok(futures::stream::iter(pages).boxed())
+    /// Returns the log as it is stored, a page at a time; its readers check the chain.
+    pub(crate) fn audit_pages(&self) -> BoxStream<'static, Result<v1::AuditResponse, Status>> {
+        let begun = Some((self.clone(), 0));
+        let pages = futures::stream::unfold(begun, |state| async move {
+            let (coordinator, after) = state?;
+            let links = coordinator.options.store.audit_log(after, PAGE).await;
+            let links = match links.map_err(error::store) {
+                Ok(links) => links,
+                Err(status) => return Some((Err(status), None)),
+            };
+            let last = links.last()?.number;
+            let links = links.iter().map(out).collect();
+            Some((Ok(v1::AuditResponse { links }), Some((coordinator, last))))
+        });
+        pages.boxed()
     }
 }
 

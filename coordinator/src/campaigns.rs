@@ -209,7 +209,7 @@ impl CampaignService for Coordinator {
     type AuditStream = BoxStream<'static, Result<v1::AuditResponse, Status>>;
 
     async fn audit(&self, _: Request<v1::AuditRequest>) -> Reply<Self::AuditStream> {
-        Ok(Response::new(self.audit_pages().await?))
+        Ok(Response::new(self.audit_pages()))
     }
 
     async fn list_canaries(

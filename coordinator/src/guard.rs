@@ -1,7 +1,7 @@
 //! Every call, before it is read: let through, or refused and put on record.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -18,11 +18,11 @@ use crate::{
     roles::{is_for_everybody, is_method},
 };
 
-/// How often the same refusal goes into the audit log, which must not be filled by whoever is refused.
+/// How often the same refusal goes into the audit log, which must not be filled by those who are refused.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Most refusals that are remembered for so long: more of them are counted only.
-const REMEMBERED: usize = 1000;
+/// Refusals that have an entry each within that time. The others share one.
+const LISTED: usize = 20;
 /// What is said of a message that is longer than [`ajar_proto::MAX_MESSAGE`].
 pub(crate) const TOO_LONG: &str = "a message over the limit";
 
@@ -30,15 +30,23 @@ pub(crate) const TOO_LONG: &str = "a message over the limit";
 #[derive(Clone)]
 pub(crate) struct Refusals {
     store: Arc<dyn Store>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
     /// When a refusal was recorded last, by caller and what was called.
-    recorded: Arc<Mutex<HashMap<(String, String), Instant>>>,
+    recorded: HashMap<(String, String), Instant>,
+    /// Refusals that are to be recorded together, and the first of them.
+    others: u64,
+    first: Option<(String, String)>,
 }
 
 impl Refusals {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
-            recorded: Arc::default(),
+            known: Arc::default(),
         }
     }
 
@@ -62,21 +70,42 @@ impl Refusals {
         }
     }
 
+    /// Records together what was refused since the last time and had no entry of its own.
+    pub(crate) async fn record_others(&self, at: Timestamp) -> Result<(), ajar_store::Error> {
+        let (others, first) = {
+            let mut known = self.known.lock().expect("no holder panics");
+            (std::mem::take(&mut known.others), known.first.take())
+        };
+        let Some((caller, what)) = first else {
+            return Ok(());
+        };
+        let entry = AuditEntry {
+            at,
+            actor: "coordinator".to_owned(),
+            action: "call.refused".to_owned(),
+            authorization: None,
+            campaign: None,
+            detail: format!("{others} more within a minute, the first of them by {caller}: {what}"),
+        };
+        self.store.audit(&entry).await
+    }
+
+    /// Returns whether a refusal gets an entry of its own now.
     fn is_due(&self, caller: &str, what: &str) -> bool {
-        let mut recorded = self.recorded.lock().expect("no holder panics");
-        recorded.retain(|_, at| at.elapsed() < AGAIN);
-        if recorded.len() >= REMEMBERED {
-            return false;
-        }
+        let mut known = self.known.lock().expect("no holder panics");
+        known.recorded.retain(|_, at| at.elapsed() < AGAIN);
         let key = (caller.to_owned(), what.to_owned());
         // Whatever is still there was recorded a short while ago.
-        match recorded.entry(key) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
-                place.insert(Instant::now());
-                true
-            }
+        if known.recorded.contains_key(&key) {
+            return false;
         }
+        if known.recorded.len() >= LISTED {
+            known.others += 1;
+            known.first.get_or_insert(key);
+            return false;
+        }
+        known.recorded.insert(key, Instant::now());
+        true
     }
 }
 
@@ -179,5 +208,35 @@ where
             Ok(response)
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ajar_store::Options;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_refusals_share_an_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ajar.db").display().to_string();
+        let store = ajar_store::open(&file, &Options::default()).await.unwrap();
+        let refusals = Refusals::new(Arc::clone(&store));
+        for caller in 0..500 {
+            for _ in 0..2 {
+                refusals.record(&format!("caller {caller}"), "a call").await;
+            }
+        }
+        refusals.record_others(Timestamp::now()).await.unwrap();
+        refusals.record_others(Timestamp::now()).await.unwrap();
+        let log = store.audit_log(0, 1000).await.unwrap();
+        assert_eq!(log.len(), LISTED + 1);
+        let last = &log.last().unwrap().entry.detail;
+        // The twenty with an entry of their own were refused a second time, which is not worth another.
+        assert_eq!(
+            last,
+            "960 more within a minute, the first of them by caller 20: a call"
+        );
     }
 }

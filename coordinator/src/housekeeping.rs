@@ -15,6 +15,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often every open shard without a lease is offered, and stray mails are looked at. The queue may forget any of them at any time: it was flushed,
 /// failed over to an older state, or was away when they were offered first.
 const OFFER: Duration = Duration::from_secs(5);
+/// How often old rows are forgotten.
+const CLEAN: Duration = Duration::from_secs(60);
 /// How often schedules are looked at.
 const START: Duration = Duration::from_secs(1);
 /// How long, and how many, mails are kept that are of no finding: their observation may still be on its way.
@@ -27,8 +29,8 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     if coordinator.options.drives == Drives::Nothing {
         return;
     }
-    let (mut offer_at, mut start_at, mut tell_at) =
-        (Instant::now(), Instant::now(), Instant::now());
+    let (mut offer_at, mut start_at) = (Instant::now(), Instant::now());
+    let (mut tell_at, mut clean_at) = (Instant::now(), Instant::now());
     while !shutdown.is_cancelled() {
         let compared = coordinator.compare_clocks().await;
         let offered = coordinator.every_few_seconds(&mut offer_at).await;
@@ -41,8 +43,9 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
             }
             false => Ok(()),
         };
+        let cleaned = coordinator.clean(&mut clean_at).await;
         let mut pause = TICK;
-        for status in [compared, offered, concluded, told, started]
+        for status in [compared, offered, concluded, told, started, cleaned]
             .into_iter()
             .filter_map(Result::err)
         {
@@ -70,7 +73,6 @@ impl Coordinator {
             self.care_for_sightings().await?;
             let store = &self.options.store;
             store.end_exclusions().await.map_err(error::store)?;
-            store.forget_tokens().await.map_err(error::store)?;
             self.reopen_unconfirmed().await?;
             let depth = self.options.queue.depth().await.map_err(error::queue)?;
             for (state, shards) in [("waiting", depth.waiting), ("taken", depth.taken)] {
@@ -90,11 +92,22 @@ impl Coordinator {
                 "a mail that was overlooked changed a finding"
             );
         }
-        let horizon = Timestamp::now()
-            .saturating_sub(STRAY)
-            .unwrap_or(Timestamp::MIN);
+        Ok(())
+    }
+
+    /// Forgets what nobody will ask for, and puts on record what was refused too often to be listed.
+    async fn clean(&self, due: &mut Instant) -> Result<(), Status> {
+        if Instant::now() < *due {
+            return Ok(());
+        }
+        *due = Instant::now() + CLEAN;
+        let store = &self.options.store;
+        let now = self.clock.now();
+        let horizon = now.saturating_sub(STRAY).unwrap_or(Timestamp::MIN);
         let forgotten = store.forget_sightings(horizon, STRAYS).await;
-        forgotten.map_err(error::store)
+        forgotten.map_err(error::store)?;
+        store.forget_tokens().await.map_err(error::store)?;
+        self.refusals.record_others(now).await.map_err(error::store)
     }
 
     /// Lets finished campaigns go on that have something to confirm: a late mail has proved it.

@@ -53,17 +53,45 @@ pub(crate) async fn append(tx: &mut dyn Rows, entry: &AuditEntry) -> Result<(), 
     .await
 }
 
-/// Fails with the first entry that is not as it was written, or before which one is missing. That the last ones were cut off
-/// is seen by comparing with a head that was kept elsewhere.
-pub fn verify(links: &[AuditLink]) -> Result<(), Error> {
-    let mut previous = START;
-    for (stored, number) in links.iter().zip(1..) {
-        if stored.number != number || stored.hash != link(&previous, number, &stored.entry) {
+/// Checks a log entry by entry, from its first. That the last ones were cut off is seen by comparing with a head that was kept
+/// elsewhere.
+#[derive(Debug)]
+pub struct AuditChain {
+    number: u64,
+    hash: [u8; 32],
+}
+
+impl AuditChain {
+    pub fn new() -> Self {
+        Self {
+            number: 0,
+            hash: START,
+        }
+    }
+
+    /// Takes the next entry. Fails if it is not as it was written, or one before it is missing.
+    pub fn check(&mut self, stored: &AuditLink) -> Result<(), Error> {
+        let number = self.number + 1;
+        if stored.number != number || stored.hash != link(&self.hash, number, &stored.entry) {
             return Err(Error::AuditBroken { entry: number });
         }
-        previous = stored.hash;
+        *self = Self {
+            number,
+            hash: stored.hash,
+        };
+        Ok(())
     }
-    Ok(())
+
+    /// Returns how many entries were checked.
+    pub fn entries(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Default for AuditChain {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 fn check(entry: &AuditEntry) -> Result<(), Error> {
@@ -112,6 +140,11 @@ mod tests {
 
     use super::*;
 
+    fn verified(links: &[AuditLink]) -> Result<(), Error> {
+        let mut chain = AuditChain::new();
+        links.iter().try_for_each(|link| chain.check(link))
+    }
+
     fn chain(details: &[&str]) -> Vec<AuditLink> {
         let mut previous = START;
         details
@@ -139,7 +172,7 @@ mod tests {
     fn check(change: impl FnOnce(&mut Vec<AuditLink>), broken_at: Option<u64>) {
         let mut rows = chain(&["a", "b", "c"]);
         change(&mut rows);
-        let found = match verify(&rows) {
+        let found = match verified(&rows) {
             Err(Error::AuditBroken { entry }) => Some(entry),
             other => {
                 other.unwrap();

@@ -13,7 +13,7 @@ use crate::{
     GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed, Resumption,
     SeenWorker, Store, Summary, TOKEN_LIFE, Transition, Trouble, audit, campaigns, excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
-    grant, ingest,
+    grant, ingest, mails,
     orders::{Orders, Stop},
     replicas::{Replicas, SeenCoordinator},
     revisits,
@@ -150,11 +150,11 @@ impl<B: Backend> Store for Engine<B> {
     }
 
     async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error> {
-        ingest::record_sightings(&self.0, sightings).await
+        mails::record_sightings(&self.0, sightings).await
     }
 
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error> {
-        ingest::judge_sightings(&self.0).await
+        mails::judge_sightings(&self.0).await
     }
 
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error> {
@@ -173,9 +173,7 @@ impl<B: Backend> Store for Engine<B> {
     }
 
     async fn forget_sightings(&self, horizon: Timestamp, most: u32) -> Result<(), Error> {
-        let mut tx = self.0.write().await?;
-        tx.delete_unmatched(horizon, most).await?;
-        tx.commit().await
+        mails::forget_sightings(&self.0, horizon, most).await
     }
 
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error> {
@@ -196,8 +194,8 @@ impl<B: Backend> Store for Engine<B> {
         tx.commit().await
     }
 
-    async fn audit_log(&self) -> Result<Vec<AuditLink>, Error> {
-        self.0.read().await?.audit_rows().await
+    async fn audit_log(&self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error> {
+        self.0.read().await?.audit_rows(after, limit).await
     }
 
     async fn put_canary(&self, canary: &Canary) -> Result<(), Error> {

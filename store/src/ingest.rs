@@ -1,9 +1,9 @@
-//! Observations and sightings in, findings out.
+//! Observations in, findings out.
 //!
 //! Locks are taken in one order: shard, then the keys of findings that are new, sorted, then those that are known, sorted, then
 //! open endpoints, then counts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ajar_model::{
     Ahead, CampaignId, Exposure, Finding, Nonce, Observation, Service, Sighting, Timestamp,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Keys judged in one transaction if no batch sets the number.
-const KEYS_AT_ONCE: usize = 500;
+pub(crate) const KEYS_AT_ONCE: usize = 500;
 
 type Sightings = HashMap<Nonce, Sighting>;
 
@@ -55,71 +55,8 @@ pub(crate) async fn ingest(backend: &dyn Backend, batch: &Batch) -> Result<Inges
     Ok(Ingested { stale, findings })
 }
 
-/// See [`crate::Store::record_sightings`].
-///
-/// A sighting is visible before its observation is looked for, and an observation before its sightings are looked
-/// for once more: whichever comes second sees the other.
-pub(crate) async fn record_sightings(
-    backend: &dyn Backend,
-    sightings: &[Sighting],
-) -> Result<Vec<Finding>, Error> {
-    let mut earliest: BTreeMap<Nonce, Sighting> = BTreeMap::new();
-    for sighting in sightings {
-        check_time(sighting.received_at)?;
-        let sighting = Sighting {
-            received_at: stored::to_micros(sighting.received_at),
-            ..sighting.clone()
-        };
-        let order = |sighting: &Sighting| (sighting.received_at, sighting.egress_ip);
-        match earliest.entry(sighting.nonce) {
-            Entry::Occupied(mut kept) if order(&sighting) < order(kept.get()) => {
-                kept.insert(sighting);
-            }
-            Entry::Occupied(_) => {}
-            Entry::Vacant(place) => drop(place.insert(sighting)),
-        }
-    }
-    let (nonces, sightings): (Vec<Nonce>, Vec<Sighting>) = earliest.into_iter().unzip();
-    let mut tx = backend.write().await?;
-    tx.put_sightings(&sightings).await?;
-    tx.commit().await?;
-    judge_nonces(backend, &nonces).await
-}
-
-/// See [`crate::Store::judge_sightings`].
-pub(crate) async fn judge_sightings(backend: &dyn Backend) -> Result<Vec<Finding>, Error> {
-    let nonces = backend.read().await?.unjudged(KEYS_AT_ONCE as u32).await?;
-    judge_nonces(backend, &nonces).await
-}
-
-/// Judges the findings of sighted nonces. A sighting that is of no finding yet stays unjudged.
-async fn judge_nonces(backend: &dyn Backend, nonces: &[Nonce]) -> Result<Vec<Finding>, Error> {
-    if nonces.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut known = BTreeSet::new();
-    let mut keys: BTreeMap<CampaignId, BTreeSet<Key>> = BTreeMap::new();
-    for (nonce, campaign, key) in backend.read().await?.keys_of_nonces(nonces).await? {
-        known.insert(nonce);
-        keys.entry(campaign).or_default().insert(key);
-    }
-    if known.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut changed = Vec::new();
-    for (campaign, keys) in keys {
-        let keys: Vec<Key> = keys.into_iter().collect();
-        changed.extend(judge_again(backend, campaign, &keys).await?);
-    }
-    let known: Vec<Nonce> = known.into_iter().collect();
-    let mut tx = backend.write().await?;
-    tx.set_judged(&known).await?;
-    tx.commit().await?;
-    Ok(changed)
-}
-
 /// Judges known keys, which are sorted, on what is stored.
-async fn judge_again(
+pub(crate) async fn judge_again(
     backend: &dyn Backend,
     campaign: CampaignId,
     keys: &[Key],
@@ -438,7 +375,7 @@ fn check_word(word: &str) -> Result<(), Error> {
 }
 
 /// PostgreSQL's calendar begins in 4713 BC, jiff's earlier; nothing honest happened before 1970.
-fn check_time(at: Timestamp) -> Result<(), Error> {
+pub(crate) fn check_time(at: Timestamp) -> Result<(), Error> {
     if at < Timestamp::UNIX_EPOCH {
         return Err(Error::Invalid {
             what: "a time",

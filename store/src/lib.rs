@@ -26,6 +26,7 @@ mod failover;
 mod grant;
 mod ingest;
 mod leases;
+mod mails;
 mod open;
 mod orders;
 mod postgres;
@@ -50,7 +51,7 @@ use ajar_model::{
 use async_trait::async_trait;
 
 pub use crate::{
-    audit::{AuditEntry, AuditLink, verify as verify_audit},
+    audit::{AuditChain, AuditEntry, AuditLink},
     error::Error,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     leases::{Caps, Grant, GrantRequest, Holder, Renewal, Renewed},
@@ -197,8 +198,9 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// Appends to the audit log, chained by hash to the entry before.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), Error>;
 
-    /// The audit log, oldest first, as it is stored: [`verify_audit`] checks its chain.
-    async fn audit_log(&self) -> Result<Vec<AuditLink>, Error>;
+    /// Returns the entries of the audit log after a number, oldest first, at most `limit` of them: [`AuditChain`] checks
+    /// them.
+    async fn audit_log(&self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
 
     /// Registers a canary; a later one of the same address takes its place.
     async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;

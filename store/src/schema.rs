@@ -82,6 +82,11 @@ pub(crate) const SQLITE: Scripts = &[
         "old tokens",
         include_str!("../migrations/sqlite/0014_old_tokens.sql"),
     ),
+    (
+        15,
+        "strays",
+        include_str!("../migrations/sqlite/0015_strays.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -175,6 +180,11 @@ pub(crate) const POSTGRES: Scripts = &[
         18,
         "old tokens",
         include_str!("../migrations/postgres/0018_old_tokens.sql"),
+    ),
+    (
+        19,
+        "strays",
+        include_str!("../migrations/postgres/0019_strays.sql"),
     ),
 ];
 

@@ -74,6 +74,7 @@ mod conformance {
                     sightings::the_earliest_sighting_is_kept,
                     sightings::only_an_accepted_mail_is_awaited,
                     sightings::sightings_of_no_finding_are_forgotten,
+                    sightings::housekeeping_looks_at_a_stray_once,
                     findings::findings_come_in_the_order_of_addresses,
                     findings::pages_join_without_gap_or_overlap,
                     findings::findings_are_filtered_by_campaign_and_verdict,

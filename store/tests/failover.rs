@@ -138,7 +138,7 @@ async fn what_a_lost_server_granted_is_not_granted_again_before_it_is_over() {
         token > lost_token + 1000,
         "token {token} after {lost_token}: a worker of the lost lease could hold it"
     );
-    let log = store.audit_log().await.unwrap();
+    let log = audit_links(store).await;
     let failovers = log.iter().filter(|l| l.entry.action == "store.failover");
     assert_eq!(failovers.count(), 1);
 

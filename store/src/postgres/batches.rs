@@ -286,9 +286,17 @@ impl BatchRows for Tx {
     }
 
     async fn set_judged(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
-        // In the order of nonces, as whoever puts sightings locks them.
+        self.set_on_sightings("judged = true, stray = false", nonces)
+            .await
+    }
+
+    async fn set_stray(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
+        self.set_on_sightings("stray = true", nonces).await
+    }
+
+    async fn delete_sightings(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
         sqlx::query(
-            "UPDATE sightings s SET judged = true FROM \
+            "DELETE FROM sightings s USING \
              (SELECT nonce FROM sightings WHERE nonce = ANY ($1) ORDER BY nonce FOR UPDATE) h \
              WHERE s.nonce = h.nonce",
         )
@@ -340,6 +348,25 @@ impl BatchRows for Tx {
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected())
+    }
+}
+
+impl Tx {
+    /// Locks them in the order of nonces, as whoever puts sightings does.
+    async fn set_on_sightings(
+        &mut self,
+        what: &'static str,
+        nonces: &[Nonce],
+    ) -> Result<(), Error> {
+        sqlx::query(AssertSqlSafe(format!(
+            "UPDATE sightings s SET {what} FROM \
+             (SELECT nonce FROM sightings WHERE nonce = ANY ($1) ORDER BY nonce FOR UPDATE) h \
+             WHERE s.nonce = h.nonce"
+        )))
+        .bind(nonces.iter().map(Nonce::to_string).collect::<Vec<_>>())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
     }
 }
 

@@ -196,10 +196,15 @@ pub(crate) trait FindingRows: Send {
     /// Creates what is missing of the keys' rows, locks them all and reads what is known of each. `keys` are sorted:
     /// whoever takes several locks takes them in the same order.
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error>;
-    /// Sighted nonces of known findings that were not judged since, at most so many.
+    /// Returns sighted nonces that nobody has looked at, at most so many.
     async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error>;
-    /// Removes sightings of no finding that are older than `horizon`, or than the newest `most`.
-    async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error>;
+    /// Returns strays that are older than `horizon`, or than the newest `most`, at most `limit` of them.
+    async fn old_strays(
+        &mut self,
+        horizon: Timestamp,
+        most: u32,
+        limit: u32,
+    ) -> Result<Vec<Nonce>, Error>;
     /// Forgets an endpoint as open, unless another finding still calls it so. Returns whether it did.
     async fn shut_endpoint(
         &mut self,
@@ -235,8 +240,8 @@ pub(crate) trait RecordRows: Send {
     /// Holds every other appender back; says number and hash of the last entry.
     async fn lock_audit(&mut self) -> Result<Option<(u64, [u8; 32])>, Error>;
     async fn insert_audit(&mut self, row: &AuditLink) -> Result<(), Error>;
-    /// Oldest first.
-    async fn audit_rows(&mut self) -> Result<Vec<AuditLink>, Error>;
+    /// Returns the entries after a number, oldest first, at most `limit` of them.
+    async fn audit_rows(&mut self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
     async fn put_canary(&mut self, address: IpAddr, body: String) -> Result<(), Error>;
     /// In order of registration.
     async fn canaries(&mut self) -> Result<Vec<String>, Error>;
@@ -370,7 +375,10 @@ pub(crate) trait BatchRows: Send {
         &mut self,
         nonces: &[Nonce],
     ) -> Result<Vec<(Nonce, CampaignId, Key)>, Error>;
+    /// They are no strays any more.
     async fn set_judged(&mut self, nonces: &[Nonce]) -> Result<(), Error>;
+    async fn set_stray(&mut self, nonces: &[Nonce]) -> Result<(), Error>;
+    async fn delete_sightings(&mut self, nonces: &[Nonce]) -> Result<(), Error>;
     /// The sightings of these nonces.
     async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error>;
     /// Notes endpoints, which are sorted, as open; says how many were not before.

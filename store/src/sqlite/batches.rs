@@ -257,13 +257,18 @@ impl BatchRows for Tx {
     }
 
     async fn set_judged(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
-        for nonces in nonces.chunks(CHUNK) {
-            among("UPDATE sightings SET judged = true WHERE nonce", nonces)
-                .build()
-                .execute(&mut *self.0)
-                .await?;
-        }
-        Ok(())
+        let set = "UPDATE sightings SET judged = true, stray = false WHERE nonce";
+        self.for_each_of(set, nonces).await
+    }
+
+    async fn set_stray(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
+        let set = "UPDATE sightings SET stray = true WHERE nonce";
+        self.for_each_of(set, nonces).await
+    }
+
+    async fn delete_sightings(&mut self, nonces: &[Nonce]) -> Result<(), Error> {
+        self.for_each_of("DELETE FROM sightings WHERE nonce", nonces)
+            .await
     }
 
     async fn sightings(&mut self, nonces: &[Nonce]) -> Result<Vec<Sighting>, Error> {
@@ -299,6 +304,15 @@ impl BatchRows for Tx {
 }
 
 impl Tx {
+    /// Does what a statement says that ends in the column of a nonce.
+    async fn for_each_of(&mut self, statement: &str, nonces: &[Nonce]) -> Result<(), Error> {
+        for nonces in nonces.chunks(CHUNK) {
+            let mut query = among(statement, nonces);
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
     async fn insert_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<(), Error> {
         let mut query = QueryBuilder::new("INSERT INTO findings (campaign, ip, port, probe) ");
         query.push_values(keys, |mut row, key| {

@@ -23,7 +23,7 @@ pub(super) type ObservationColumns = (i64, String, i64, At, At, i64, Document);
 /// Of two sightings of a nonce the earlier one stays. One that takes another's place is to be judged.
 pub(super) const KEEPS_EARLIER_SIGHTING: &str = " ON CONFLICT (nonce) DO UPDATE SET \
     received_at = excluded.received_at, egress_ip = excluded.egress_ip, body = excluded.body, \
-    judged = false WHERE (excluded.received_at, excluded.egress_ip) \
+    judged = false, stray = false WHERE (excluded.received_at, excluded.egress_ip) \
     < (sightings.received_at, sightings.egress_ip)";
 
 #[async_trait]
@@ -39,9 +39,7 @@ impl FindingRows for Tx {
 
     async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error> {
         let nonces: Vec<String> = sqlx::query_scalar(
-            "SELECT s.nonce FROM sightings s WHERE NOT s.judged \
-             AND EXISTS (SELECT 1 FROM nonces n WHERE n.nonce = s.nonce) \
-             ORDER BY s.received_at LIMIT $1",
+            "SELECT nonce FROM sightings WHERE NOT judged AND NOT stray ORDER BY received_at LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&mut *self.0)
@@ -50,18 +48,24 @@ impl FindingRows for Tx {
         nonces.iter().map(read).collect()
     }
 
-    async fn delete_unmatched(&mut self, horizon: Timestamp, most: u32) -> Result<(), Error> {
-        sqlx::query(
-            "DELETE FROM sightings WHERE NOT judged AND (received_at < $1 OR received_at < \
-             (SELECT received_at FROM sightings WHERE NOT judged ORDER BY received_at DESC \
-             LIMIT 1 OFFSET $2)) \
-             AND NOT EXISTS (SELECT 1 FROM nonces n WHERE n.nonce = sightings.nonce)",
+    async fn old_strays(
+        &mut self,
+        horizon: Timestamp,
+        most: u32,
+        limit: u32,
+    ) -> Result<Vec<Nonce>, Error> {
+        let nonces: Vec<String> = sqlx::query_scalar(
+            "SELECT nonce FROM sightings WHERE stray AND (received_at < $1 OR received_at < \
+             (SELECT received_at FROM sightings WHERE stray ORDER BY received_at DESC \
+             LIMIT 1 OFFSET $2)) ORDER BY received_at LIMIT $3",
         )
         .bind(At(horizon))
         .bind(i64::from(most.saturating_sub(1)))
-        .execute(&mut *self.0)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
         .await?;
-        Ok(())
+        let read = |nonce: &String| stored::parsed("a nonce", nonce);
+        nonces.iter().map(read).collect()
     }
 
     async fn shut_endpoint(

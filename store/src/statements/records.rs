@@ -73,11 +73,13 @@ impl RecordRows for Tx {
         Ok(())
     }
 
-    async fn audit_rows(&mut self) -> Result<Vec<AuditLink>, Error> {
+    async fn audit_rows(&mut self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error> {
         let rows: Vec<AuditColumns> = sqlx::query_as(
             "SELECT number, at, actor, action, authorization_id, campaign, detail, hash \
-             FROM audit ORDER BY number",
+             FROM audit WHERE number > $1 ORDER BY number LIMIT $2",
         )
+        .bind(signed("an audit entry's number", after)?)
+        .bind(i64::from(limit))
         .fetch_all(&mut *self.0)
         .await?;
         rows.into_iter().map(audit_row).collect()

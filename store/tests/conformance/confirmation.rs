@@ -239,7 +239,7 @@ pub async fn a_mail_after_the_end_is_to_be_confirmed_too(place: &Place) {
     assert!(finding(store).await.confirmation.is_some());
     assert_eq!(state(store, 9000).await, State::Finished);
     assert_eq!(store.unconfirmed().await.unwrap(), []);
-    let log = store.audit_log().await.unwrap();
+    let log = audit_links(store).await;
     let actions: Vec<_> = log.into_iter().map(|link| link.entry.action).collect();
     let by_itself = actions.iter().filter(|action| *action != "campaign.test");
     let expect = ["campaign.end", "campaign.go-on", "campaign.end"];

@@ -200,3 +200,23 @@ pub async fn sightings_of_no_finding_are_forgotten(place: &Place) {
     let expect = [open, unproven, unproven, open, open];
     assert_eq!(verdicts.collect::<Vec<_>>(), expect);
 }
+
+pub async fn housekeeping_looks_at_a_stray_once(place: &Place) {
+    let store = &*place.store;
+    let shard = submit(store, 1, 1).await;
+    let token = token(store, shard, at(0)).await;
+    let seen = observation(1, "10.0.0.1:25", ACCEPTED);
+    record(store, &sighting(&seen, 50)).await;
+    let strays = format!(
+        "UPDATE {} SET judged = true WHERE NOT stray",
+        place.table("sightings")
+    );
+    sql(&place.url, &strays).await.unwrap();
+    assert_eq!(store.judge_sightings().await.unwrap(), []);
+    // Its observation finds it all the same.
+    let told = store
+        .ingest(&batch(shard, token, vec![seen]))
+        .await
+        .unwrap();
+    assert_eq!(told.findings[0].verdict, Verdict::Open);
+}

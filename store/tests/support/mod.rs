@@ -14,8 +14,8 @@ use ajar_model::{
     proof::{CanaryKey, Kind, Signature64},
 };
 use ajar_store::{
-    Admission, Advance, AuditEntry, Batch, CampaignQuery, Caps, Error, FindingQuery, Grant,
-    GrantRequest, Options, Store, Summary, Transition, open, verify_audit,
+    Admission, Advance, AuditChain, AuditEntry, AuditLink, Batch, CampaignQuery, Caps, Error,
+    FindingQuery, Grant, GrantRequest, Options, Store, Summary, Transition, open,
 };
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
@@ -166,10 +166,23 @@ pub fn entry(detail: &str) -> AuditEntry {
     }
 }
 
+/// The audit log as it is stored, in pages of three.
+pub async fn audit_links(store: &dyn Store) -> Vec<AuditLink> {
+    let mut links: Vec<AuditLink> = Vec::new();
+    loop {
+        let after = links.last().map_or(0, |link| link.number);
+        match store.audit_log(after, 3).await.unwrap() {
+            page if page.is_empty() => return links,
+            page => links.extend(page),
+        }
+    }
+}
+
 /// The audit log, whose chain must be whole.
 pub async fn audit_log(store: &dyn Store) -> Vec<AuditEntry> {
-    let links = store.audit_log().await.unwrap();
-    verify_audit(&links).unwrap();
+    let links = audit_links(store).await;
+    let mut chain = AuditChain::new();
+    links.iter().for_each(|link| chain.check(link).unwrap());
     links.into_iter().map(|link| link.entry).collect()
 }
 

@@ -177,7 +177,7 @@ flaky! {
     async fn findings(&self, query: &FindingQuery) -> Result<Vec<Finding>, Error>;
     async fn finding(&self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
     async fn audit(&self, entry: &AuditEntry) -> Result<(), Error>;
-    async fn audit_log(&self) -> Result<Vec<AuditLink>, Error>;
+    async fn audit_log(&self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
     async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
     async fn canaries(&self) -> Result<Vec<Canary>, Error>;
     async fn seen_worker(&self, worker: &str, vantage: &str) -> Result<(), Error>;
