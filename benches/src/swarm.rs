@@ -110,6 +110,7 @@ async fn join(coordinator: Coordinator, order: Order, number: usize) -> anyhow::
     let request = v1::LeaseRequest {
         worker: format!("swarm-{number}"),
         vantage: VANTAGE.to_owned(),
+        ..v1::LeaseRequest::default()
     };
     loop {
         let answer = client.lease(request.clone()).await?.into_inner();

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ajar_model::{CampaignId, Lease, ShardId, Target, Timestamp, Untrusted, lease::Work};
+use ajar_model::{CampaignId, Lease, ProbeId, ShardId, Target, Timestamp, Untrusted, lease::Work};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
 use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Coordinator, MARGIN, TTL, caller, error, holders, roles};
+use crate::{Coordinator, MARGIN, TTL, abilities::Abilities, caller, error, holders, roles};
 
 /// How long a request for work waits for a shard to come due; well below [`TTL`], which counts from the request.
 const WAIT: Duration = Duration::from_secs(2);
@@ -48,6 +48,12 @@ impl WorkService for Coordinator {
             tokio::time::sleep(WAIT).await;
             return Ok(Response::new(v1::LeaseResponse { lease: None }));
         }
+        let asking = Asking {
+            worker: request.worker,
+            owner,
+            vantage: request.vantage,
+            abilities: Abilities::named(request.probes),
+        };
         let deadline = Instant::now() + WAIT;
         let mut tries = 0;
         while Instant::now() < deadline && tries < TRIES {
@@ -68,7 +74,7 @@ impl WorkService for Coordinator {
                 continue;
             };
             tries += 1;
-            if let Some(lease) = self.grant(shard, &owner, &request.vantage).await? {
+            if let Some(lease) = self.grant(shard, &asking).await? {
                 return Ok(Response::new(v1::LeaseResponse {
                     lease: Some(lease.into()),
                 }));
@@ -215,13 +221,18 @@ impl WorkService for Coordinator {
     }
 }
 
+/// A worker that asks for a lease.
+struct Asking {
+    worker: String,
+    /// What the store knows it by.
+    owner: String,
+    vantage: String,
+    abilities: Abilities,
+}
+
 impl Coordinator {
-    async fn grant(
-        &self,
-        shard: ShardId,
-        owner: &str,
-        vantage: &str,
-    ) -> Result<Option<Lease>, Status> {
+    async fn grant(&self, shard: ShardId, asking: &Asking) -> Result<Option<Lease>, Status> {
+        let vantage = &asking.vantage;
         let (store, queue) = (&self.options.store, &self.options.queue);
         let Some(work) = store.work(shard).await.map_err(error::store)? else {
             queue.done(shard).await.map_err(error::queue)?;
@@ -235,6 +246,11 @@ impl Coordinator {
             // Housekeeping ends the campaign; until then the shard stays away.
             return Ok(None);
         };
+        if let Some(probe) = asking.abilities.lacks(&planned.campaign.spec) {
+            self.tell_of_lack(shard.campaign, asking, probe).await?;
+            queue.offer(&[shard], LATER).await.map_err(error::queue)?;
+            return Ok(None);
+        }
         let (spec, spec_revision) = (&planned.campaign.spec, planned.campaign.revision);
         let targets = planned.targets(&work)?;
         let blocks = targets.prefixes();
@@ -242,8 +258,8 @@ impl Coordinator {
         let request = GrantRequest {
             shard,
             revision: spec_revision,
-            owner: owner.to_owned(),
-            vantage: vantage.to_owned(),
+            owner: asking.owner.clone(),
+            vantage: vantage.clone(),
             targets: targets.count(),
             want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
             blocks,
@@ -282,7 +298,7 @@ impl Coordinator {
                 attempt,
                 alone: attempt >= ATTEMPTS,
                 revision: spec_revision,
-                vantage: vantage.to_owned(),
+                vantage: vantage.clone(),
                 epoch,
             })),
             Grant::BlocksBusy | Grant::NoRate | Grant::FailedOver => {
@@ -307,6 +323,30 @@ impl Coordinator {
                 Ok(None)
             }
         }
+    }
+
+    /// Shows operators that a worker is too old for a campaign. It has not failed.
+    async fn tell_of_lack(
+        &self,
+        campaign: CampaignId,
+        asking: &Asking,
+        probe: &ProbeId,
+    ) -> Result<(), Status> {
+        if !self
+            .troubles
+            .is_due(&format!("{campaign} {}", asking.worker))
+        {
+            return Ok(());
+        }
+        let trouble = Trouble {
+            campaign,
+            worker: asking.worker.clone(),
+            vantage: asking.vantage.clone(),
+            cause: format!("it does not know the probe {probe}: upgrade it"),
+            at: Timestamp::now(),
+        };
+        let told = self.options.store.note_trouble(&trouble).await;
+        told.map_err(error::store)
     }
 
     /// True if the work is to be done from another vantage point than this, and a worker was seen there lately that has not

@@ -34,6 +34,7 @@ use tonic::transport::{Server, server::Connected};
 use troubles::Troubles;
 use ulid::Ulid;
 
+mod abilities;
 mod admit;
 mod audit;
 mod caller;

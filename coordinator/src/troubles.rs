@@ -1,4 +1,4 @@
-//! What housekeeping meets again and again, logged once a minute.
+//! Troubles that are met again and again, told of once a minute.
 
 use std::{
     collections::HashMap,
@@ -17,10 +17,19 @@ impl Troubles {
     /// Logs that something cannot be looked after, unless that was logged a short while ago.
     pub(crate) fn log(&self, what: &str, cause: &str) {
         metrics::counter!("ajar_housekeeping_failures_total").increment(1);
-        let mut logged = self.0.lock().expect("no holder panics");
-        logged.retain(|_, at| at.elapsed() < AGAIN);
-        if logged.insert(what.to_owned(), Instant::now()).is_none() {
+        if self.is_due(what) {
             tracing::error!(what, cause, "it is left as it is, and the others go on");
         }
+    }
+
+    /// Returns whether a trouble was not told of for a while, and takes it as told.
+    pub(crate) fn is_due(&self, what: &str) -> bool {
+        let mut told = self.0.lock().expect("no holder panics");
+        told.retain(|_, at| at.elapsed() < AGAIN);
+        if told.contains_key(what) {
+            return false;
+        }
+        told.insert(what.to_owned(), Instant::now());
+        true
     }
 }

@@ -87,6 +87,11 @@ pub(crate) const SQLITE: Scripts = &[
         "strays",
         include_str!("../migrations/sqlite/0015_strays.sql"),
     ),
+    (
+        16,
+        "compatible",
+        include_str!("../migrations/sqlite/0016_compatible.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -186,29 +191,49 @@ pub(crate) const POSTGRES: Scripts = &[
         "strays",
         include_str!("../migrations/postgres/0019_strays.sql"),
     ),
+    (
+        20,
+        "compatible",
+        include_str!("../migrations/postgres/0020_compatible.sql"),
+    ),
 ];
 
-/// Runs the scripts that `table` does not list; `url` names the store in errors. The caller has begun a transaction and
-/// holds a lock.
+/// The last script of a database that this program knows.
+pub(crate) fn newest(scripts: Scripts) -> i64 {
+    scripts.last().map_or(0, |script| script.0)
+}
+
+/// Fails unless the later program that wrote a store says that this one may use it.
+fn refuse_newer(found: i64, known: i64, oldest: Option<i64>, url: &str) -> Result<(), Error> {
+    if oldest.is_some_and(|oldest| oldest <= known) {
+        return Ok(());
+    }
+    Err(Error::Newer {
+        url: url.to_owned(),
+        found,
+        known,
+    })
+}
+
+/// Runs the scripts that `table` does not list; `url` names the store in errors. A store of a later program is left as it is,
+/// and is used if the `oldest` schema that it names as compatible is known. The caller has begun a transaction and holds a lock.
 ///
 /// Not [`sqlx::migrate::Migrator::run`]: its future cannot be spawned.
 pub(crate) async fn migrate<C: Migrate>(
     connection: &mut C,
     scripts: Scripts,
     table: &'static str,
+    oldest: Option<i64>,
     url: &str,
 ) -> Result<(), Error> {
     let done = connection.ensure_migrations_table(table).await;
     done.map_err(failed)?;
     let applied = connection.list_applied_migrations(table).await;
     let applied = applied.map_err(failed)?;
-    let known = scripts.last().map_or(0, |script| script.0);
-    if let Some(later) = applied.iter().find(|script| script.version > known) {
-        return Err(Error::Newer {
-            url: url.to_owned(),
-            found: later.version,
-            known,
-        });
+    let known = newest(scripts);
+    let found = applied.iter().map(|script| script.version).max();
+    if let Some(found) = found.filter(|found| *found > known) {
+        return refuse_newer(found, known, oldest, url);
     }
     for &(version, name, sql) in scripts {
         let sql = sql.into_sql_str();
@@ -229,25 +254,22 @@ pub(crate) async fn migrate<C: Migrate>(
     Ok(())
 }
 
-/// Fails unless every script was run, and no other: for a store that is only read.
+/// Fails unless every script was run, and no other that this program is too old for: for a store that is only read.
 pub(crate) async fn check<C: Migrate>(
     connection: &mut C,
     scripts: Scripts,
     table: &'static str,
+    oldest: Option<i64>,
     url: &str,
 ) -> Result<(), Error> {
     let applied = connection.list_applied_migrations(table).await;
     let applied = applied.map_err(|_| Error::NotOurs {
         url: url.to_owned(),
     })?;
-    let known = scripts.last().map_or(0, |script| script.0);
+    let known = newest(scripts);
     let found = applied.iter().map(|script| script.version).max();
     match found.unwrap_or(0) {
-        found if found > known => Err(Error::Newer {
-            url: url.to_owned(),
-            found,
-            known,
-        }),
+        found if found > known => refuse_newer(found, known, oldest, url),
         found if found < known => Err(Error::Unusable {
             url: url.to_owned(),
             cause: format!(

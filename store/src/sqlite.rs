@@ -247,7 +247,8 @@ async fn look(options: &SqliteConnectOptions, path: &Path, access: Access) -> Re
     check_is_ours(&mut connection, path).await?;
     if access == Access::Read {
         let url = path.display().to_string();
-        schema::check(&mut connection, schema::SQLITE, MIGRATIONS, &url).await?;
+        let oldest = oldest(&mut connection).await?;
+        schema::check(&mut connection, schema::SQLITE, MIGRATIONS, oldest, &url).await?;
     }
     Ok(connection.close().await?)
 }
@@ -257,8 +258,22 @@ async fn prepare(writer: &SqlitePool, path: &Path) -> Result<(), Error> {
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
     check_is_ours(&mut tx, path).await?;
     let url = path.display().to_string();
-    schema::migrate(&mut *tx, schema::SQLITE, MIGRATIONS, &url).await?;
+    let oldest = oldest(&mut tx).await?;
+    schema::migrate(&mut *tx, schema::SQLITE, MIGRATIONS, oldest, &url).await?;
     Ok(tx.commit().await?)
+}
+
+/// Returns the oldest schema whose programs may use the file, if it names one.
+async fn oldest(connection: &mut SqliteConnection) -> Result<Option<i64>, Error> {
+    let named = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'compatible')";
+    let is_named: bool = sqlx::query_scalar(named)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_named {
+        return Ok(None);
+    }
+    let oldest = sqlx::query_scalar("SELECT oldest FROM compatible WHERE one = 1");
+    Ok(oldest.fetch_optional(connection).await?)
 }
 
 async fn check_is_ours(connection: &mut SqliteConnection, path: &Path) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ajar_model::{
-    Lease, NonceKey, Permission, Plan, Scope, Spec, Target, Targets, Tier, Timestamp,
+    Lease, NonceKey, Permission, Plan, ProbeId, Scope, Spec, Target, Targets, Tier, Timestamp,
     addresses::AddressSet, admission::Refusal, lease::Work, signers::AllowedSigners,
 };
 use ajar_proto::{convert, dial::Traced, trace, v1, v1::work_service_client::WorkServiceClient};
@@ -56,6 +56,9 @@ pub enum Error {
     Canary(#[from] Unreached),
     #[error("this machine cannot open connections: {0}")]
     Fault(String),
+    /// A worker of a later version knows it.
+    #[error("this worker does not know the probe {0}: upgrade it")]
+    Probe(ProbeId),
     #[error(transparent)]
     Sweep(#[from] Arc<syn::Error>),
     /// The results are not taken, or a visit was lost.
@@ -160,6 +163,11 @@ impl Worker {
             let signers = options.signers.borrow();
             Permission::admit(&spec, options.allow_loopback, &signers, Timestamp::now())?
         };
+        // Its targets would count as visited, and nobody would have asked them.
+        let is_unknown = |probe: &&ProbeId| ajar_probe::probes().all(|known| known.id() != **probe);
+        if let Some(unknown) = spec.probes.iter().find(is_unknown) {
+            return Err(Error::Probe(unknown.clone()));
+        }
         if spec.tier == Tier::Deliver {
             let asking = Asking {
                 campaign: lease.shard.campaign,

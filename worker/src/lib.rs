@@ -222,6 +222,9 @@ impl Worker {
         let request = v1::LeaseRequest {
             worker: self.options.name.clone(),
             vantage: self.options.vantage.clone(),
+            probes: ajar_probe::probes()
+                .map(|probe| probe.id().to_string())
+                .collect(),
         };
         let response = self.control.clone().lease(request).await?.into_inner();
         let Some(lease) = response.lease else {

@@ -34,7 +34,17 @@ pub(super) async fn prepare(url: &str, how: &Options) -> Result<PgConnectOptions
             server::warn_of_loss(&mut connection).await?;
             make(&mut connection, &shown).await
         }
-        Access::Read => schema::check(&mut connection, schema::POSTGRES, MIGRATIONS, &shown).await,
+        Access::Read => {
+            let oldest = oldest(&mut connection).await?;
+            schema::check(
+                &mut connection,
+                schema::POSTGRES,
+                MIGRATIONS,
+                oldest,
+                &shown,
+            )
+            .await
+        }
     };
     made.map_err(|error| match error {
         Error::Database(error) => explain(&error, shown),
@@ -74,6 +84,12 @@ pub(super) async fn session(
     )
     .execute(&mut *connection)
     .await?;
+    // A later program may have changed the tables while this one runs.
+    let oldest = oldest(connection).await?;
+    if oldest.is_some_and(|oldest| oldest > schema::newest(schema::POSTGRES)) {
+        let cause = "a newer ajar has changed the store: upgrade this one";
+        return Err(sqlx::Error::Configuration(cause.into()));
+    }
     match access {
         Access::Write | Access::Scratch => server::note(connection).await,
         Access::Read => Ok(()),
@@ -136,8 +152,21 @@ async fn make(connection: &mut PgConnection, shown: &str) -> Result<(), Error> {
     sqlx::query("SET LOCAL client_min_messages = warning")
         .execute(&mut *tx)
         .await?;
-    schema::migrate(&mut *tx, schema::POSTGRES, MIGRATIONS, shown).await?;
+    let oldest = oldest(&mut tx).await?;
+    schema::migrate(&mut *tx, schema::POSTGRES, MIGRATIONS, oldest, shown).await?;
     Ok(tx.commit().await?)
+}
+
+/// Returns the oldest schema whose programs may use the store, if it names one.
+async fn oldest(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
+    let is_named: bool = sqlx::query_scalar("SELECT to_regclass('ajar.compatible') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_named {
+        return Ok(None);
+    }
+    let oldest = sqlx::query_scalar("SELECT oldest FROM ajar.compatible WHERE one");
+    oldest.fetch_optional(connection).await
 }
 
 fn explain(error: &sqlx::Error, url: String) -> Error {

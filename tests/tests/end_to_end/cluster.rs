@@ -79,6 +79,7 @@ async fn a_worker_that_is_busy_and_asks_for_nothing_keeps_others_from_its_part_o
         let request = v1::LeaseRequest {
             worker: worker.to_owned(),
             vantage: "here".to_owned(),
+            ..v1::LeaseRequest::default()
         };
         let answer = coordinator.work().lease(request).await.unwrap();
         answer.into_inner().lease.unwrap()
@@ -100,4 +101,33 @@ async fn a_worker_that_is_busy_and_asks_for_nothing_keeps_others_from_its_part_o
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(lease("cid").await.rate, 160 / 32);
+}
+
+#[tokio::test]
+async fn a_worker_that_lacks_a_probe_gets_no_lease_and_has_not_failed() {
+    let cluster = Site::new().cluster().workers(0).start().unwrap();
+    let asked = "127.0.65.1 -p 3128 --probes http-connect,socks5 --settle 1s";
+    let id = cluster.submit(asked).unwrap();
+    let coordinator = Coordinator::remote(&cluster.url(), &Tls::default(), true).unwrap();
+    let ask = async |probes: &[&str]| {
+        let request = v1::LeaseRequest {
+            worker: format!("knows-{}", probes.len()),
+            vantage: "here".to_owned(),
+            probes: probes.iter().map(ToString::to_string).collect(),
+        };
+        let answer = coordinator.work().lease(request).await.unwrap();
+        answer.into_inner().lease
+    };
+    assert!(ask(&["http-connect"]).await.is_none());
+    let shown = cluster.show(&id).unwrap();
+    assert!(shown.contains("does not know the probe socks5"), "{shown}");
+    assert!(shown.contains(" 0 given up"), "{shown}");
+    // One of the version before names none, and has them all.
+    for _ in 0..20 {
+        if ask(&[]).await.is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    panic!("no lease");
 }

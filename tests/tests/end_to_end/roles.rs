@@ -209,6 +209,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     let asked = v1::LeaseRequest {
         worker: "one".to_owned(),
         vantage: "here".to_owned(),
+        ..v1::LeaseRequest::default()
     };
     let lease = ann.lease(asked).await.unwrap().into_inner().lease.unwrap();
     assert_eq!(lease.vantage, "ann");
