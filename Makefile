@@ -1,6 +1,6 @@
 # The two commands of the README, and what maintainers need besides.
 
-.PHONY: demo test packages lint bench chaos simulation safeguards parts flame accuracy fuzz deny new-protocol
+.PHONY: demo test packages lint bench chaos simulation safeguards compatibility parts flame accuracy fuzz deny new-protocol
 
 demo:
 	cargo run --release -- demo
@@ -44,6 +44,17 @@ simulation:
 # its description. The list is in tests/tests/safeguards.
 safeguards: packages
 	cargo test --locked -p ajar-tests --test safeguards -- --ignored --nocapture
+
+# Builds the version that RELEASE names, and runs this one beside it: workers and coordinators of both, and a store that is upgraded
+# while the older one runs. Takes as long as a build from nothing.
+RELEASE ?= b5d6f77
+OTHER = $${CARGO_TARGET_DIR:-$(CURDIR)/target}/compatibility
+compatibility: packages
+	rm -rf "$(OTHER)/source" && mkdir -p "$(OTHER)/source"
+	git archive "$(RELEASE)" | tar -x -C "$(OTHER)/source"
+	cd "$(OTHER)/source" && CARGO_TARGET_DIR="$(OTHER)" cargo build --locked -p ajar-cli
+	cargo test --locked -p ajar-cli -p ajar-tests --no-run
+	AJAR_OTHER="$(OTHER)/debug/ajar" cargo test --locked -p ajar-tests --test mixed_versions -- --ignored --test-threads 1
 
 # The small parts that every probe goes through, each by itself.
 parts:
