@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use ajar_model::{Ahead, Observation, ShardId, Targets};
+use ajar_model::{Ahead, Observation, ShardId, lease::Work};
 use ajar_proto::{convert, v1};
 use ajar_store::{Advance, Batch};
 use futures::stream::{BoxStream, StreamExt};
@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use crate::{Coordinator, MARGIN, caller, error, guard::TOO_LONG};
 
-/// Shards of one stream whose targets are kept at hand.
+/// Shards of one stream whose work is kept at hand.
 const AT_HAND: usize = 32;
 
 /// A stream of reports under way.
@@ -20,7 +20,7 @@ struct Reporting {
     /// The worker, by its certificate.
     certified: Option<String>,
     /// What each shard consists of, as far as the stream was about it.
-    targets: HashMap<ShardId, Targets>,
+    works: HashMap<ShardId, Work>,
 }
 
 impl Coordinator {
@@ -33,7 +33,7 @@ impl Coordinator {
         let reporting = Reporting {
             coordinator: self.clone(),
             certified: caller::worker(&request),
-            targets: HashMap::new(),
+            works: HashMap::new(),
         };
         let begun = Some((reporting, request.into_inner()));
         let batches = futures::stream::unfold(begun, move |under_way| {
@@ -101,9 +101,10 @@ impl Reporting {
             }
         }
         if !observations.is_empty() {
-            let targets = self.targets(shard).await?;
+            let planned = self.coordinator.plan(shard.campaign).await?;
+            let work = self.work(shard).await?;
             let foreign = |seen: &Observation| {
-                seen.campaign != shard.campaign || !targets.contains(seen.endpoint)
+                seen.campaign != shard.campaign || !planned.plan.includes(work, seen.endpoint)
             };
             if observations.iter().any(foreign) {
                 let what = "an observation of another shard";
@@ -150,19 +151,18 @@ impl Reporting {
         })
     }
 
-    async fn targets(&mut self, shard: ShardId) -> Result<&Targets, Status> {
-        if self.targets.len() >= AT_HAND && !self.targets.contains_key(&shard) {
-            self.targets.clear();
+    async fn work(&mut self, shard: ShardId) -> Result<&Work, Status> {
+        if self.works.len() >= AT_HAND && !self.works.contains_key(&shard) {
+            self.works.clear();
         }
-        match self.targets.entry(shard) {
+        match self.works.entry(shard) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
-                let planned = self.coordinator.plan(shard.campaign).await?;
                 let work = self.coordinator.options.store.work(shard).await;
                 let work = work.map_err(error::store)?.ok_or_else(|| {
                     Status::permission_denied(format!("there is no shard {shard}"))
                 })?;
-                Ok(place.insert(planned.targets(&work)?))
+                Ok(place.insert(work))
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     id::CampaignId,
     lease::Work,
     ports::Ports,
-    shard::ShardSpace,
+    shard::{self, ShardSpace},
     space::{self, TargetSpace},
 };
 
@@ -70,6 +70,18 @@ impl Plan {
         cut(self.space.blocks(), self.pace)
     }
 
+    /// True if the endpoint is a target of a shard of this work. It needs no memory, however large the shard is.
+    pub fn includes(&self, work: &Work, endpoint: SocketAddr) -> bool {
+        match work {
+            Work::Sweep(blocks) => {
+                let block = || shard::permuted_block(&self.space, self.campaign, endpoint.ip());
+                self.ports.contains(endpoint.port())
+                    && block().is_some_and(|block| blocks.contains(&block))
+            }
+            Work::Revisit { endpoints, .. } => endpoints.contains(&endpoint),
+        }
+    }
+
     /// The targets of a shard of this work; none if it names blocks that the campaign does not have.
     pub fn targets(&self, work: &Work) -> Option<Targets> {
         match work {
@@ -108,14 +120,6 @@ impl Targets {
         match self {
             Targets::Space(space) => space.target(number),
             Targets::List(list) => list[number as usize],
-        }
-    }
-
-    /// True if it is one of them.
-    pub fn contains(&self, target: SocketAddr) -> bool {
-        match self {
-            Targets::Space(space) => space.number(target).is_some(),
-            Targets::List(list) => list.contains(&target),
         }
     }
 
@@ -201,6 +205,47 @@ mod tests {
             let (visited, expect) = all(targets, "25,80-82");
             assert_eq!(visited.len() as u64, expect);
             assert_eq!(visited.iter().collect::<HashSet<_>>().len() as u64, expect);
+        }
+    }
+
+    #[test]
+    fn a_shard_includes_its_own_targets_and_no_others() {
+        let include = ["10.0.0.9-10.0.3.7", "10.0.9.1", "2001:db8::/122"];
+        let include = include.map(|target| target.parse().unwrap());
+        let plan = Plan {
+            campaign: "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P".parse().unwrap(),
+            space: TargetSpace::new(&include, &["10.0.1.7".parse().unwrap()]).unwrap(),
+            ports: "25,80-82".parse().unwrap(),
+            pace: Pace {
+                rate: 1,
+                prefix_rate: 1,
+                targets: 0,
+            },
+        };
+        let works: Vec<Work> = (0..plan.space().blocks())
+            .map(|at| Work::Sweep(at..at + 1))
+            .collect();
+        let targets = |work: &Work| {
+            let targets = plan.targets(work).unwrap();
+            (0..targets.count()).map(move |n| targets.get(n))
+        };
+        let all: Vec<SocketAddr> = works.iter().flat_map(targets).collect();
+        for work in &works {
+            let own: HashSet<SocketAddr> = targets(work).collect();
+            for &target in &all {
+                assert_eq!(plan.includes(work, target), own.contains(&target));
+            }
+            for stranger in [
+                "10.0.1.7:25",
+                "10.0.0.9:26",
+                "10.0.4.0:25",
+                "[2001:db8::40]:25",
+            ] {
+                assert!(
+                    !plan.includes(work, stranger.parse().unwrap()),
+                    "{stranger}"
+                );
+            }
         }
     }
 

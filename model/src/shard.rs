@@ -1,9 +1,14 @@
 //! A shard's targets in the order in which they are visited.
 //!
-//! Blocks are permuted by a key that the campaign's id gives; a shard is a range of permuted block indices. The targets of its blocks are interleaved, so that no network sees a burst, and a target's number is
-//! its place in that order: a cursor is one integer.
+//! Blocks are permuted by a key that the campaign's id gives; a shard is a range of permuted block indices. The targets
+//! of its blocks are interleaved, so that no network sees a burst, and a target's number is its place in that order: a
+//! cursor is one integer.
 
-use std::{collections::HashMap, net::SocketAddr, ops::Range};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+};
 
 use ipnet::IpNet;
 
@@ -45,8 +50,8 @@ impl ShardSpace {
         campaign: CampaignId,
         range: Range<u64>,
     ) -> Self {
-        let seed = campaign.0.0 as u64 ^ (campaign.0.0 >> 64) as u64;
-        let order = Permutation::new(space.blocks(), seed);
+        let seed = seed(campaign);
+        let order = order(space, campaign);
         let mut blocks: Vec<(Block, Permutation)> = range
             .map(|index| {
                 let index = order.apply(index);
@@ -110,6 +115,21 @@ impl ShardSpace {
         let level = self.levels[self.levels.partition_point(|level| level.round <= round) - 1];
         Some(level.start + (round - level.round) * level.width + place as u64)
     }
+}
+
+/// Returns where the block of a target is among the permuted blocks of a campaign, worked out without a list. Returns
+/// none for an address that is not a target.
+pub fn permuted_block(space: &TargetSpace, campaign: CampaignId, target: IpAddr) -> Option<u64> {
+    let block = space.block_of(target)?;
+    Some(order(space, campaign).invert(block))
+}
+
+fn order(space: &TargetSpace, campaign: CampaignId) -> Permutation {
+    Permutation::new(space.blocks(), seed(campaign))
+}
+
+fn seed(campaign: CampaignId) -> u64 {
+    campaign.0.0 as u64 ^ (campaign.0.0 >> 64) as u64
 }
 
 /// `sizes` is falling.

@@ -93,6 +93,17 @@ impl TargetSpace {
         self.set.contains(ip)
     }
 
+    /// Returns the index of the block that a target is in. Returns none for any other address.
+    pub fn block_of(&self, target: IpAddr) -> Option<u64> {
+        if !self.contains(target) {
+            return None;
+        }
+        let at = number(target);
+        let begun = |run: &Run| run.first << run.shift <= at;
+        let run = self.runs[self.runs.partition_point(begun) - 1];
+        Some(run.start + ((at >> run.shift) - run.first) as u64)
+    }
+
     /// The block of this index. Panics if `index >= blocks()`.
     pub fn block(&self, index: u64) -> Block {
         assert!(index < self.blocks, "block {index} of {}", self.blocks);
@@ -222,6 +233,13 @@ mod tests {
         assert_eq!((space.blocks(), space.addresses()), (5, 10));
         assert_eq!(space.block(2).prefix.to_string(), "10.0.2.0/24");
         assert_eq!(space.block(4).prefix.to_string(), "2001:db8:0:1::/64");
+        for index in 0..space.blocks() {
+            let block = space.block(index);
+            for n in 0..block.addresses {
+                assert_eq!(space.block_of(block.address(n)), Some(index));
+            }
+        }
+        assert_eq!(space.block_of("10.0.1.9".parse().unwrap()), None);
         assert!(space.contains("10.0.2.5".parse().unwrap()));
         assert!(!space.contains("10.0.1.9".parse().unwrap()));
     }
