@@ -45,8 +45,8 @@ simulation:
 safeguards: packages
 	cargo test --locked -p ajar-tests --test safeguards -- --ignored --nocapture
 
-# Builds the version that RELEASE names, and runs this one beside it: workers and coordinators of both, and a store that is upgraded
-# while the older one runs. Takes as long as a build from nothing.
+# Builds the version that RELEASE names and runs this one beside it: workers and coordinators of
+# both, and a store that is upgraded while the older one runs. Takes as long as a cold build.
 RELEASE ?= b5d6f77
 OTHER = $${CARGO_TARGET_DIR:-$(CURDIR)/target}/compatibility
 compatibility: packages

@@ -310,7 +310,8 @@ pub enum Campaign {
     Cancel(OneCampaign),
     /// Forget one that is over, with everything that it found. The audit log keeps that it was.
     Remove(OneCampaign),
-    /// Stop everything within two seconds: no packet is sent and no campaign starts, until start-again.
+    /// Stop everything within two seconds: no packet is sent and no campaign starts, until
+    /// start-again.
     StopAll(Remote),
     /// Take stop-all back: campaigns and schedules go on where they were.
     StartAgain(Remote),

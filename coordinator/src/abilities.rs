@@ -1,5 +1,5 @@
-//! What a worker can do. Workers and coordinators are not upgraded at the same moment: a campaign whose probes a worker does not
-//! know is left to others.
+//! What a worker can do. Workers and coordinators are not upgraded at the same moment: a campaign
+//! whose probes a worker does not know is left to others.
 
 use ajar_model::{ProbeId, Spec, Tier};
 

@@ -1,7 +1,8 @@
 //! The database's clock beside this machine's.
 //!
-//! The database's clock decides when leases end. A coordinator judges authorizations by it too, as far as it has compared the
-//! two; and while its own clock is far off it grants nothing, since its other times would be wrong.
+//! The database's clock decides when leases end. A coordinator judges authorizations by it too, as
+//! far as it has compared the two; and while its own clock is far off it grants nothing, since its
+//! other times would be wrong.
 
 use std::{
     sync::{Arc, Mutex},

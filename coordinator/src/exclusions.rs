@@ -118,7 +118,8 @@ impl ExclusionService for Coordinator {
 }
 
 impl Coordinator {
-    /// Returns whose campaigns an exclusion is to hold for; `None` for everybody's, which needs a caller who acts for all.
+    /// Returns whose campaigns an exclusion is to hold for; `None` for everybody's, which needs a
+    /// caller who acts for all.
     async fn tenant_to_exclude(
         &self,
         tenants: &Tenants,

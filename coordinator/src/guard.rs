@@ -18,7 +18,8 @@ use crate::{
     roles::{is_for_everybody, is_method},
 };
 
-/// How often the same refusal goes into the audit log, which must not be filled by those who are refused.
+/// How often the same refusal goes into the audit log, which must not be filled by those who are
+/// refused.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Refusals that have an entry each within that time. The others share one.
@@ -233,7 +234,8 @@ mod tests {
         let log = store.audit_log(0, 1000).await.unwrap();
         assert_eq!(log.len(), LISTED + 1);
         let last = &log.last().unwrap().entry.detail;
-        // The twenty with an entry of their own were refused a second time, which is not worth another.
+        // The twenty with an entry of their own were refused a second time, which is not worth
+        // another.
         assert_eq!(
             last,
             "960 more within a minute, the first of them by caller 20: a call"

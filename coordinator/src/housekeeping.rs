@@ -95,7 +95,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Forgets what nobody will ask for, and puts on record what was refused too often to be listed.
+    /// Forgets what nobody will ask for, and puts on record what was refused too often to be
+    /// listed.
     async fn clean(&self, due: &mut Instant) -> Result<(), Status> {
         if Instant::now() < *due {
             return Ok(());
@@ -180,8 +181,9 @@ impl Coordinator {
         }
     }
 
-    /// Ends a campaign whose authorization is over by the database's clock. What was not visited stays so, and a new
-    /// authorization lets it go on. Whatever else is wrong with the authorization may be wrong here alone.
+    /// Ends a campaign whose authorization is over by the database's clock. What was not visited
+    /// stays so, and a new authorization lets it go on. Whatever else is wrong with the
+    /// authorization may be wrong here alone.
     async fn end_if_expired(&self, id: CampaignId) -> Result<(), Status> {
         let (cause, not_after) = match self.permitted_plan(id).await? {
             Ok(_) => {

@@ -20,7 +20,8 @@ const TRIES: u32 = 8;
 const LATER: Duration = Duration::from_secs(1);
 /// A worker that was not heard of for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
-/// How long after its last worker was heard a vantage point is waited for: a server that put it off remembers its address.
+/// How long after its last worker was heard a vantage point is waited for: a server that put it off
+/// remembers its address.
 pub(crate) const ABANDONED: Duration = Duration::from_secs(300);
 /// The same if it is to confirm what it found, which others can do as well.
 const REPLACED: Duration = Duration::from_secs(60);

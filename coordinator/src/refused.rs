@@ -1,7 +1,7 @@
 //! Campaigns that this coordinator does not run, since it does not accept their authorization.
 //!
-//! It may be wrong: its file of signers may be empty, or a minute old. So it grants nothing, says so, and the campaign ends
-//! only once every coordinator has refused it for a while.
+//! It may be wrong: its file of signers may be empty, or a minute old. So it grants nothing, says
+//! so, and the campaign ends only once every coordinator has refused it for a while.
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +45,8 @@ impl Refused {
 }
 
 impl Coordinator {
-    /// Tells the others that this coordinator is here and what it refuses, and ends what all of them refuse.
+    /// Tells the others that this coordinator is here and what it refuses, and ends what all of
+    /// them refuse.
     pub(crate) async fn tell_replicas(&self, due: &mut Instant) -> Result<(), Status> {
         if Instant::now() < *due {
             return Ok(());

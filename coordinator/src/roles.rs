@@ -65,8 +65,9 @@ impl Role {
     }
 }
 
-/// Returns the vantage point of the worker that a URI names: the segment after its role. Another segment may follow, which tells
-/// workers of one vantage point apart. A worker without a name stands at [`UNNAMED`].
+/// Returns the vantage point of the worker that a URI names: the segment after its role. Another
+/// segment may follow, which tells workers of one vantage point apart. A worker without a name
+/// stands at [`UNNAMED`].
 pub(crate) fn vantage_of(uri: &str) -> &str {
     let path = uri
         .split_once("://")

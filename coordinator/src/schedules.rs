@@ -111,7 +111,8 @@ impl ScheduleService for Coordinator {
 }
 
 impl Coordinator {
-    /// Starts the campaigns whose time has come. What is wrong with one schedule is not the others' fault.
+    /// Starts the campaigns whose time has come. What is wrong with one schedule is not the others'
+    /// fault.
     pub(crate) async fn start_due(&self) -> Result<(), Status> {
         if self.options.drives != Drives::Shared {
             return Ok(());
@@ -170,7 +171,8 @@ impl Coordinator {
         looked.map_err(error::store)
     }
 
-    /// Returns the schedule of this name, and of this tenant if one is named, among those of these tenants.
+    /// Returns the schedule of this name, and of this tenant if one is named, among those of these
+    /// tenants.
     async fn schedule_of(
         &self,
         tenants: &Tenants,

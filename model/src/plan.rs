@@ -70,7 +70,8 @@ impl Plan {
         cut(self.space.blocks(), self.pace)
     }
 
-    /// True if the endpoint is a target of a shard of this work. It needs no memory, however large the shard is.
+    /// True if the endpoint is a target of a shard of this work. It needs no memory, however large
+    /// the shard is.
     pub fn includes(&self, work: &Work, endpoint: SocketAddr) -> bool {
         match work {
             Work::Sweep(blocks) => {

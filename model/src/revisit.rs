@@ -38,12 +38,13 @@ pub struct Revisits {
     pub confirm_after_secs: Option<u32>,
 }
 
-/// Rounds that may follow the one that looks for open doors: one for a door that was open at once, and one more for a door
-/// that opened only while another was confirmed.
+/// Rounds that may follow the one that looks for open doors: one for a door that was open at once,
+/// and one more for a door that opened only while another was confirmed.
 const CONFIRMING_ROUNDS: u32 = 2;
 
 impl Revisits {
-    /// Returns the number of the last visit that an endpoint may get, over all rounds and whatever asks for one.
+    /// Returns the number of the last visit that an endpoint may get, over all rounds and whatever
+    /// asks for one.
     pub fn most_visits(&self) -> u32 {
         let rounds = match self.confirm_after_secs {
             Some(_) => 1 + CONFIRMING_ROUNDS,

@@ -1,8 +1,8 @@
 //! A shard's targets in the order in which they are visited.
 //!
-//! Blocks are permuted by a key that the campaign's id gives; a shard is a range of permuted block indices. The targets
-//! of its blocks are interleaved, so that no network sees a burst, and a target's number is its place in that order: a
-//! cursor is one integer.
+//! Blocks are permuted by a key that the campaign's id gives; a shard is a range of permuted block
+//! indices. The targets of its blocks are interleaved, so that no network sees a burst, and a
+//! target's number is its place in that order: a cursor is one integer.
 
 use std::{
     collections::HashMap,
@@ -117,8 +117,8 @@ impl ShardSpace {
     }
 }
 
-/// Returns where the block of a target is among the permuted blocks of a campaign, worked out without a list. Returns
-/// none for an address that is not a target.
+/// Returns where the block of a target is among the permuted blocks of a campaign, worked out
+/// without a list. Returns none for an address that is not a target.
 pub fn permuted_block(space: &TargetSpace, campaign: CampaignId, target: IpAddr) -> Option<u64> {
     let block = space.block_of(target)?;
     Some(order(space, campaign).invert(block))

@@ -53,8 +53,8 @@ pub(crate) async fn append(tx: &mut dyn Rows, entry: &AuditEntry) -> Result<(), 
     .await
 }
 
-/// Checks a log entry by entry, from its first. That the last ones were cut off is seen by comparing with a head that was kept
-/// elsewhere.
+/// Checks a log entry by entry, from its first. That the last ones were cut off is seen by
+/// comparing with a head that was kept elsewhere.
 #[derive(Debug)]
 pub struct AuditChain {
     number: u64,

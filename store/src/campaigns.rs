@@ -120,7 +120,8 @@ pub(crate) async fn conclude(
     id: CampaignId,
     settle: Duration,
 ) -> Result<Option<State>, Error> {
-    // Every coordinator asks this of every active campaign several times a second: nobody waits for the row for nothing.
+    // Every coordinator asks this of every active campaign several times a second: nobody waits for
+    // the row for nothing.
     let mut look = backend.read().await?;
     let Some(standing) = look.standing(id).await? else {
         return Ok(None);

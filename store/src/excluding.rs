@@ -1,4 +1,5 @@
-//! Adding exclusions and taking them back. Whatever changes what is excluded counts the epoch up in its transaction.
+//! Adding exclusions and taking them back. Whatever changes what is excluded counts the epoch up in
+//! its transaction.
 
 use ajar_model::addresses::AddressSet;
 

@@ -1,18 +1,20 @@
-//! Addresses that get no packet, whatever campaigns name them: an owner said no, or an operator says not this network.
+//! Addresses that get no packet, whatever campaigns name them: an owner said no, or an operator
+//! says not this network.
 
 use ajar_model::{Target, Timestamp};
 use async_trait::async_trait;
 
 use crate::{AuditEntry, Error};
 
-/// Exclusions at run time. Each change counts the epoch up, which grants and renewals carry to workers.
+/// Exclusions at run time. Each change counts the epoch up, which grants and renewals carry to
+/// workers.
 #[async_trait]
 pub trait Exclusions {
     /// Adds exclusions together with an audit entry, all or nothing.
     async fn exclude(&self, exclusions: &[Exclusion], audit: &AuditEntry) -> Result<(), Error>;
 
-    /// Takes an exclusion back together with an audit entry; it stays listed as removed. Returns `false`, and writes nothing,
-    /// if none of this id is in force for these tenants.
+    /// Takes an exclusion back together with an audit entry; it stays listed as removed. Returns
+    /// `false`, and writes nothing, if none of this id is in force for these tenants.
     async fn include(
         &self,
         id: &str,
@@ -23,7 +25,8 @@ pub trait Exclusions {
     /// Returns exclusions, newest first.
     async fn exclusions(&self, query: &ExclusionQuery) -> Result<Vec<Exclusion>, Error>;
 
-    /// Returns what is excluded for a tenant now, its own and the site's, and the epoch that this is of.
+    /// Returns what is excluded for a tenant now, its own and the site's, and the epoch that this
+    /// is of.
     async fn excluded(&self, tenant: &str) -> Result<Excluded, Error>;
 
     /// Ends the exclusions whose time is over. Returns how many.

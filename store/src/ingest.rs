@@ -99,8 +99,8 @@ async fn judge_missed(
     judge_again(backend, batch.shard.campaign, &missed).await
 }
 
-/// Takes observations in, judges their keys and adds to the campaign's counts. Returns the findings that changed, and the
-/// sightings that were known.
+/// Takes observations in, judges their keys and adds to the campaign's counts. Returns the findings
+/// that changed, and the sightings that were known.
 async fn judge(
     tx: &mut dyn Rows,
     campaign: CampaignId,

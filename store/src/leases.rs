@@ -8,8 +8,8 @@ use ipnet::IpNet;
 /// Most new connections a second that live leases may have together, and how many of them share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// How many leases should run side by side, if there are so many open shards: none gets more than its part of the
-    /// campaign's rate, so that one does not keep the others waiting.
+    /// How many leases should run side by side, if there are so many open shards: none gets more
+    /// than its part of the campaign's rate, so that one does not keep the others waiting.
     pub side_by_side: u32,
     /// Of the campaign.
     pub campaign: u32,
@@ -29,8 +29,8 @@ pub struct GrantRequest {
     pub owner: String,
     /// Where the worker stands: what it reports under the token is of this vantage point.
     pub vantage: String,
-    /// The /24 and /64 prefixes that the shard touches. None of them may be in another live lease, of whatever
-    /// campaign.
+    /// The /24 and /64 prefixes that the shard touches. None of them may be in another live lease,
+    /// of whatever campaign.
     pub blocks: Vec<IpNet>,
     /// How many targets its blocks or endpoints have.
     pub targets: u64,
@@ -78,7 +78,8 @@ pub enum Grant {
     Leased,
     /// It is closed, unknown, or its campaign is not running, or is stopped.
     NotOpen,
-    /// The request is of an earlier revision of the campaign, or of fewer targets than the shard has: read them again.
+    /// The request is of an earlier revision of the campaign, or of fewer targets than the shard
+    /// has: read them again.
     Outdated,
     /// It never moved, however often it was granted, and was given up.
     Quarantined,
@@ -111,8 +112,8 @@ pub enum Renewed {
         /// The epoch of [`Exclusions`](crate::Exclusions).
         epoch: u64,
     },
-    /// Another worker holds the shard, or may since a failover, or it is closed, or its campaign has another authorization:
-    /// stop at once.
+    /// Another worker holds the shard, or may since a failover, or it is closed, or its campaign
+    /// has another authorization: stop at once.
     Fenced,
     /// The campaign is paused, stopped, cancelled or over: stop at once.
     Stopped,

@@ -82,8 +82,9 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
     async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
 
-    /// Moves a campaign to another state and appends to the audit log, both or neither. Returns `false` if it was in none of
-    /// the states to move from, or does not exist, or if it is too early.
+    /// Moves a campaign to another state and appends to the audit log, both or neither. Returns
+    /// `false` if it was in none of the states to move from, or does not exist, or if it is too
+    /// early.
     async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
 
     /// Lets a campaign that is paused, settling or incomplete go on, in one transaction: quarantined shards are open again,
@@ -108,8 +109,9 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// How far a campaign is; all zero for one that does not exist.
     async fn progress(&self, id: CampaignId) -> Result<Progress, Error>;
 
-    /// The shards of running campaigns that are neither closed nor validly leased (a lease counts as valid until `margin`
-    /// after its end): of the campaign that is named, or of all that no single process drives. Those that are stopped are left out.
+    /// The shards of running campaigns that are neither closed nor validly leased (a lease counts
+    /// as valid until `margin` after its end): of the campaign that is named, or of all that no
+    /// single process drives. Those that are stopped are left out.
     async fn unleased_shards(
         &self,
         only: Option<CampaignId>,
@@ -126,9 +128,10 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
 
     /// Makes shards of the endpoints of a running campaign that are due for another visit (see
-    /// [`ajar_model::revisit`]), and names them. While other shards are open, endpoints are gathered for a while, so that a shard
-    /// is worth a lease. Endpoints that are open by then are left out, unless that is what is to be confirmed (see
-    /// [`ajar_model::confirmation`]): those are also visited from another vantage point, if one had a worker within `lately`.
+    /// [`ajar_model::revisit`]), and names them. While other shards are open, endpoints are gathered
+    /// for a while, so that a shard is worth a lease. Endpoints that are open by then are left out,
+    /// unless that is what is to be confirmed (see [`ajar_model::confirmation`]): those are also
+    /// visited from another vantage point, if one had a worker within `lately`.
     async fn plan_revisits(&self, id: CampaignId, lately: Duration) -> Result<Vec<ShardId>, Error>;
 
     /// Grants a shard in one transaction, or says why not. See [`GrantRequest`]. A shard that was granted
@@ -136,11 +139,11 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// is quarantined.
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error>;
 
-    /// Extends a lease to `ttl` from now if `token` is the shard's current one and the campaign is running, under the
-    /// authorization that the lease was granted under. Moves its
-    /// rate to `want_rate`: up as far as the caps have room, down at once, since its owner has slowed down before it asked. A
-    /// lease that ended more than `margin` ago cannot be renewed, though nobody took the shard over: its blocks
-    /// and its rate may be another's.
+    /// Extends a lease to `ttl` from now if `token` is the shard's current one and the campaign is
+    /// running, under the authorization that the lease was granted under. Moves its rate to
+    /// `want_rate`: up as far as the caps have room, down at once, since its owner has slowed down
+    /// before it asked. A lease that ended more than `margin` ago cannot be renewed, though nobody
+    /// took the shard over: its blocks and its rate may be another's.
     async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error>;
 
     /// Gives a lease back before its end; the cursor stays. `failed` says why the shard itself is to blame: without it the
@@ -157,13 +160,14 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// predecessor's workers died with it.
     async fn end_local_leases(&self) -> Result<(), Error>;
 
-    /// Stores a batch in one transaction: observations, findings judged from them, and the shard's progress.
-    /// Progress moves only if the token is current and its `from` equals the stored cursor. Observations of a
-    /// stale token are kept if the token was issued for that shard within [`TOKEN_LIFE`], else refused with [`Error::Fenced`].
-    /// A batch whose progress was made before (its answer was lost) changes nothing and is not stale.
-    /// An observation replaces one of the same (campaign, endpoint, probe, vantage) that finished before it; of
-    /// two that finished at the same moment the later visit is kept, and of equal visits the one whose evidence
-    /// sorts higher, so that the order of batches makes no difference. The earliest `started_at` is kept.
+    /// Stores a batch in one transaction: observations, findings judged from them, and the shard's
+    /// progress. Progress moves only if the token is current and its `from` equals the stored
+    /// cursor. Observations of a stale token are kept if the token was issued for that shard within
+    /// [`TOKEN_LIFE`], else refused with [`Error::Fenced`]. A batch whose progress was made before
+    /// (its answer was lost) changes nothing and is not stale. An observation replaces one of the
+    /// same (campaign, endpoint, probe, vantage) that finished before it; of two that finished at
+    /// the same moment the later visit is kept, and of equal visits the one whose evidence sorts
+    /// higher, so that the order of batches makes no difference. The earliest `started_at` is kept.
     /// A batch that no honest worker sends fails with [`Error::Invalid`], and nothing is stored.
     async fn ingest(&self, batch: &Batch) -> Result<Ingested, Error>;
 
@@ -178,11 +182,12 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// Returns to whom a shard was granted under this token, at any time; `None` if it was not.
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
 
-    /// Forgets tokens that are not current and that nothing is taken under any more (see [`TOKEN_LIFE`]).
+    /// Forgets tokens that are not current and that nothing is taken under any more (see
+    /// [`TOKEN_LIFE`]).
     async fn forget_tokens(&self) -> Result<(), Error>;
 
-    /// Returns finished campaigns with findings that are due for another visit, since a late mail proved them. Those that a
-    /// single process drives are left out.
+    /// Returns finished campaigns with findings that are due for another visit, since a late mail
+    /// proved them. Those that a single process drives are left out.
     async fn unconfirmed(&self) -> Result<Vec<CampaignId>, Error>;
 
     /// Forgets sightings that are of no finding: those received before `horizon`, and the oldest of those beyond `most`. Anybody
@@ -198,8 +203,8 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// Appends to the audit log, chained by hash to the entry before.
     async fn audit(&self, entry: &AuditEntry) -> Result<(), Error>;
 
-    /// Returns the entries of the audit log after a number, oldest first, at most `limit` of them: [`AuditChain`] checks
-    /// them.
+    /// Returns the entries of the audit log after a number, oldest first, at most `limit` of them:
+    /// [`AuditChain`] checks them.
     async fn audit_log(&self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
 
     /// Registers a canary; a later one of the same address takes its place.

@@ -13,8 +13,8 @@ use crate::{
 
 /// See [`crate::Store::record_sightings`].
 ///
-/// A sighting is visible before its observation is looked for, and an observation before its sightings are looked
-/// for once more: whichever comes second sees the other.
+/// A sighting is visible before its observation is looked for, and an observation before its
+/// sightings are looked for once more: whichever comes second sees the other.
 pub(crate) async fn record_sightings(
     backend: &dyn Backend,
     sightings: &[Sighting],

@@ -20,8 +20,8 @@ use crate::{
     stored,
 };
 
-/// How long after a visit its mail proves anything. Relays give up after days; what comes later may be anybody's who has read
-/// the nonce meanwhile.
+/// How long after a visit its mail proves anything. Relays give up after days; what comes later may
+/// be anybody's who has read the nonce meanwhile.
 const LATEST_MAIL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Takes an observation in among those of its key, one for each vantage point and round. False if that changes nothing.

@@ -8,12 +8,13 @@ use crate::{AuditEntry, Error};
 /// Coordinators beside each other, one of which may be misconfigured.
 #[async_trait]
 pub trait Replicas {
-    /// Records that a coordinator is alive, and what it refuses to run. What it refused before and does not name now is
-    /// not refused any more.
+    /// Records that a coordinator is alive, and what it refuses to run. What it refused before and
+    /// does not name now is not refused any more.
     async fn seen_coordinator(&self, seen: &SeenCoordinator<'_>) -> Result<(), Error>;
 
-    /// Ends a running campaign as incomplete, together with an audit entry, if every coordinator that might run it has
-    /// refused to for [`UNANIMOUS`](crate::UNANIMOUS). Returns whether it did.
+    /// Ends a running campaign as incomplete, together with an audit entry, if every coordinator
+    /// that might run it has refused to for [`UNANIMOUS`](crate::UNANIMOUS). Returns whether it
+    /// did.
     async fn end_refused(
         &self,
         id: CampaignId,

@@ -1,6 +1,8 @@
-//! Endpoints that are due for another visit, to hear more of them or to confirm what was found, made into shards.
+//! Endpoints that are due for another visit, to hear more of them or to confirm what was found,
+//! made into shards.
 //!
-//! Locks are taken in one order: campaign, the keys of findings, sorted, then shards that were never granted, then counts.
+//! Locks are taken in one order: campaign, the keys of findings, sorted, then shards that were
+//! never granted, then counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +20,8 @@ use crate::{
 
 /// How long the first endpoint that is due waits for others while workers have other things to do.
 const GATHER: Duration = Duration::from_secs(10);
-/// The most /24 and /64 prefixes of one revisit. All of them must be free at once before it is granted.
+/// The most /24 and /64 prefixes of one revisit. All of them must be free at once before it is
+/// granted.
 const MOST_BLOCKS: usize = 16;
 
 /// See [`crate::Store::plan_revisits`].
@@ -86,8 +89,8 @@ pub(crate) async fn plan(
     Ok(planned)
 }
 
-/// Adds endpoints to the last revisit of their kind, if no worker ever had it, and otherwise to revisits of their own. Returns
-/// the shards that have them. The campaign's row is locked.
+/// Adds endpoints to the last revisit of their kind, if no worker ever had it, and otherwise to
+/// revisits of their own. Returns the shards that have them. The campaign's row is locked.
 pub(crate) async fn add(
     tx: &mut dyn Rows,
     id: CampaignId,
@@ -113,7 +116,8 @@ pub(crate) async fn add(
     Ok(shards)
 }
 
-/// Divides endpoints into shards: no more of them than are given up together, in no more blocks than are soon free together.
+/// Divides endpoints into shards: no more of them than are given up together, in no more blocks
+/// than are soon free together.
 fn chunks(endpoints: BTreeSet<SocketAddr>) -> Vec<Vec<SocketAddr>> {
     let mut chunks: Vec<Vec<SocketAddr>> = Vec::new();
     let (mut blocks, mut last) = (0, None);

@@ -8,15 +8,15 @@ use crate::{Admission, AuditEntry, Error};
 /// Campaigns that are run again and again.
 #[async_trait]
 pub trait Schedules {
-    /// Stores a schedule together with an audit entry, in place of its tenant's schedule of that name if there is one. That
-    /// one stays paused if it was.
+    /// Stores a schedule together with an audit entry, in place of its tenant's schedule of that
+    /// name if there is one. That one stays paused if it was.
     async fn put_schedule(&self, schedule: &Schedule, audit: &AuditEntry) -> Result<(), Error>;
 
     /// Returns schedules by tenant and name. One that this version cannot read hides no other.
     async fn schedules(&self, query: &ScheduleQuery) -> Result<Vec<ListedSchedule>, Error>;
 
-    /// Has a schedule, whose times up to `handled` were dealt with, looked at again at `next` and not before. Does nothing if
-    /// it was changed meanwhile.
+    /// Has a schedule, whose times up to `handled` were dealt with, looked at again at `next` and
+    /// not before. Does nothing if it was changed meanwhile.
     async fn look_again(
         &self,
         key: &ScheduleKey,
@@ -24,15 +24,17 @@ pub trait Schedules {
         next: Timestamp,
     ) -> Result<(), Error>;
 
-    /// Pauses a schedule, or lets it go on from `now`, together with an audit entry. Returns `false`, and writes nothing, if
-    /// there is no such schedule.
+    /// Pauses a schedule, or lets it go on from `now`, together with an audit entry. Returns
+    /// `false`, and writes nothing, if there is no such schedule.
     async fn hold_schedule(&self, hold: &Hold<'_>) -> Result<bool, Error>;
 
-    /// Removes a schedule together with an audit entry; its campaigns stay. Returns `false` if there is no such schedule.
+    /// Removes a schedule together with an audit entry; its campaigns stay. Returns `false` if
+    /// there is no such schedule.
     async fn remove_schedule(&self, key: &ScheduleKey, audit: &AuditEntry) -> Result<bool, Error>;
 
-    /// Runs a time that has come, unless the schedule is gone or paused, or the time was dealt with: then it returns `None`
-    /// and writes nothing. A campaign does not start while the one before is not over.
+    /// Runs a time that has come, unless the schedule is gone or paused, or the time was dealt
+    /// with: then it returns `None` and writes nothing. A campaign does not start while the one
+    /// before is not over.
     async fn run_scheduled(&self, run: &Run<'_>) -> Result<Option<Outcome>, Error>;
 }
 

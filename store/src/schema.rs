@@ -215,8 +215,9 @@ fn refuse_newer(found: i64, known: i64, oldest: Option<i64>, url: &str) -> Resul
     })
 }
 
-/// Runs the scripts that `table` does not list; `url` names the store in errors. A store of a later program is left as it is,
-/// and is used if the `oldest` schema that it names as compatible is known. The caller has begun a transaction and holds a lock.
+/// Runs the scripts that `table` does not list; `url` names the store in errors. A store of a later
+/// program is left as it is, and is used if the `oldest` schema that it names as compatible is
+/// known. The caller has begun a transaction and holds a lock.
 ///
 /// Not [`sqlx::migrate::Migrator::run`]: its future cannot be spawned.
 pub(crate) async fn migrate<C: Migrate>(
@@ -254,7 +255,8 @@ pub(crate) async fn migrate<C: Migrate>(
     Ok(())
 }
 
-/// Fails unless every script was run, and no other that this program is too old for: for a store that is only read.
+/// Fails unless every script was run, and no other that this program is too old for: for a store
+/// that is only read.
 pub(crate) async fn check<C: Migrate>(
     connection: &mut C,
     scripts: Scripts,

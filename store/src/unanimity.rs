@@ -1,4 +1,5 @@
-//! Ending what no coordinator runs. One of them alone may have an empty file of signers, or one that is a minute old.
+//! Ending what no coordinator runs. One of them alone may have an empty file of signers, or one
+//! that is a minute old.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::{
     stored,
 };
 
-/// How long all coordinators must have refused a campaign. One that was not heard of for so long is not asked.
+/// How long all coordinators must have refused a campaign. One that was not heard of for so long is
+/// not asked.
 pub const UNANIMOUS: Duration = Duration::from_secs(20);
 
 /// See [`crate::Replicas::seen_coordinator`].

@@ -50,9 +50,9 @@ pub const BEHIND_A_GATEWAY: &str = r#"
 
 /// Runs a shell script in a namespace, in the directory of `ajar`.
 ///
-/// The script finds `$AJAR`, the program; `$FAR`, which runs a command at the other end of the wire; and `await COMMAND...`,
-/// which repeats a command until it succeeds and ends the script after a minute. Everything that the script leaves running is
-/// killed.
+/// The script finds `$AJAR`, the program; `$FAR`, which runs a command at the other end of the
+/// wire; and `await COMMAND...`, which repeats a command until it succeeds and ends the script
+/// after a minute. Everything that the script leaves running is killed.
 pub fn captured(ajar: &Ajar, script: &str) -> anyhow::Result<Captured> {
     let script = format!(
         r#"

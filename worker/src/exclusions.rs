@@ -5,7 +5,8 @@ use std::{net::IpAddr, sync::Arc};
 use ajar_model::{addresses::AddressSet, scope};
 use tokio::sync::{Mutex, MutexGuard, watch};
 
-/// What is excluded from a campaign. Its leases share it, and every connection, datagram and SYN asks it.
+/// What is excluded from a campaign. Its leases share it, and every connection, datagram and SYN
+/// asks it.
 #[derive(Debug)]
 pub struct Exclusions {
     known: watch::Sender<Known>,
@@ -32,7 +33,8 @@ impl Exclusions {
         self.known.borrow().epoch
     }
 
-    /// Takes what the coordinator says. An epoch may be below the last one: a database may be restored.
+    /// Takes what the coordinator says. An epoch may be below the last one: a database may be
+    /// restored.
     pub fn put(&self, epoch: u64, addresses: AddressSet) {
         self.known.send_replace(Known {
             epoch,

@@ -8,10 +8,12 @@ use rustix::time::{ClockId, clock_gettime};
 /// How long after a renewal was sent what the coordinator said in its answer counts as the present.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// A deadline on two clocks, whichever ends first: one that goes on while the machine is suspended, and the wall
-/// clock, in case the machine was restored from an image in which the first stood still.
+/// A deadline on two clocks, whichever ends first: one that goes on while the machine is suspended,
+/// and the wall clock, in case the machine was restored from an image in which the first stood
+/// still.
 ///
-/// Within it lies another one, up to which nothing can have been excluded that this worker does not know.
+/// Within it lies another one, up to which nothing can have been excluded that this worker does not
+/// know.
 #[derive(Debug)]
 pub struct Fence(Mutex<Deadlines>);
 

@@ -80,7 +80,8 @@ impl Error {
 }
 
 impl Worker {
-    /// Runs a lease that was asked for at `sent`. `place` is given back once every target was started.
+    /// Runs a lease that was asked for at `sent`. `place` is given back once every target was
+    /// started.
     pub(crate) async fn run_lease(
         &self,
         lease: Lease,
@@ -387,7 +388,8 @@ impl Keeper {
         }
     }
 
-    /// Learns what was excluded up to an epoch. Without an answer nothing more is sent in a short while.
+    /// Learns what was excluded up to an epoch. Without an answer nothing more is sent in a short
+    /// while.
     async fn follow(&self, epoch: u64, sent: Now) {
         // A coordinator of an older version knows no epochs.
         if epoch != 0 && epoch != self.exclusions.epoch() {

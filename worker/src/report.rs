@@ -13,7 +13,8 @@ use crate::progress::Run;
 
 /// Batches of one lease that may wait or be unacknowledged: with none left, no target is visited.
 const CREDIT: usize = 4;
-/// How often a batch is sent that the coordinator refuses without saying that another attempt may help.
+/// How often a batch is sent that the coordinator refuses without saying that another attempt may
+/// help.
 const ATTEMPTS: u32 = 5;
 /// Pause between attempts to reach the coordinator.
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,8 +42,8 @@ pub enum Delivery {
 }
 
 impl Reporter {
-    /// Reports on a shard, under this token. `give_up` ends the attempts to reach a coordinator that is away; `moved` is
-    /// cancelled once the shard's cursor has moved.
+    /// Reports on a shard, under this token. `give_up` ends the attempts to reach a coordinator
+    /// that is away; `moved` is cancelled once the shard's cursor has moved.
     pub fn new(
         coordinator: &Coordinator,
         shard: ShardId,

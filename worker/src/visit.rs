@@ -92,7 +92,8 @@ impl Visitor {
         let conversation = self.converse(endpoint, &dial, Box::new(stream)).boxed();
         let evidence = tokio::select! {
             biased;
-            // It is cut off in the middle of a word, and what it said is nobody's business any more.
+            // It is cut off in the middle of a word, and what it said is nobody's business any
+            // more.
             () = self.egress.until_excluded(endpoint.ip()) => return Ok(nothing(Outcome::Denied)),
             evidence = AssertUnwindSafe(conversation).catch_unwind() => evidence,
         };

@@ -8,7 +8,8 @@ use super::{Remote, seconds};
 /// `ajar exclude`.
 #[derive(Debug, Subcommand)]
 pub enum Exclude {
-    /// Send nothing more to these addresses, in running campaigns too, within two seconds; prints an id for each.
+    /// Send nothing more to these addresses, in running campaigns too, within two seconds; prints
+    /// an id for each.
     Add(ExcludeAdd),
     /// Take an exclusion back. It stays in the list of all.
     Remove(ExcludeRemove),

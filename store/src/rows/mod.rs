@@ -81,7 +81,8 @@ pub(crate) trait ShardRows: Send {
         endpoints: &[SocketAddr],
         repeat: &Repeat,
     ) -> Result<ShardId, Error>;
-    /// Locks the shard of such a revisit that was added last and never granted, and returns it with its endpoints as JSON.
+    /// Locks the shard of such a revisit that was added last and never granted, and returns it with
+    /// its endpoints as JSON.
     async fn lock_ungranted_revisit(
         &mut self,
         id: CampaignId,
@@ -93,8 +94,8 @@ pub(crate) trait ShardRows: Send {
         shard: ShardId,
         endpoints: &[SocketAddr],
     ) -> Result<(), Error>;
-    /// Adds a shard of the same blocks or endpoints that has the targets `from..to`, under the next free number. It counts
-    /// as granted once. The campaign's row is locked.
+    /// Adds a shard of the same blocks or endpoints that has the targets `from..to`, under the next
+    /// free number. It counts as granted once. The campaign's row is locked.
     async fn insert_rest(&mut self, shard: ShardId, from: u64, to: u64) -> Result<(), Error>;
     /// The endpoints, as JSON, of the revisits that are not closed.
     async fn open_revisits(&mut self, id: CampaignId) -> Result<Vec<String>, Error>;
@@ -105,8 +106,8 @@ pub(crate) trait ShardRows: Send {
     /// How many shards are not closed, counted up to `most`.
     async fn open_shards(&mut self, id: CampaignId, most: u32) -> Result<u32, Error>;
     async fn work(&mut self, shard: ShardId) -> Result<Option<Work>, Error>;
-    /// Open shards, whose lease ended at `cutoff` or before, of running campaigns: of the one that is named, or of all that
-    /// no single process drives.
+    /// Open shards, whose lease ended at `cutoff` or before, of running campaigns: of the one that
+    /// is named, or of all that no single process drives.
     async fn unleased(
         &mut self,
         only: Option<CampaignId>,
@@ -142,7 +143,8 @@ pub(crate) trait CampaignRows: Send {
     ) -> Result<(), Error>;
     /// Holds the campaign's row against every other transaction that locks it.
     async fn lock_campaign(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
-    /// Reads the same and locks nothing: a shared lock would let renewals pass a pause that waits for the row.
+    /// Reads the same and locks nothing: a shared lock would let renewals pass a pause that waits
+    /// for the row.
     async fn standing(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
     /// What the findings of a campaign are judged by.
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error>;
@@ -198,14 +200,16 @@ pub(crate) trait FindingRows: Send {
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error>;
     /// Returns sighted nonces that nobody has looked at, at most so many.
     async fn unjudged(&mut self, limit: u32) -> Result<Vec<Nonce>, Error>;
-    /// Returns strays that are older than `horizon`, or than the newest `most`, at most `limit` of them.
+    /// Returns strays that are older than `horizon`, or than the newest `most`, at most `limit` of
+    /// them.
     async fn old_strays(
         &mut self,
         horizon: Timestamp,
         most: u32,
         limit: u32,
     ) -> Result<Vec<Nonce>, Error>;
-    /// Forgets an endpoint as open, unless another finding still calls it so. Returns whether it did.
+    /// Forgets an endpoint as open, unless another finding still calls it so. Returns whether it
+    /// did.
     async fn shut_endpoint(
         &mut self,
         id: CampaignId,
@@ -275,7 +279,8 @@ pub(crate) trait ScheduleRows: Send {
         now: Timestamp,
     ) -> Result<bool, Error>;
     async fn delete_schedule(&mut self, key: &ScheduleKey) -> Result<bool, Error>;
-    /// Holds a schedule's row; returns whether it is paused, and up to when everything was dealt with.
+    /// Holds a schedule's row; returns whether it is paused, and up to when everything was dealt
+    /// with.
     async fn lock_schedule(
         &mut self,
         key: &ScheduleKey,
@@ -303,7 +308,8 @@ pub(crate) trait OrderRows: Send {
     async fn delete_stop(&mut self, tenant: Option<&str>) -> Result<bool, Error>;
     /// Returns the site's stop first, then those of tenants by name.
     async fn stops(&mut self) -> Result<Vec<Stop>, Error>;
-    /// Returns the running and settling campaigns that a stop of this tenant, or of the site, holds.
+    /// Returns the running and settling campaigns that a stop of this tenant, or of the site,
+    /// holds.
     async fn held_campaigns(&mut self, tenant: Option<&str>) -> Result<Vec<CampaignId>, Error>;
 }
 
@@ -337,7 +343,8 @@ pub(crate) trait ReplicaRows: Send {
         now: Timestamp,
         horizon: Timestamp,
     ) -> Result<(), Error>;
-    /// Returns whether every coordinator that was seen after `since` and might run a campaign refuses it since then or longer.
+    /// Returns whether every coordinator that was seen after `since` and might run a campaign
+    /// refuses it since then or longer.
     async fn is_refused_by_all(&mut self, id: CampaignId, since: Timestamp) -> Result<bool, Error>;
 }
 

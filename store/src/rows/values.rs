@@ -95,7 +95,8 @@ pub(crate) struct Due {
     pub is_open: bool,
 }
 
-/// Sums of live rates: of a campaign, of every campaign under the same authorization, of the whole site.
+/// Sums of live rates: of a campaign, of every campaign under the same authorization, of the whole
+/// site.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rates {
     pub campaign: u64,

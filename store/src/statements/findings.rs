@@ -247,7 +247,8 @@ impl FindingRows for Tx {
     }
 }
 
-/// Columns: row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits, revisit_round, planned_round.
+/// Columns: row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits,
+/// revisit_round, planned_round.
 pub(super) fn held_row(row: &DatabaseRow) -> Result<Held, Error> {
     let body: Option<Document> = row.try_get(4)?;
     let round = unsigned("a round", row.try_get(9)?)?;

@@ -246,7 +246,8 @@ pub fn block(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// A request for a shard that touches one block, its own. Sets the clock to the time at which it is made.
+/// A request for a shard that touches one block, its own. Sets the clock to the time at which it is
+/// made.
 pub fn request(shard: ShardId, now: Timestamp) -> GrantRequest {
     now_is(now);
     let own = format!("10.{}.{}.0/24", shard.campaign.0.0 as u8, shard.number);

@@ -120,7 +120,8 @@ pub fn established(site: &Site) -> (Vec<Known>, Vec<Server>) {
         let server = (shape.start)(site, shape.endpoint);
         let ask = || is_open(&far_end, shape.endpoint, &shape.truth);
         let means_open = shape.expect == Verdict::Open;
-        // All tools run at once, on a machine that may have other work: one that found an open door shut was perhaps too slow.
+        // All tools run at once, on a machine that may have other work: one that found an open door
+        // shut was perhaps too slow.
         let until = Instant::now() + PATIENCE;
         let mut is_open = ask();
         while means_open && is_open == Some(false) && Instant::now() < until {

@@ -129,7 +129,8 @@ fn a_confirmation_ends_although_the_vantage_point_that_found_the_door_is_dead() 
     cluster.start_worker_at("worker-2", "south").unwrap();
     cluster.start_worker_at("worker-3", "west").unwrap();
     cluster.await_state(&id, "finished", patience).unwrap();
-    // The sweep; and the round that confirms, from the north, which others make, and from elsewhere.
+    // The sweep; and the round that confirms, from the north, which others make, and from
+    // elsewhere.
     let shards = "SELECT count(*) FROM ajar.shards";
     assert_eq!(cluster.postgres.query(shards).unwrap(), "3");
     let export = format!("findings export --campaign {id}");

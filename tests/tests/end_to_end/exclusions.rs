@@ -1,5 +1,5 @@
-//! What an operator excludes gets nothing more, in campaigns that run: read from a capture on the targets' side, and from a
-//! target that is in the middle of a conversation.
+//! What an operator excludes gets nothing more, in campaigns that run: read from a capture on the
+//! targets' side, and from a target that is in the middle of a conversation.
 
 use std::net::SocketAddrV4;
 

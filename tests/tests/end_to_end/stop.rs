@@ -99,7 +99,8 @@ fn a_worker_that_is_cut_off_stops_by_its_own_clock() {
     let seen = stopped(
         "kill -STOP $coordinator; now cut; sleep 18; now back; kill -CONT $coordinator; sleep 12",
     );
-    // What it knows of exclusions is five seconds old at most, plus the age of the last renewal's answer.
+    // What it knows of exclusions is five seconds old at most, plus the age of the last renewal's
+    // answer.
     let stale = seen.time("cut") + 6.0;
     assert_eq!(seen.after(stale) - seen.after(seen.time("back")), 0);
     assert!(seen.after(seen.time("back")) > 0, "it went on afterwards");
