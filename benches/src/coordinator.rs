@@ -47,6 +47,8 @@ pub fn swarm(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
             "grants/s",
             "renewals/s",
             "ms a renewal",
+            "ms of the slowest pause",
+            "ms until it was in force",
             "observations/s",
             "cores",
             "MB",
@@ -68,6 +70,8 @@ pub fn swarm(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
             told(0, "grants"),
             told(0, "renewals"),
             told(1, "renewal_ms"),
+            told(0, "pause_ms"),
+            told(0, "pause_effective_ms"),
             told(0, "observations"),
             spread(&seen, 2, |seen| seen.cores),
             spread(&seen, 0, |seen| seen.megabytes),
@@ -81,6 +85,10 @@ pub fn swarm(rig: &Rig, rounds: usize) -> anyhow::Result<Table> {
          with the coordinator, whose processor time and memory are shown",
         WORKERS as u64 * EACH
     ));
+    table.note(
+        "a campaign is paused five times while every worker renews; a pause is in force when no lease of the campaign \
+         is renewed any more",
+    );
     table.note("a dead worker's lease lasts 15 s, and nobody gets it for another 5");
     Ok(table)
 }

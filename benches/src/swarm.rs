@@ -28,6 +28,9 @@ use tokio_stream::wrappers::ReceiverStream;
 /// As workers do.
 const RENEWAL: Duration = Duration::from_secs(1);
 const VANTAGE: &str = "swarm";
+/// How often a campaign is paused, and for how long.
+const PAUSES: usize = 5;
+const PAUSED: Duration = Duration::from_secs(3);
 
 /// What a swarm is to do.
 #[derive(Debug, Clone)]
@@ -88,6 +91,7 @@ pub async fn run(order: &Order) -> anyhow::Result<String> {
         left.push(worker??);
     }
     let worked = began.elapsed().as_secs_f64();
+    let pauses = pause(&coordinator, &left).await?;
     let back = recover(coordinator, left, order).await?;
 
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
@@ -99,6 +103,8 @@ pub async fn run(order: &Order) -> anyhow::Result<String> {
         "slowest_renewal_ms": count(&seen.slowest) / 1e3,
         "observations": count(&seen.observations) / worked,
         "batches": count(&seen.batches) / worked,
+        "pause_ms": pauses.answered.as_secs_f64() * 1e3,
+        "pause_effective_ms": pauses.effective.as_secs_f64() * 1e3,
         "recovery": back.as_secs_f64(),
     })
     .to_string())
@@ -140,13 +146,7 @@ async fn renew(worker: &Worker, seen: &Seen, deadline: time::Instant) -> anyhow:
     let mut client = worker.client.clone();
     while time::Instant::now() < deadline {
         let started = Instant::now();
-        let request = v1::RenewRequest {
-            shard: Some(worker.lease.shard.into()),
-            token: worker.lease.token,
-            want_rate: worker.lease.rate,
-            worker: worker.name.clone(),
-        };
-        let renewed = client.renew(request).await?.into_inner();
+        let renewed = client.renew(renewal(worker)).await?.into_inner();
         ensure!(renewed.kept, "a lease was lost: {}", renewed.cause);
         let took = started.elapsed().as_micros() as u64;
         seen.renewals.fetch_add(1, Ordering::Relaxed);
@@ -264,6 +264,60 @@ fn made_up(
     }
 }
 
+/// The slowest of some pauses.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// Until the operator has the answer.
+    answered: Duration,
+    /// Until the coordinator keeps no lease of the campaign any more.
+    effective: Duration,
+}
+
+/// Pauses the campaign of the first worker a few times, while every worker renews its lease.
+async fn pause(coordinator: &Coordinator, workers: &[Worker]) -> anyhow::Result<Pauses> {
+    let campaign = workers.first().context("no worker")?.lease.shard.campaign;
+    let mut slowest = Pauses::default();
+    for _ in 0..PAUSES {
+        let asked = Instant::now();
+        let renewals = workers.iter().map(|worker| async move {
+            let mut kept = Duration::ZERO;
+            while asked.elapsed() < PAUSED {
+                let renewed = worker.client.clone().renew(renewal(worker)).await?;
+                if renewed.into_inner().kept && worker.lease.shard.campaign == campaign {
+                    kept = asked.elapsed();
+                }
+                time::sleep(RENEWAL).await;
+            }
+            anyhow::Ok(kept)
+        });
+        let mut client = coordinator.campaigns();
+        let id = campaign.to_string();
+        let pausing = async {
+            client.pause(v1::PauseRequest { id: id.clone() }).await?;
+            anyhow::Ok(asked.elapsed())
+        };
+        let renewing = futures::future::try_join_all(renewals);
+        let (answered, kept) = tokio::try_join!(pausing, renewing)?;
+        let last = kept.into_iter().max().unwrap_or_default();
+        slowest.answered = slowest.answered.max(answered);
+        slowest.effective = slowest.effective.max(last.max(answered));
+        let authorization = None;
+        let resuming = v1::ResumeRequest { id, authorization };
+        coordinator.campaigns().resume(resuming).await?;
+    }
+    Ok(slowest)
+}
+
+/// Asks for more than the lease has, as a worker does that could use it.
+fn renewal(worker: &Worker) -> v1::RenewRequest {
+    v1::RenewRequest {
+        shard: Some(worker.lease.shard.into()),
+        token: worker.lease.token,
+        want_rate: worker.lease.rate.saturating_mul(2),
+        worker: worker.name.clone(),
+    }
+}
+
 /// Some die, and the others go on. How long it takes until somebody else has the lease of each that died.
 async fn recover(
     coordinator: Coordinator,
@@ -274,12 +328,7 @@ async fn recover(
     let mut wanted: Vec<_> = dead.iter().map(|worker| worker.lease.shard).collect();
     // The dead renewed just now: nothing of their time is over.
     let renewals = dead.iter().map(|worker| {
-        let request = v1::RenewRequest {
-            shard: Some(worker.lease.shard.into()),
-            token: worker.lease.token,
-            want_rate: worker.lease.rate,
-            worker: worker.name.clone(),
-        };
+        let request = renewal(worker);
         let mut client = worker.client.clone();
         async move { client.renew(request).await }
     });
