@@ -13,7 +13,7 @@ use std::{
 };
 
 use ajar_coordinator::{Callers, Drives};
-use ajar_model::{CampaignId, ProbeId, Spec, signers::AllowedSigners};
+use ajar_model::{CampaignId, ProbeId, Spec, Target, signers::AllowedSigners};
 use ajar_proto::{convert, dial::Coordinator, local, v1};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -47,18 +47,26 @@ pub struct Site {
     pub store: Arc<FlakyStore>,
     pub queue: Arc<FlakyQueue>,
     pub signers: AllowedSigners,
-    pub pauses: Arc<Mutex<Vec<Pause>>>,
+    pub orders: Arc<Mutex<Vec<Order>>>,
     pub log: Log,
 }
 
-/// A campaign was paused, as far as its operator knows.
-#[derive(Debug, Clone, Copy)]
-pub struct Pause {
-    pub campaign: CampaignId,
-    /// When they were told that it is.
+/// What the operator ordered, as far as they know.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub silences: Silences,
+    /// When they were told that it is so.
     pub from: Duration,
-    /// When they asked for it to go on.
-    pub until: Duration,
+    /// When they took it back; none if they never do.
+    pub until: Option<Duration>,
+}
+
+/// What an order silences.
+#[derive(Debug, Clone)]
+pub enum Silences {
+    Campaign(CampaignId),
+    Site,
+    Addresses(Target),
 }
 
 /// One end of a connection, as tonic takes it.
@@ -178,10 +186,16 @@ async fn operate(site: Site, campaigns: Vec<(CampaignId, Spec)>) -> turmoil::Res
         site.log.add(format_args!("submitted {id}"));
         left.push(id);
     }
+    let mut excludes = true;
     while let Some(&id) = left.last() {
         sleep(Duration::from_secs(1)).await;
-        if boundary::elapsed() < PEACE && fastrand::u32(..12) == 0 {
-            pause(&site, &coordinator, id).await;
+        if boundary::elapsed() < PEACE {
+            match fastrand::u32(..24) {
+                0 | 1 => pause(&site, &coordinator, id).await,
+                2 => stop(&site, &coordinator).await,
+                3 | 4 if std::mem::take(&mut excludes) => exclude(&site, &coordinator).await,
+                _ => {}
+            }
         }
         let request = v1::GetRequest { id: id.to_string() };
         let mut client = coordinator.campaigns();
@@ -214,10 +228,10 @@ async fn pause(site: &Site, coordinator: &Coordinator, id: CampaignId) {
     sleep(Duration::from_millis(fastrand::u64(5_000..25_000))).await;
     let until = boundary::elapsed();
     site.log.add(format_args!("{id} is to go on"));
-    site.pauses.lock().unwrap().push(Pause {
-        campaign: id,
+    site.orders.lock().unwrap().push(Order {
+        silences: Silences::Campaign(id),
         from,
-        until,
+        until: Some(until),
     });
     let request = v1::ResumeRequest {
         id: id.to_string(),
@@ -230,6 +244,60 @@ async fn pause(site: &Site, coordinator: &Coordinator, id: CampaignId) {
             _ => sleep(Duration::from_secs(1)).await,
         }
     }
+}
+
+/// Stops the site for a while.
+async fn stop(site: &Site, coordinator: &Coordinator) {
+    loop {
+        let mut client = coordinator.campaigns();
+        match timeout(DEAD, client.stop_all(v1::StopAllRequest {})).await {
+            Ok(Ok(_)) => break,
+            _ => sleep(Duration::from_secs(1)).await,
+        }
+    }
+    let from = boundary::elapsed();
+    site.log.add(format_args!("the site is stopped"));
+    sleep(Duration::from_millis(fastrand::u64(5_000..25_000))).await;
+    let until = boundary::elapsed();
+    site.log.add(format_args!("the site is to start again"));
+    site.orders.lock().unwrap().push(Order {
+        silences: Silences::Site,
+        from,
+        until: Some(until),
+    });
+    loop {
+        let mut client = coordinator.campaigns();
+        match timeout(DEAD, client.start_again(v1::StartAgainRequest {})).await {
+            Ok(Ok(_)) => return,
+            // It was done, and the answer lost.
+            Ok(Err(status)) if status.code() == Code::FailedPrecondition => return,
+            _ => sleep(Duration::from_secs(1)).await,
+        }
+    }
+}
+
+/// Excludes a part of one network for good.
+async fn exclude(site: &Site, coordinator: &Coordinator) {
+    let excluded = format!("10.1.{}.16/28", fastrand::u32(..8));
+    let request = v1::AddExclusionsRequest {
+        targets: vec![excluded.clone()],
+        reason: "its owner asked".to_owned(),
+        tenant: String::new(),
+        lasts: None,
+    };
+    loop {
+        let mut client = coordinator.exclusions();
+        match timeout(DEAD, client.add(request.clone())).await {
+            Ok(Ok(_)) => break,
+            _ => sleep(Duration::from_secs(1)).await,
+        }
+    }
+    site.log.add(format_args!("{excluded} is excluded"));
+    site.orders.lock().unwrap().push(Order {
+        silences: Silences::Addresses(excluded.parse().expect("a prefix")),
+        from: boundary::elapsed(),
+        until: None,
+    });
 }
 
 /// A coordinator behind the name of all: each connection goes to one that takes it.

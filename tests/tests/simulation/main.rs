@@ -132,7 +132,7 @@ fn one_simulation() {
         )),
         queue: Arc::new(FlakyQueue::default()),
         signers: signers(&key),
-        pauses: Arc::default(),
+        orders: Arc::default(),
         log: log.clone(),
     };
     let asked = [asked(1, "25", &key), asked(2, "3128", &key)];
@@ -153,7 +153,7 @@ fn one_simulation() {
                 asked: &asked,
                 connections,
                 grants: &site.store.grants(),
-                pauses: &site.pauses.lock().unwrap(),
+                orders: &site.orders.lock().unwrap(),
                 rate: RATE as usize,
                 store: &*real,
             };

@@ -13,15 +13,15 @@ use ipnet::IpNet;
 use crate::{
     TICK,
     boundary::{Connection, Fate},
-    hosts::{Pause, WORKERS},
+    hosts::{Order, Silences, WORKERS},
     store::Granted,
 };
 
 /// Seconds that connections may be late, and so fall together with others.
 const LATE: usize = 3;
 
-/// How long a lease lasts that is not renewed.
-const LEASE: Duration = Duration::from_secs(15);
+/// How long a worker opens connections that hears nothing of its lease, whatever was ordered.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// A campaign, as it was asked for.
 pub struct Asked {
@@ -35,7 +35,7 @@ pub struct Left<'a> {
     pub asked: &'a [Asked],
     pub connections: &'a [Connection],
     pub grants: &'a [Granted],
-    pub pauses: &'a [Pause],
+    pub orders: &'a [Order],
     /// Of both campaigns together.
     pub rate: usize,
     pub store: &'a dyn Store,
@@ -46,7 +46,7 @@ impl Left<'_> {
     pub async fn check(&self) -> Result<(), String> {
         self.scope()?;
         self.rates()?;
-        self.pauses()?;
+        self.orders()?;
         self.exclusivity().await?;
         self.outcomes().await
     }
@@ -86,17 +86,31 @@ impl Left<'_> {
         Ok(())
     }
 
-    /// A paused campaign is still for as long as no lease lasts, from whoever was cut off too.
-    fn pauses(&self) -> Result<(), String> {
-        for pause in self.pauses {
-            let still = pause.from + LEASE..pause.until;
-            let plan = self.plan(pause.campaign);
-            let of = |c: &&Connection| still.contains(&c.at) && plan.contains(c.to.into());
-            if let Some(connection) = self.connections.iter().find(of) {
-                return Err(format!("{connection:?} during {pause:?}"));
+    /// What was paused, stopped or excluded gets no connection, from workers that were cut off
+    /// too.
+    fn orders(&self) -> Result<(), String> {
+        for order in self.orders {
+            let silences = |c: &Connection| match &order.silences {
+                Silences::Campaign(id) => self.plan(*id).contains(c.to.into()),
+                Silences::Site => true,
+                Silences::Addresses(excluded) => excluded.contains((*c.to.ip()).into()),
+            };
+            let from = order.from + FRESH + TICK;
+            let during = |at| at >= from && order.until.is_none_or(|until| at < until);
+            let broken = |c: &&Connection| during(c.at) && silences(c);
+            if let Some(connection) = self.connections.iter().find(broken) {
+                return Err(format!("{connection:?} during {order:?}"));
             }
         }
         Ok(())
+    }
+
+    /// True if the operator excluded an address in the middle.
+    fn is_excluded(&self, to: &SocketAddrV4) -> bool {
+        self.orders.iter().any(|order| match &order.silences {
+            Silences::Addresses(excluded) => excluded.contains((*to.ip()).into()),
+            Silences::Campaign(_) | Silences::Site => false,
+        })
     }
 
     /// Whoever connects has the lease: the last that was granted over the network, of all campaigns.
@@ -159,6 +173,8 @@ impl Left<'_> {
             if counted != endpoints.len() as u64 {
                 return Err(format!("{counted} outcomes of {}", endpoints.len()));
             }
+            // Those may have been visited before, or not.
+            endpoints.retain(|endpoint| !self.is_excluded(endpoint));
             let visited: HashSet<SocketAddrV4> = self.connections.iter().map(|c| c.to).collect();
             if let Some(missed) = endpoints.iter().find(|to| !visited.contains(to)) {
                 return Err(format!("{missed} has an outcome and was never visited"));
@@ -172,6 +188,10 @@ impl Left<'_> {
             let mut found: Vec<_> = found
                 .iter()
                 .map(|finding| SocketAddr::new(finding.ip, finding.port))
+                .filter(|found| match found {
+                    SocketAddr::V4(found) => !self.is_excluded(found),
+                    SocketAddr::V6(_) => true,
+                })
                 .collect();
             let is_open = |to: &&SocketAddrV4| Fate::of(**to) == Fate::Open;
             let mut open: Vec<_> = endpoints.iter().filter(is_open).collect();
