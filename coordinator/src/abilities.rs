@@ -1,9 +1,9 @@
-//! What a worker can do. Workers and coordinators are not upgraded at the same moment: a campaign
+//! The probes that a worker knows. Workers and coordinators are not upgraded at the same moment: a campaign
 //! whose probes a worker does not know is left to others.
 
 use ajar_model::{ProbeId, Spec, Tier};
 
-/// What workers know that name no probes: those of the last version before workers did.
+/// The probes of a worker that names none: versions before this one did not name them.
 const BEFORE: [&str; 12] = [
     "smtp-relay",
     "http-connect",
@@ -34,7 +34,7 @@ impl Abilities {
 
     /// Returns the first probe of a campaign that the worker does not know.
     pub(crate) fn lacks<'a>(&self, spec: &'a Spec) -> Option<&'a ProbeId> {
-        // At that tier nothing is said to anybody.
+        // At that tier a worker only connects, and runs no probe.
         let speaks = spec.tier > Tier::Connect;
         let mut probes = spec.probes.iter().filter(|_| speaks);
         probes.find(|probe| !self.0.contains(probe))

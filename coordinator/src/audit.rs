@@ -1,7 +1,8 @@
-//! Reading the audit log.
+//! Entries of the audit log, and reading it.
 
+use ajar_model::Timestamp;
 use ajar_proto::{convert, v1};
-use ajar_store::AuditLink;
+use ajar_store::{AuditEntry, AuditLink};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::Status;
 
@@ -9,6 +10,18 @@ use crate::{Coordinator, error};
 
 /// Entries of one message.
 const PAGE: u32 = 500;
+
+/// Makes an entry, as of now, about something that is no campaign's alone.
+pub(crate) fn entry(actor: &str, action: &str, detail: String) -> AuditEntry {
+    AuditEntry {
+        at: Timestamp::now(),
+        actor: actor.to_owned(),
+        action: action.to_owned(),
+        authorization: None,
+        campaign: None,
+        detail,
+    }
+}
 
 impl Coordinator {
     /// Returns the log as it is stored, a page at a time; its readers check the chain.

@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     Coordinator, Drives,
     admit::{self, NotAdmitted},
-    caller, error,
+    audit, caller, error,
 };
 
 /// How often a watched campaign is looked at.
@@ -412,16 +412,10 @@ impl Coordinator {
 
 /// The audit entry of an order for a tenant, or for the whole site.
 fn order_entry(actor: &str, action: &str, tenant: Option<&str>) -> AuditEntry {
-    AuditEntry {
-        at: Timestamp::now(),
-        actor: actor.to_owned(),
-        action: action.to_owned(),
-        authorization: None,
-        campaign: None,
-        detail: tenant.map_or("the whole site".to_owned(), |tenant| {
-            format!("tenant {tenant}")
-        }),
-    }
+    let whose = tenant.map_or("the whole site".to_owned(), |tenant| {
+        format!("tenant {tenant}")
+    });
+    audit::entry(actor, action, whose)
 }
 
 fn summary_out(summary: Summary) -> v1::CampaignSummary {

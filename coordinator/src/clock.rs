@@ -21,7 +21,7 @@ const PROMPT: Duration = Duration::from_secs(1);
 /// How far off this machine's clock may be.
 const MOST_SKEW: Duration = Duration::from_secs(2);
 
-/// What a coordinator knows of the database's clock. Clones share it.
+/// A coordinator's estimate of the database's clock. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Clock(Arc<Mutex<Compared>>);
 

@@ -1,14 +1,14 @@
-//! What operators exclude while campaigns run.
+//! The service by which operators exclude addresses while campaigns run.
 
 use std::time::Duration;
 
 use ajar_model::{Target, Timestamp};
 use ajar_proto::{convert, v1, v1::exclusion_service_server::ExclusionService};
-use ajar_store::{AuditEntry, Exclusion, ExclusionQuery};
+use ajar_store::{Exclusion, ExclusionQuery};
 use tonic::{Request, Response, Status};
 use ulid::Ulid;
 
-use crate::{Coordinator, caller, error, tenants::Tenants};
+use crate::{Coordinator, audit::entry, caller, error, tenants::Tenants};
 
 /// Exclusions of one answer.
 const PAGE: u32 = 500;
@@ -149,16 +149,5 @@ fn out(exclusion: Exclusion) -> v1::Exclusion {
         created_at: Some(convert::time_out(exclusion.created_at)),
         expires_at: exclusion.expires_at.map(convert::time_out),
         removed_at: exclusion.removed_at.map(convert::time_out),
-    }
-}
-
-fn entry(actor: &str, action: &str, detail: String) -> AuditEntry {
-    AuditEntry {
-        at: Timestamp::now(),
-        actor: actor.to_owned(),
-        action: action.to_owned(),
-        authorization: None,
-        campaign: None,
-        detail,
     }
 }

@@ -14,6 +14,7 @@ use tonic::{Code, Status, body::Body, codegen::http};
 use tower::{Layer, Service};
 
 use crate::{
+    audit,
     caller::Certified,
     roles::{is_for_everybody, is_method},
 };
@@ -58,14 +59,7 @@ impl Refusals {
         if !self.is_due(caller, what) {
             return;
         }
-        let entry = AuditEntry {
-            at: Timestamp::now(),
-            actor: caller.to_owned(),
-            action: "call.refused".to_owned(),
-            authorization: None,
-            campaign: None,
-            detail: what.to_owned(),
-        };
+        let entry = audit::entry(caller, "call.refused", what.to_owned());
         if let Err(error) = self.store.audit(&entry).await {
             tracing::warn!(%error, "a refusal could not be recorded");
         }

@@ -148,7 +148,7 @@ impl Coordinator {
         for id in active.map_err(error::store)? {
             match self.conclude(id).await {
                 Err(status) if status.code() == Code::Unavailable => return Err(status),
-                // What is wrong with one campaign is not the others' fault.
+                // A fault of one campaign must not stop the others.
                 Err(status) => self.troubles.log(&id.to_string(), status.message()),
                 Ok(()) => {}
             }

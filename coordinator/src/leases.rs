@@ -23,7 +23,7 @@ const GONE: Duration = Duration::from_secs(30);
 /// How long after its last worker was heard a vantage point is waited for: a server that put it off
 /// remembers its address.
 pub(crate) const ABANDONED: Duration = Duration::from_secs(300);
-/// The same if it is to confirm what it found, which others can do as well.
+/// The same for a confirming round, which another vantage point can make as well.
 const REPLACED: Duration = Duration::from_secs(60);
 
 #[tonic::async_trait]
@@ -225,7 +225,7 @@ impl WorkService for Coordinator {
 /// A worker that asks for a lease.
 struct Asking {
     worker: String,
-    /// What the store knows it by.
+    /// The name by which the store knows it.
     owner: String,
     vantage: String,
     abilities: Abilities,

@@ -90,7 +90,7 @@ impl Coordinator {
         self.plans.lock().expect("no holder panics").remove(&id);
     }
 
-    /// The same if the plan is of an earlier revision than this.
+    /// The same, but only if the plan is older than this revision.
     pub(crate) fn forget_plan_before(&self, id: CampaignId, revision: u64) {
         let mut plans = self.plans.lock().expect("no holder panics");
         let known = plans.get(&id).map(|plan| plan.campaign.revision);

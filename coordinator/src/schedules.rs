@@ -11,7 +11,9 @@ use ajar_store::{AuditEntry, Hold, ListedSchedule, Outcome, Run, ScheduleKey, Sc
 use tonic::{Code, Request, Response, Status};
 use ulid::Ulid;
 
-use crate::{Coordinator, Drives, admit::NotAdmitted, caller, error, tenants::Tenants};
+use crate::{
+    Coordinator, Drives, admit::NotAdmitted, audit::entry, caller, error, tenants::Tenants,
+};
 
 /// How long a schedule that cannot be run is left alone.
 const LATER: Duration = Duration::from_secs(60);
@@ -147,7 +149,7 @@ impl Coordinator {
         };
         match schedule.due(now) {
             Due::Nothing => {
-                // One whose time never comes is looked at for the sake of a better calendar.
+                // A schedule without a next time is looked at again: a new time-zone database may have one.
                 let next = schedule.times.next(*handled);
                 self.look_again(key, *handled, next.unwrap_or(later(now)))
                     .await
@@ -350,17 +352,6 @@ fn described(listed: ListedSchedule) -> v1::Schedule {
 /// When a schedule is looked at again that cannot be run.
 fn later(now: Timestamp) -> Timestamp {
     now.saturating_add(LATER).unwrap_or(Timestamp::MAX)
-}
-
-fn entry(actor: &str, action: &str, detail: String) -> AuditEntry {
-    AuditEntry {
-        at: Timestamp::now(),
-        actor: actor.to_owned(),
-        action: action.to_owned(),
-        authorization: None,
-        campaign: None,
-        detail,
-    }
 }
 
 /// The entry of a time at which nothing was started; the store adds why.

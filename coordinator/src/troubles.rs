@@ -1,4 +1,4 @@
-//! Troubles that are met again and again, told of once a minute.
+//! Logs a trouble that lasts once a minute, however often it is met.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 /// How often the same trouble is logged.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// When each trouble was logged last, by what has it. Clones share it.
+/// When each trouble was logged last, by the name of what has it. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Troubles(Arc<Mutex<HashMap<String, Instant>>>);
 

@@ -42,8 +42,8 @@ pub struct Lease {
     pub alone: bool,
     /// The revision of the campaign that it was granted under.
     pub revision: u64,
-    /// Where its worker stands.
+    /// The worker's vantage point.
     pub vantage: String,
-    /// The epoch of what is excluded at run time.
+    /// The epoch of the exclusions that the coordinator knew when it granted the lease.
     pub epoch: u64,
 }

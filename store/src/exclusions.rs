@@ -41,7 +41,7 @@ pub struct Exclusion {
     pub tenant: Option<String>,
     pub target: Target,
     pub reason: String,
-    /// Who ordered it.
+    /// The operator who ordered it.
     pub by: String,
     pub created_at: Timestamp,
     /// When it ends by itself.
@@ -63,7 +63,7 @@ pub struct ExclusionQuery {
     pub limit: u32,
 }
 
-/// What is excluded for a tenant.
+/// The addresses that are excluded for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excluded {
     pub epoch: u64,

@@ -27,7 +27,7 @@ pub struct GrantRequest {
     pub revision: u64,
     /// The worker's identity, new at each start of its process.
     pub owner: String,
-    /// Where the worker stands: what it reports under the token is of this vantage point.
+    /// The worker's vantage point: its reports under the token are stored under this one.
     pub vantage: String,
     /// The /24 and /64 prefixes that the shard touches. None of them may be in another live lease,
     /// of whatever campaign.

@@ -1,4 +1,5 @@
-//! Sightings of mails in, findings out; and what becomes of mails that are of no finding.
+//! Stores sightings of mails, judges the findings that they prove, and keeps mails of no finding
+//! until they are old.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 

@@ -1,4 +1,4 @@
-//! What operators order for a tenant or for the whole site, whatever campaigns there are.
+//! Orders that operators give for a tenant or for the whole site.
 
 use ajar_model::{CampaignId, Timestamp};
 use async_trait::async_trait;

@@ -1,4 +1,4 @@
-//! What coordinators tell each other through the store.
+//! Signs of life of coordinators, and the campaigns that each refuses to run.
 
 use ajar_model::CampaignId;
 use async_trait::async_trait;

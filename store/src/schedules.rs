@@ -60,7 +60,7 @@ pub struct ScheduleQuery {
     /// Those of these tenants; of all if there is no list.
     pub tenants: Option<Vec<String>>,
     pub name: Option<ScheduleName>,
-    /// Only those that are not paused and are to be looked at by now.
+    /// Only schedules that are not paused and whose time to be looked at has come.
     pub due: bool,
 }
 
@@ -73,7 +73,7 @@ pub struct ListedSchedule {
     pub paused: bool,
     /// Every time up to this one was dealt with.
     pub handled: Timestamp,
-    /// What became of its last time.
+    /// The outcome of its last time.
     pub last: Option<Ran>,
     /// Or why this version cannot read it.
     pub schedule: Result<Schedule, String>,

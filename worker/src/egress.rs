@@ -129,7 +129,7 @@ impl Egress {
             self.pacer
                 .admit(&self.budget, prefix, fastrand::f64())
                 .await;
-            // What waited for the pace meanwhile must not go out at once afterwards.
+            // Connections that waited for the pace meanwhile must not leave all at once afterwards.
             if !self.fence.is_stale(Now::read()) {
                 return;
             }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use ajar_model::{addresses::AddressSet, scope};
 use tokio::sync::{Mutex, MutexGuard, watch};
 
-/// What is excluded from a campaign. Its leases share it, and every connection, datagram and SYN
+/// The addresses that are excluded from a campaign. Its leases share them, and every connection, datagram and SYN
 /// asks it.
 #[derive(Debug)]
 pub struct Exclusions {
@@ -28,7 +28,7 @@ impl Exclusions {
         }
     }
 
-    /// Returns the epoch that the coordinator named with what it said last.
+    /// Returns the epoch of the coordinator's last answer.
     pub fn epoch(&self) -> u64 {
         self.known.borrow().epoch
     }

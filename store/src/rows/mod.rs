@@ -333,7 +333,7 @@ pub(crate) trait ExclusionRows: Send {
     async fn count_epoch_up(&mut self) -> Result<(), Error>;
 }
 
-/// Coordinators, and what they refuse to run.
+/// Coordinators, and the campaigns that they refuse to run.
 #[async_trait]
 pub(crate) trait ReplicaRows: Send {
     /// Records a sign of life, and forgets coordinators that gave none since `horizon`.

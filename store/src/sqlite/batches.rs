@@ -304,7 +304,7 @@ impl BatchRows for Tx {
 }
 
 impl Tx {
-    /// Does what a statement says that ends in the column of a nonce.
+    /// Runs a statement whose last column is a nonce.
     async fn for_each_of(&mut self, statement: &str, nonces: &[Nonce]) -> Result<(), Error> {
         for nonces in nonces.chunks(CHUNK) {
             let mut query = among(statement, nonces);

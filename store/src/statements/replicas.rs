@@ -1,4 +1,4 @@
-//! Coordinators, and what they refuse to run.
+//! Coordinators, and the campaigns that they refuse to run.
 
 use ajar_model::{CampaignId, Timestamp};
 use async_trait::async_trait;
