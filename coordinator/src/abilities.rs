@@ -1,5 +1,5 @@
-//! The probes that a worker knows. Workers and coordinators are not upgraded at the same moment: a campaign
-//! whose probes a worker does not know is left to others.
+//! The probes that a worker knows. Workers and coordinators are not upgraded at the same moment:
+//! campaigns with other probes wait for other workers.
 
 use ajar_model::{ProbeId, Spec, Tier};
 

@@ -252,13 +252,13 @@ impl Coordinator {
             queue.offer(&[shard], LATER).await.map_err(error::queue)?;
             return Ok(None);
         }
-        let (spec, spec_revision) = (&planned.campaign.spec, planned.campaign.revision);
+        let (spec, revision) = (&planned.campaign.spec, planned.campaign.revision);
         let targets = planned.targets(&work)?;
         let blocks = targets.prefixes();
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
         let request = GrantRequest {
             shard,
-            revision: spec_revision,
+            revision,
             owner: asking.owner.clone(),
             vantage: vantage.clone(),
             targets: targets.count(),
@@ -298,7 +298,7 @@ impl Coordinator {
                 rate,
                 attempt,
                 alone: attempt >= ATTEMPTS,
-                revision: spec_revision,
+                revision,
                 vantage: vantage.clone(),
                 epoch,
             })),

@@ -9,8 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ajar_model::{ShardId, Timestamp};
-use ajar_store::{Grant, GrantRequest, Renewal, Renewed, Store, open};
+use ajar_store::{Grant, GrantRequest, Renewed, Store, open};
 use support::{postgres::as_ordinary_user, *};
 
 /// `$1` is the directory of the binaries. Prints the directory of the sockets and then follows orders: `lag` keeps what is written
@@ -146,18 +145,6 @@ async fn what_a_lost_server_granted_is_not_granted_again_before_it_is_over() {
     let again = open(&pair.url, &options()).await.unwrap();
     let renewed = again.renew(&renewal(lost, token, settled)).await.unwrap();
     assert!(matches!(renewed, Renewed::Kept { .. }), "{renewed:?}");
-}
-
-fn renewal(shard: ShardId, token: u64, now: Timestamp) -> Renewal {
-    now_is(now);
-    Renewal {
-        shard,
-        token,
-        want_rate: WANT,
-        caps: CAPS,
-        ttl: TTL,
-        margin: MARGIN,
-    }
 }
 
 /// Grants once the connections to the lost server are given up.

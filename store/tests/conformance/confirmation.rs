@@ -141,15 +141,19 @@ pub async fn what_is_open_once_only_is_not_called_open(place: &Place) {
     assert_eq!(state(store, 5000).await, State::Finished);
 }
 
-pub async fn another_vantage_point_is_asked_too_if_there_is_one(place: &Place) {
-    let store = &*place.store;
-    found_open(store).await;
+async fn workers_in_north_and_south(store: &dyn Store) {
     for (worker, vantage) in [("a", "north"), ("b", "south")] {
         on(store, at(100))
             .seen_worker(worker, vantage)
             .await
             .unwrap();
     }
+}
+
+pub async fn another_vantage_point_is_asked_too_if_there_is_one(place: &Place) {
+    let store = &*place.store;
+    found_open(store).await;
+    workers_in_north_and_south(store).await;
     let shards = planned(store, 120).await;
     assert_eq!(shards, [shard(CAMPAIGN, 1), shard(CAMPAIGN, 2)]);
     assert_eq!(work(store, 1).await, (2, 1, "north".to_owned()));
@@ -209,12 +213,7 @@ pub async fn a_round_that_another_vantage_point_made_is_over(place: &Place) {
 pub async fn a_report_from_elsewhere_plans_no_round_twice(place: &Place) {
     let store = &*place.store;
     found_open(store).await;
-    for (worker, vantage) in [("a", "north"), ("b", "south")] {
-        on(store, at(100))
-            .seen_worker(worker, vantage)
-            .await
-            .unwrap();
-    }
+    workers_in_north_and_south(store).await;
     assert_eq!(planned(store, 120).await.len(), 2);
     let south = vec![seen_in(1, "south", 130, ACCEPTED)];
     close(store, shard(CAMPAIGN, 2), south).await;

@@ -1,24 +1,12 @@
 use std::collections::{HashMap, HashSet};
 
-use ajar_model::{Campaign, ShardId, campaign::State};
+use ajar_model::{Campaign, campaign::State};
 use ajar_store::{
     Admission, Batch, Caps, Grant, GrantRequest, Holder, Registered, Renewal, Renewed,
 };
 use ipnet::IpNet;
 
 use crate::support::*;
-
-fn renewal(shard: ShardId, token: u64, seconds: i64) -> Renewal {
-    now_is(at(seconds));
-    Renewal {
-        shard,
-        token,
-        want_rate: WANT,
-        caps: CAPS,
-        ttl: TTL,
-        margin: MARGIN,
-    }
-}
 
 pub async fn a_shard_is_granted_again_only_after_ttl_and_margin(place: &Place) {
     let store = &place.store;
@@ -117,7 +105,7 @@ pub async fn a_renewal_moves_the_rate_as_far_as_the_caps_let_it(place: &Place) {
         let renewal = Renewal {
             want_rate,
             caps: Caps { campaign, ..CAPS },
-            ..renewal(shard, token, 10)
+            ..renewal(shard, token, at(10))
         };
         store.renew(&renewal).await.unwrap()
     };
@@ -156,7 +144,7 @@ pub async fn a_lease_leaves_their_part_to_the_other_open_shards(place: &Place) {
         let renewal = Renewal {
             want_rate: 90,
             caps,
-            ..renewal(shard(1, 0), first, 1)
+            ..renewal(shard(1, 0), first, at(1))
         };
         store.renew(&renewal).await.unwrap()
     };
@@ -221,7 +209,7 @@ pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &P
     let slower = Renewal {
         want_rate: 10,
         caps,
-        ..renewal(shard(1, 0), token, 1)
+        ..renewal(shard(1, 0), token, at(1))
     };
     store.renew(&slower).await.unwrap();
     assert_eq!(granted(shard(2, 1), caps).await.1, 80);
@@ -232,7 +220,7 @@ pub async fn a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns(place: &
     let shard = submit(&**store, 1, 1).await;
     let stale = token_of(&**store, shard, at(0), 3).await;
     let current = token_of(&**store, shard, at(40), 3).await;
-    let renew = async |token| store.renew(&renewal(shard, token, 50)).await.unwrap();
+    let renew = async |token| store.renew(&renewal(shard, token, at(50))).await.unwrap();
     assert_eq!(renew(stale).await, Renewed::Fenced);
     assert_eq!(
         renew(current).await,
@@ -262,7 +250,12 @@ pub async fn a_dead_lease_cannot_be_renewed(place: &Place) {
     let store = &place.store;
     let shard = submit(&**store, 1, 1).await;
     let token = token(&**store, shard, at(0)).await;
-    let renew = async |seconds| store.renew(&renewal(shard, token, seconds)).await.unwrap();
+    let renew = async |seconds| {
+        store
+            .renew(&renewal(shard, token, at(seconds)))
+            .await
+            .unwrap()
+    };
     assert_eq!(
         renew(34).await,
         Renewed::Kept {
@@ -302,7 +295,10 @@ pub async fn a_shard_whose_block_was_taken_over_is_not_revived(place: &Place) {
     let taken = store.grant(&same(shard(2, 0), 40)).await.unwrap();
     assert!(is_granted(&taken));
     // A coordinator whose clock is behind still takes the first lease for live.
-    let late = store.renew(&renewal(shard(1, 0), token, 20)).await.unwrap();
+    let late = store
+        .renew(&renewal(shard(1, 0), token, at(20)))
+        .await
+        .unwrap();
     assert_eq!(late, Renewed::Fenced);
     let report = Batch {
         progress: Some(advance(0, 3, false)),
@@ -331,7 +327,10 @@ pub async fn a_released_shard_is_free_at_once_and_keeps_its_cursor(place: &Place
         .release(shard(1, 0), held, Some("it broke"))
         .await
         .unwrap();
-    let renewed = store.renew(&renewal(shard(1, 0), held, 2)).await.unwrap();
+    let renewed = store
+        .renew(&renewal(shard(1, 0), held, at(2)))
+        .await
+        .unwrap();
     assert_eq!(renewed, Renewed::Fenced);
     let block_is_free = GrantRequest {
         blocks: request(shard(1, 0), at(2)).blocks,

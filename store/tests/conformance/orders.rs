@@ -2,7 +2,7 @@ use ajar_model::{
     Campaign, CampaignId, Schedule, SignedAuthorization, Spec, campaign::State, schedule::Times,
 };
 use ajar_store::{
-    Admission, Error, Grant, GrantRequest, Outcome, Registered, Renewal, Renewed, Resumption, Run,
+    Admission, Error, Grant, GrantRequest, Outcome, Registered, Renewed, Resumption, Run,
     ScheduleKey, SeenCoordinator, Stop, Store, Transition,
 };
 
@@ -28,22 +28,11 @@ async fn resumed(store: &dyn Store, id: CampaignId, authorization: &str) {
     assert_eq!(before, Some(State::Paused));
 }
 
-fn renewal(shard: ajar_model::ShardId, token: u64) -> Renewal {
-    Renewal {
-        shard,
-        token,
-        want_rate: WANT,
-        caps: CAPS,
-        ttl: TTL,
-        margin: MARGIN,
-    }
-}
-
 pub async fn a_lease_of_an_earlier_authorization_is_not_renewed(place: &Place) {
     let store = &*place.store;
     let shard = submit(store, 1, 1).await;
     let token = token(store, shard, at(0)).await;
-    let kept = store.renew(&renewal(shard, token)).await.unwrap();
+    let kept = store.renew(&renewal(shard, token, at(0))).await.unwrap();
     assert_eq!(
         kept,
         Renewed::Kept {
@@ -52,7 +41,7 @@ pub async fn a_lease_of_an_earlier_authorization_is_not_renewed(place: &Place) {
         }
     );
     resumed(store, shard.campaign, "A-1").await;
-    let fenced = store.renew(&renewal(shard, token)).await.unwrap();
+    let fenced = store.renew(&renewal(shard, token, at(0))).await.unwrap();
     assert_eq!(fenced, Renewed::Fenced);
 }
 
@@ -91,8 +80,7 @@ pub async fn a_stop_holds_leases_revisits_and_starts_until_it_is_lifted(place: &
         by: "alice".to_owned(),
     };
     assert_eq!(stops, [expect]);
-    now_is(at(20));
-    let renewed = store.renew(&renewal(leased, token)).await.unwrap();
+    let renewed = store.renew(&renewal(leased, token, at(20))).await.unwrap();
     assert_eq!(renewed, Renewed::Stopped);
     let free = request(shard(1, 1), at(20));
     assert_eq!(store.grant(&free).await.unwrap(), Grant::NotOpen);

@@ -15,7 +15,7 @@ use ajar_model::{
 };
 use ajar_store::{
     Admission, Advance, AuditChain, AuditEntry, AuditLink, Batch, CampaignQuery, Caps, Error,
-    FindingQuery, Grant, GrantRequest, Options, Store, Summary, Transition, open,
+    FindingQuery, Grant, GrantRequest, Options, Renewal, Store, Summary, Transition, open,
 };
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
@@ -258,6 +258,19 @@ pub fn request(shard: ShardId, now: Timestamp) -> GrantRequest {
         vantage: "local".to_owned(),
         blocks: vec![block(&own)],
         targets: TARGETS,
+        want_rate: WANT,
+        caps: CAPS,
+        ttl: TTL,
+        margin: MARGIN,
+    }
+}
+
+/// A renewal that asks for what was granted. Sets the clock to the time at which it is made.
+pub fn renewal(shard: ShardId, token: u64, now: Timestamp) -> Renewal {
+    now_is(now);
+    Renewal {
+        shard,
+        token,
         want_rate: WANT,
         caps: CAPS,
         ttl: TTL,
