@@ -8,7 +8,7 @@ use ajar_store::{AuditEntry, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::{Coordinator, Drives, error, leases::ABANDONED};
+use crate::{Coordinator, Drives, MARGIN, error, leases::ABANDONED};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -69,6 +69,8 @@ impl Coordinator {
             tracing::info!("the queue is new or was lost: offering every open shard");
         }
         if lost || Instant::now() >= *due {
+            let ended = self.options.store.end_leases(MARGIN).await;
+            ended.map_err(error::store)?;
             self.offer_unleased(None).await?;
             self.care_for_sightings().await?;
             let store = &self.options.store;

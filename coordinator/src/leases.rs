@@ -115,8 +115,9 @@ impl WorkService for Coordinator {
             ttl: TTL,
             margin: MARGIN,
         };
-        let renewed = self.options.store.renew(&renewal).await;
-        let renewed = renewed.map_err(error::store)?;
+        let renewed = self.options.store.renew(&[renewal]).await;
+        let renewed = renewed.map_err(error::store)?.pop();
+        let renewed = renewed.unwrap_or(Renewed::Fenced);
         let answer = match renewed {
             Renewed::Kept { .. } => "kept",
             Renewed::Fenced => "fenced",

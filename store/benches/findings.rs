@@ -140,7 +140,7 @@ async fn statements(store: &dyn Store) -> Vec<(&'static str, f64)> {
             margin: MARGIN,
         };
         let started = Instant::now();
-        store.renew(&renewal).await.unwrap();
+        store.renew(std::slice::from_ref(&renewal)).await.unwrap();
         took("renew", started);
         let started = Instant::now();
         store.release(last, token, None).await.unwrap();

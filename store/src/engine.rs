@@ -15,6 +15,7 @@ use crate::{
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     grant, ingest, mails,
     orders::{Orders, Stop},
+    release, renew,
     replicas::{Replicas, SeenCoordinator},
     revisits,
     rows::{Backend, Lock},
@@ -107,15 +108,19 @@ impl<B: Backend> Store for Engine<B> {
     }
 
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error> {
-        grant::grant(self.0.write().await?, request).await
+        grant::grant(&self.0, request).await
     }
 
-    async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error> {
-        grant::renew(self.0.write().await?, renewal).await
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Renewed>, Error> {
+        renew::renew(self.0.write().await?, renewals).await
+    }
+
+    async fn end_leases(&self, margin: Duration) -> Result<u64, Error> {
+        release::expired(&self.0, margin).await
     }
 
     async fn release(&self, shard: ShardId, token: u64, failed: Option<&str>) -> Result<(), Error> {
-        grant::release(self.0.write().await?, shard, token, failed).await
+        release::release(self.0.write().await?, shard, token, failed).await
     }
 
     async fn troubles(&self, id: CampaignId) -> Result<Vec<Trouble>, Error> {

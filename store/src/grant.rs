@@ -1,21 +1,33 @@
 //! Who may run a shard, for how long and how fast.
 //!
-//! Locks are taken in one order: campaign, site, shard, the shards that hold a wanted block.
+//! Locks are taken in one order: campaign, authorization, site, shard, leases by shard, sums by
+//! campaign, blocks.
+
+use std::collections::BTreeSet;
 
 use ajar_model::{Ahead, CampaignId, ShardId, Timestamp};
 use ipnet::IpNet;
 
 use crate::{
-    ATOM, ATTEMPTS, Caps, Error, Grant, GrantRequest, Renewal, Renewed, failover,
-    rows::{Lock, Rates, Rows, ShardRow, Standing},
+    ATOM, ATTEMPTS, Caps, Error, Grant, GrantRequest, failover, release,
+    rows::{Backend, LeaseRow, Lock, Rows, ShardRow, Standing, Sum},
     stored,
 };
 
 /// See [`crate::Store::grant`].
-pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Grant, Error> {
+pub(crate) async fn grant(backend: &dyn Backend, request: &GrantRequest) -> Result<Grant, Error> {
     stored::name("a worker's identity", &request.owner)?;
     stored::name("a vantage point", &request.vantage)?;
-    let shard = request.shard;
+    let grant = try_grant(backend.write().await?, request).await?;
+    // Expired leases count until somebody ends them.
+    if grant == Grant::NoRate && release::expired(backend, request.margin).await? > 0 {
+        return try_grant(backend.write().await?, request).await;
+    }
+    Ok(grant)
+}
+
+async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Grant, Error> {
+    let GrantRequest { shard, caps, .. } = *request;
     let standing = tx.lock_campaign(shard.campaign).await?;
     let Some(standing) = standing.filter(Standing::may_send) else {
         return Ok(Grant::NotOpen);
@@ -23,7 +35,12 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     if standing.revision != request.revision {
         return Ok(Grant::Outdated);
     }
-    tx.lock(Lock::Site).await?;
+    if caps.authorization.is_some() {
+        tx.lock_authorization(shard.campaign).await?;
+    }
+    if caps.site.is_some() {
+        tx.lock(Lock::Site).await?;
+    }
     // Read after the locks were waited for.
     let (server, now) = tx.server().await?;
     let cutoff = stored::cutoff(now, request.margin);
@@ -34,8 +51,10 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     let Some(row) = tx.lock_shard(shard).await?.filter(|row| !row.closed) else {
         return Ok(Grant::NotOpen);
     };
-    if row.is_live(cutoff) {
-        return Ok(Grant::Leased);
+    let blocks = distinct(&request.blocks);
+    let dead = tx.lock_overlapping(shard, &blocks).await?;
+    if let Some(refused) = refused(&dead, shard, cutoff) {
+        return Ok(refused);
     }
     let mut end = row.to.unwrap_or(request.targets);
     if end > request.targets {
@@ -45,39 +64,48 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     if attempt >= ATTEMPTS {
         let left = end.saturating_sub(row.cursor);
         if left <= ATOM {
-            return quarantine(tx, shard, row).await;
+            let own: Vec<LeaseRow> = dead.into_iter().filter(|l| l.shard == shard).collect();
+            return quarantine(tx, &own, request, row).await;
         }
         let middle = row.cursor + left / 2;
         tx.insert_rest(shard, middle, end).await?;
         (end, attempt) = (middle, 1);
     }
-    let blocks = distinct(&request.blocks);
-    let Some(dead) = dead_holders(tx.as_mut(), shard, &blocks, cutoff).await? else {
-        return Ok(Grant::BlocksBusy);
-    };
-    let used = tx.live_rates(shard.campaign, cutoff).await?;
-    let fair = fair(tx.as_mut(), shard.campaign, &request.caps).await?;
-    let rate = share(request.want_rate.min(fair), &request.caps, &used);
+    let campaigns = dead.iter().map(|lease| lease.shard.campaign);
+    for id in campaigns.chain([shard.campaign]).collect::<BTreeSet<_>>() {
+        tx.lock_sum(id).await?;
+    }
+    // A late renewal must not revive one of them beside the lease that is about to be granted.
+    release::forget(tx.as_mut(), &dead).await?;
+    let fair = fair(tx.as_mut(), shard.campaign, &caps).await?;
+    let room = room(tx.as_mut(), shard.campaign, &caps).await?;
+    let rate = u64::from(request.want_rate.min(fair).max(1)).min(room);
     if rate == 0 {
         return Ok(Grant::NoRate);
     }
-    for holder in dead.into_iter().chain([shard]) {
-        tx.end_lease(holder).await?;
+    let rate = rate as u32;
+    if !tx.put_blocks(shard, &blocks).await? {
+        return Ok(Grant::BlocksBusy);
     }
-    tx.put_blocks(shard, &blocks).await?;
     let token = tx.issue_token(request, now).await?;
     let granted = ShardRow {
         to: Some(end),
         ahead: Ahead::default(),
         token: Some(token),
-        owner: Some(request.owner.clone()),
         attempt: attempt.saturating_add(1),
-        rate,
-        lease_until: Some(until(now, request.ttl)),
-        revision: request.revision,
         ..row
     };
     tx.put_shard(shard, &granted).await?;
+    let lease = LeaseRow {
+        shard,
+        token,
+        owner: request.owner.clone(),
+        rate,
+        revision: request.revision,
+        until: until(now, request.ttl),
+    };
+    tx.insert_lease(&lease).await?;
+    tx.add_to_sum(shard.campaign, lease.sum()).await?;
     tx.commit().await?;
     Ok(Grant::Granted {
         token,
@@ -89,161 +117,76 @@ pub(crate) async fn grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Resu
     })
 }
 
-/// See [`crate::Store::renew`].
-pub(crate) async fn renew(mut tx: Box<dyn Rows>, renewal: &Renewal) -> Result<Renewed, Error> {
-    let shard = renewal.shard;
-    let Some(row) = tx.lock_shard(shard).await? else {
-        return Ok(Renewed::Fenced);
-    };
-    let (server, now) = tx.server().await?;
-    let cutoff = stored::cutoff(now, renewal.margin);
-    if row.closed || row.token != Some(renewal.token) || !row.is_live(cutoff) {
-        return Ok(Renewed::Fenced);
+/// Refuses a shard if a lease of its own or of one of its blocks is live.
+fn refused(leases: &[LeaseRow], shard: ShardId, cutoff: Timestamp) -> Option<Grant> {
+    let live = |lease: &&LeaseRow| lease.is_live(cutoff);
+    if leases.iter().filter(live).any(|lease| lease.shard == shard) {
+        return Some(Grant::Leased);
     }
-    if failover::is_settling(server, now) {
-        return Ok(Renewed::Fenced);
-    }
-    // Not locked: a pause that is committed a moment later ends the lease at its next renewal.
-    let standing = tx.standing(shard.campaign).await?;
-    let Some(standing) = standing.filter(Standing::may_send) else {
-        return Ok(Renewed::Stopped);
-    };
-    if standing.revision != row.revision {
-        return Ok(Renewed::Fenced);
-    }
-    // A grant takes the site before its shards: whoever holds a shard may only try.
-    let rate = match renewal.want_rate > row.rate && tx.try_lock(Lock::Site).await? {
-        true => {
-            let used = tx.live_rates(shard.campaign, cutoff).await?;
-            let others = used.without(row.rate);
-            let fair = fair(tx.as_mut(), shard.campaign, &renewal.caps).await?;
-            share(renewal.want_rate.min(fair), &renewal.caps, &others).max(row.rate)
-        }
-        false => renewal.want_rate.clamp(1, row.rate.max(1)),
-    };
-    let until = until(now, renewal.ttl);
-    let renewed = ShardRow {
-        rate,
-        // A renewal that was delayed on its way never shortens what a later one gained.
-        lease_until: row.lease_until.max(Some(until)),
-        ..row
-    };
-    tx.put_shard(shard, &renewed).await?;
-    tx.commit().await?;
-    Ok(Renewed::Kept {
-        rate,
-        epoch: standing.epoch,
-    })
-}
-
-/// See [`crate::Store::release`].
-pub(crate) async fn release(
-    mut tx: Box<dyn Rows>,
-    shard: ShardId,
-    token: u64,
-    failed: Option<&str>,
-) -> Result<(), Error> {
-    if let Some(cause) = failed {
-        stored::plain("a cause", cause)?;
-    }
-    let current = tx.lock_shard(shard).await?;
-    let Some(row) = current.filter(|row| !row.closed && row.token == Some(token)) else {
-        return Ok(());
-    };
-    tx.end_lease(shard).await?;
-    let released = ShardRow {
-        attempt: row.attempt.saturating_sub(u32::from(failed.is_none())),
-        cause: failed.map(str::to_owned).or_else(|| row.cause.clone()),
-        ahead: Ahead::default(),
-        ..row.without_lease(None)
-    };
-    tx.put_shard(shard, &released).await?;
-    tx.commit().await
+    let is_any_live = leases.iter().any(|lease| lease.is_live(cutoff));
+    is_any_live.then_some(Grant::BlocksBusy)
 }
 
 /// Gives a shard up. Its campaign can end without it, and says so.
-async fn quarantine(mut tx: Box<dyn Rows>, shard: ShardId, row: ShardRow) -> Result<Grant, Error> {
-    tx.end_lease(shard).await?;
+async fn quarantine(
+    mut tx: Box<dyn Rows>,
+    own: &[LeaseRow],
+    request: &GrantRequest,
+    row: ShardRow,
+) -> Result<Grant, Error> {
+    release::forget(tx.as_mut(), own).await?;
     let quarantined = ShardRow {
         closed: true,
         quarantined: true,
         ahead: Ahead::default(),
-        ..row.without_lease(None)
+        token: None,
+        ..row
     };
-    tx.put_shard(shard, &quarantined).await?;
+    tx.put_shard(request.shard, &quarantined).await?;
     tx.commit().await?;
     Ok(Grant::Quarantined)
 }
 
-impl ShardRow {
-    /// True if its lease ends after `cutoff`.
+impl LeaseRow {
+    /// Returns whether it ends after `cutoff`.
     pub(crate) fn is_live(&self, cutoff: Timestamp) -> bool {
-        self.lease_until.is_some_and(|until| until > cutoff)
+        self.until > cutoff
     }
 
-    /// The row with its lease over, and this token left as the one that may report.
-    pub(crate) fn without_lease(self, token: Option<u64>) -> Self {
-        Self {
-            token,
-            owner: None,
-            rate: 0,
-            lease_until: None,
-            ..self
+    /// Returns what it adds to the sum of its campaign.
+    pub(crate) fn sum(&self) -> Sum {
+        Sum {
+            rate: self.rate.into(),
+            leases: 1,
         }
     }
 }
 
-/// The shards whose leases are over but whose blocks were never taken; none if a wanted block is in a live
-/// lease. Ending theirs keeps a late renewal from reviving it beside the one that is about to be granted.
-async fn dead_holders(
-    tx: &mut dyn Rows,
-    shard: ShardId,
-    blocks: &[IpNet],
-    cutoff: Timestamp,
-) -> Result<Option<Vec<ShardId>>, Error> {
-    let holders = tx.holders(blocks).await?;
-    let mut others = holders.into_iter().filter(|(holder, _)| *holder != shard);
-    let dead = others.try_fold(Vec::new(), |mut dead, (holder, until)| {
-        let is_live = until.is_some_and(|until| until > cutoff);
-        dead.push(holder);
-        (!is_live).then_some(dead)
-    });
-    Ok(dead)
+/// Returns when a lease ends that is granted or renewed now.
+pub(crate) fn until(now: Timestamp, ttl: std::time::Duration) -> Timestamp {
+    stored::to_micros(now.saturating_add(ttl).unwrap_or(Timestamp::MAX))
 }
 
-/// What one of a campaign's leases should have.
-async fn fair(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<u32, Error> {
+/// Returns the rate that each lease of a campaign should have.
+pub(crate) async fn fair(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<u32, Error> {
     let open = tx.open_shards(id, caps.side_by_side.max(1)).await?;
     Ok(caps.campaign.div_ceil(open.max(1)))
 }
 
-/// At least 1 is wanted, whatever was asked for.
-fn share(want: u32, caps: &Caps, used: &Rates) -> u32 {
-    let limits = [
-        (Some(caps.campaign), used.campaign),
-        (caps.authorization, used.authorization),
-        (caps.site, used.site),
-    ];
-    limits
-        .into_iter()
-        .filter_map(|(cap, used)| Some(u64::from(cap?).saturating_sub(used)))
-        .fold(u64::from(want.max(1)), u64::min) as u32
-}
-
-impl Rates {
-    /// The sums without a lease of this rate, which is part of each.
-    fn without(self, rate: u32) -> Self {
-        let less = |sum: u64| sum.saturating_sub(u64::from(rate));
-        Self {
-            campaign: less(self.campaign),
-            authorization: less(self.authorization),
-            site: less(self.site),
-        }
+/// Returns how much more the leases of a campaign may have. The caller holds the authorization and
+/// the site if they have a cap.
+pub(crate) async fn room(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<u64, Error> {
+    let used = u64::try_from(tx.lock_sum(id).await?.rate).unwrap_or(0);
+    let mut room = u64::from(caps.campaign).saturating_sub(used);
+    if let Some(cap) = caps.authorization {
+        let used = tx.authorization_rate(id).await?;
+        room = room.min(u64::from(cap).saturating_sub(used));
     }
-}
-
-fn until(now: Timestamp, ttl: std::time::Duration) -> Timestamp {
-    stored::to_micros(now.saturating_add(ttl).unwrap_or(Timestamp::MAX))
+    if let Some(cap) = caps.site {
+        let used = tx.site_rate().await?;
+        room = room.min(u64::from(cap).saturating_sub(used));
+    }
+    Ok(room)
 }
 
 fn distinct(blocks: &[IpNet]) -> Vec<IpNet> {

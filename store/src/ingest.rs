@@ -1,7 +1,8 @@
 //! Observations in, findings out.
 //!
-//! Locks are taken in one order: shard, then the keys of findings that are new, sorted, then those that are known, sorted, then
-//! open endpoints, then counts.
+//! Locks are taken in one order: shard, its lease and what that ends (see `release`), then the keys
+//! of findings that are new, sorted, then those that are known, sorted, then open endpoints, then
+//! counts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,6 +14,7 @@ use crate::{
     Advance, Batch, Error, Ingested, TOKEN_LIFE,
     counts::{Counts, slot},
     reconcile::{absorb, conclude, mail_nonces},
+    release,
     rows::{Backend, FindingRow, Held, JudgingKey, Key, Rows, ShardRow, Source},
     stored,
 };
@@ -287,7 +289,7 @@ async fn report(
         row.ahead = batch.ahead;
     }
     if row.closed && !was_closed {
-        tx.end_lease(batch.shard).await?;
+        release::shard(tx, batch.shard).await?;
     }
     tx.put_shard(batch.shard, &row).await?;
     Ok(!made)
@@ -328,12 +330,7 @@ fn advance(row: &mut ShardRow, batch: &Batch, progress: &Advance) -> Result<bool
             expected,
         });
     }
-    let token = row.token;
-    *row = ShardRow {
-        closed: true,
-        ahead: Ahead::default(),
-        ..std::mem::take(row).without_lease(token)
-    };
+    (row.closed, row.ahead) = (true, Ahead::default());
     Ok(true)
 }
 

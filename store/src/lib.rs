@@ -31,6 +31,8 @@ mod open;
 mod orders;
 mod postgres;
 mod reconcile;
+mod release;
+mod renew;
 mod replicas;
 mod revisits;
 mod rows;
@@ -139,12 +141,17 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// is quarantined.
     async fn grant(&self, request: &GrantRequest) -> Result<Grant, Error>;
 
-    /// Extends a lease to `ttl` from now if `token` is the shard's current one and the campaign is
+    /// Extends leases in one transaction, and answers in the order of the renewals. A lease is
+    /// extended to `ttl` from now if `token` is the shard's current one and the campaign is
     /// running, under the authorization that the lease was granted under. Moves its rate to
     /// `want_rate`: up as far as the caps have room, down at once, since its owner has slowed down
     /// before it asked. A lease that ended more than `margin` ago cannot be renewed, though nobody
     /// took the shard over: its blocks and its rate may be another's.
-    async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error>;
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Renewed>, Error>;
+
+    /// Ends leases that expired `margin` ago or earlier: until then they count against the caps.
+    /// Returns how many it ended.
+    async fn end_leases(&self, margin: Duration) -> Result<u64, Error>;
 
     /// Gives a lease back before its end; the cursor stays. `failed` says why the shard itself is to blame: without it the
     /// grant does not count as an attempt. Ignored if `token` is stale.

@@ -92,6 +92,11 @@ pub(crate) const SQLITE: Scripts = &[
         "compatible",
         include_str!("../migrations/sqlite/0016_compatible.sql"),
     ),
+    (
+        17,
+        "leases",
+        include_str!("../migrations/sqlite/0017_leases.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -195,6 +200,11 @@ pub(crate) const POSTGRES: Scripts = &[
         20,
         "compatible",
         include_str!("../migrations/postgres/0020_compatible.sql"),
+    ),
+    (
+        21,
+        "leases",
+        include_str!("../migrations/postgres/0021_leases.sql"),
     ),
 ];
 

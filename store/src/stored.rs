@@ -179,10 +179,10 @@ pub(crate) fn quarantined(
 pub(crate) const TROUBLE: Duration = Duration::from_secs(60);
 
 /// Columns that [`progress`] reads.
-pub(crate) const SUMS: usize = 14;
+pub(crate) const SUMS: usize = 11;
 
-/// A campaign's progress from the sums of its shards (all, closed, quarantined, leased, the tally's six, the two
-/// ahead, rate, workers) and from its counts by kind.
+/// Makes a campaign's progress of the sums of its shards (all, closed, quarantined, the tally's six,
+/// the two ahead) and of its counts by kind.
 pub(crate) fn progress<R: Row>(row: &R, counts: Vec<(String, i64)>) -> Result<Progress, Error>
 where
     usize: sqlx::ColumnIndex<R>,
@@ -196,7 +196,6 @@ where
         shards,
         closed,
         quarantined,
-        leased,
         answered,
         refused,
         silent,
@@ -205,14 +204,11 @@ where
         failed,
         finished_ahead,
         answered_ahead,
-        rate,
-        workers,
     ] = sums;
     let mut progress = Progress {
         shards,
         closed,
         quarantined,
-        leased,
         ahead: Ahead {
             finished: finished_ahead,
             answered: answered_ahead,
@@ -225,8 +221,6 @@ where
             denied,
             failed,
         },
-        rate,
-        workers,
         ..Progress::default()
     };
     for (kind, count) in counts {

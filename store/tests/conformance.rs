@@ -16,6 +16,7 @@ mod conformance {
     mod revisits;
     mod schedules;
     mod sightings;
+    mod sums;
 
     macro_rules! suite {
         ($backend:ident) => {
@@ -50,6 +51,9 @@ mod conformance {
                     leases::a_released_shard_is_free_at_once_and_keeps_its_cursor,
                     leases::the_leases_of_local_campaigns_can_be_ended_at_once,
                     leases::concurrent_grants_share_no_block_and_keep_the_cap,
+                    sums::many_leases_are_renewed_at_once,
+                    sums::what_is_over_is_ended_and_its_rate_is_free,
+                    sums::concurrent_leases_keep_sums_and_caps,
                     ingest::a_batch_stores_observations_findings_and_progress,
                     ingest::a_batch_delivered_twice_changes_nothing,
                     ingest::a_stale_token_keeps_observations_but_not_the_cursor,

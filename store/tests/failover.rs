@@ -122,8 +122,8 @@ async fn what_a_lost_server_granted_is_not_granted_again_before_it_is_over() {
     let granted = after_failover(store, &request(lost, at(12))).await;
     assert_eq!(granted, Grant::FailedOver);
     // Nor of what the first one may have given up for it.
-    let renewed = store.renew(&renewal(kept, kept_token, at(13))).await;
-    assert_eq!(renewed.unwrap(), Renewed::Fenced);
+    let kept = renewed(store, &renewal(kept, kept_token, at(13))).await;
+    assert_eq!(kept, Renewed::Fenced);
     let last = at(12) + TTL + MARGIN - Duration::from_millis(1);
     let granted = store.grant(&request(lost, last)).await.unwrap();
     assert_eq!(granted, Grant::FailedOver);
@@ -143,8 +143,8 @@ async fn what_a_lost_server_granted_is_not_granted_again_before_it_is_over() {
 
     // What has settled stays so, for whoever opens it next.
     let again = open(&pair.url, &options()).await.unwrap();
-    let renewed = again.renew(&renewal(lost, token, settled)).await.unwrap();
-    assert!(matches!(renewed, Renewed::Kept { .. }), "{renewed:?}");
+    let kept = renewed(&*again, &renewal(lost, token, settled)).await;
+    assert!(matches!(kept, Renewed::Kept { .. }), "{kept:?}");
 }
 
 /// Grants once the connections to the lost server are given up.

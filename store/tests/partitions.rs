@@ -43,6 +43,18 @@ async fn to_remove_a_campaign_drops_its_tables() {
     assert_eq!(partitions(&place.url).await, own(2));
 }
 
+/// The one lease with its block and its campaign's sum.
+async fn leases(url: &str) -> Vec<String> {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let listed = "SELECT concat_ws(' ', to_json(l), b.block, r.rate, r.leases) \
+        FROM ajar.leases l JOIN ajar.lease_blocks b USING (campaign, number) \
+        JOIN ajar.rates r USING (campaign)";
+    let listed = sqlx::query_scalar(listed).fetch_all(&mut connection);
+    let listed: Vec<String> = listed.await.unwrap();
+    assert_eq!(listed.len(), 1);
+    listed
+}
+
 /// The scripts that made the tables before there were partitions.
 const OLDER: [&str; 8] = [
     include_str!("../migrations/postgres/0001_first.sql"),
@@ -67,14 +79,20 @@ async fn older(url: &str) -> String {
     let mut from = PgConnection::connect(url).await.unwrap();
     let mut to = PgConnection::connect(&older).await.unwrap();
     for (table, of) in [
-        ("migrations", " WHERE version <= 8"),
-        ("campaigns", ""),
-        ("shards", ""),
-        ("findings", ""),
-        ("observations", ""),
-        ("nonces", ""),
+        ("migrations", "ajar.migrations t WHERE version <= 8"),
+        ("campaigns", "ajar.campaigns t"),
+        // A shard's lease was in its row.
+        (
+            "shards",
+            "(SELECT s.*, coalesce(l.rate, 0) AS rate, l.owner, l.until AS lease_until \
+             FROM ajar.shards s LEFT JOIN ajar.leases l USING (campaign, number)) t",
+        ),
+        ("lease_blocks", "ajar.lease_blocks t"),
+        ("findings", "ajar.findings t"),
+        ("observations", "ajar.observations t"),
+        ("nonces", "ajar.nonces t"),
     ] {
-        let read = format!("SELECT row_to_json(t)::text FROM ajar.{table} t{of}");
+        let read = format!("SELECT row_to_json(t)::text FROM {of}");
         let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(read))
             .fetch_all(&mut from)
             .await
@@ -112,6 +130,7 @@ async fn what_was_observed_before_there_were_partitions_is_kept() {
 
     let again = open(&older, &Options::default()).await.unwrap();
     assert_eq!(partitions(&older).await, own(1));
+    assert_eq!(leases(&older).await, leases(&place.url).await);
     assert_eq!(again.finding(&finding.id).await.unwrap(), before);
     let opened = record(&*again, &sighting(&seen, 60)).await.unwrap();
     assert_eq!(opened.verdict, Verdict::Open);

@@ -166,7 +166,7 @@ impl Workers {
             ttl: TTL,
             margin: MARGIN,
         };
-        match store.renew(&renewal).await.unwrap() {
+        match renewed(store, &renewal).await {
             Renewed::Kept { rate, .. } => {
                 assert!(rate >= lease.rate.min(want_rate.max(1)));
                 assert!(rate <= lease.rate.max(want_rate.max(1)));
@@ -231,6 +231,7 @@ proptest! {
             for step in steps {
                 workers.take(&*place.store, step).await;
             }
+            assert_eq!(place.wrong_sums().await, 0);
         });
     }
 }

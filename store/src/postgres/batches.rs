@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, ops::Range};
 
-use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
+use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use sqlx::AssertSqlSafe;
@@ -10,12 +10,13 @@ use sqlx::AssertSqlSafe;
 use super::{
     Tx,
     findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, made_row, owner, place},
+    leases::lease_row,
     partitions::partition,
 };
 use crate::{
     Error,
     columns::{At, Document},
-    rows::{BatchRows, FindingRow, Held, Key},
+    rows::{BatchRows, FindingRow, Held, Key, LeaseRow},
     stored::{self, signed},
 };
 
@@ -38,37 +39,87 @@ impl BatchRows for Tx {
         Ok(())
     }
 
-    async fn holders(
-        &mut self,
-        blocks: &[IpNet],
-    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error> {
-        let rows: Vec<(String, i64, Option<At>)> = sqlx::query_as(
-            "SELECT campaign, number, lease_until FROM shards \
-             WHERE (campaign, number) IN \
-             (SELECT campaign, number FROM lease_blocks WHERE block = ANY ($1::cidr[])) \
-             ORDER BY campaign, number FOR UPDATE",
+    async fn lock_leases(&mut self, shards: &[ShardId]) -> Result<Vec<LeaseRow>, Error> {
+        let (campaigns, numbers) = columns(shards)?;
+        let rows = sqlx::query(
+            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+             WHERE (campaign, number) IN (SELECT * FROM unnest($1::text[], $2::bigint[])) \
+             ORDER BY campaign, number FOR NO KEY UPDATE",
         )
+        .bind(campaigns)
+        .bind(numbers)
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter().map(lease_row).collect()
+    }
+
+    async fn lock_overlapping(
+        &mut self,
+        shard: ShardId,
+        blocks: &[IpNet],
+    ) -> Result<Vec<LeaseRow>, Error> {
+        let rows = sqlx::query(
+            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+             WHERE (campaign, number) IN (SELECT $1::text, $2::bigint UNION \
+             SELECT campaign, number FROM lease_blocks WHERE block = ANY ($3::cidr[])) \
+             ORDER BY campaign, number FOR NO KEY UPDATE",
+        )
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
         .bind(blocks)
         .fetch_all(&mut *self.0)
         .await?;
-        rows.into_iter()
-            .map(|(campaign, number, until)| {
-                Ok((stored::shard(&campaign, number)?, until.map(|at| at.0)))
-            })
-            .collect()
+        rows.iter().map(lease_row).collect()
     }
 
-    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error> {
+    async fn put_leases(&mut self, leases: &[LeaseRow]) -> Result<(), Error> {
+        let shards: Vec<ShardId> = leases.iter().map(|lease| lease.shard).collect();
+        let (campaigns, numbers) = columns(&shards)?;
+        let rates: Vec<i64> = leases.iter().map(|lease| lease.rate.into()).collect();
+        let ends: Vec<At> = leases.iter().map(|lease| At(lease.until)).collect();
         sqlx::query(
+            "UPDATE leases l SET rate = n.rate, until = n.until \
+             FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[]) \
+             AS n (campaign, number, rate, until) \
+             WHERE l.campaign = n.campaign AND l.number = n.number",
+        )
+        .bind(campaigns)
+        .bind(numbers)
+        .bind(rates)
+        .bind(ends)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn delete_leases(&mut self, shards: &[ShardId]) -> Result<(), Error> {
+        let (campaigns, numbers) = columns(shards)?;
+        for statement in [
+            "DELETE FROM lease_blocks WHERE (campaign, number) IN \
+             (SELECT * FROM unnest($1::text[], $2::bigint[]))",
+            "DELETE FROM leases WHERE (campaign, number) IN \
+             (SELECT * FROM unnest($1::text[], $2::bigint[]))",
+        ] {
+            sqlx::query(statement)
+                .bind(&campaigns)
+                .bind(&numbers)
+                .execute(&mut *self.0)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<bool, Error> {
+        let done = sqlx::query(
             "INSERT INTO lease_blocks (block, campaign, number) \
-             SELECT block, $2, $3 FROM unnest($1::cidr[]) AS b (block)",
+             SELECT block, $2, $3 FROM unnest($1::cidr[]) AS b (block) ON CONFLICT DO NOTHING",
         )
         .bind(blocks)
         .bind(shard.campaign.to_string())
         .bind(signed("a shard's number", shard.number)?)
         .execute(&mut *self.0)
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == blocks.len() as u64)
     }
 
     async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
@@ -414,4 +465,13 @@ fn bind_findings<'q>(query: Query<'q>, rows: &[&'q FindingRow]) -> Result<Query<
                 .map(|r| r.map_or(0, |r| i64::from(r.round)))
                 .collect::<Vec<_>>(),
         ))
+}
+
+/// Shards as columns, to be unnested.
+fn columns(shards: &[ShardId]) -> Result<(Vec<String>, Vec<i64>), Error> {
+    let campaigns = shards.iter().map(|shard| shard.campaign.to_string());
+    let numbers = shards
+        .iter()
+        .map(|shard| signed("a shard's number", shard.number));
+    Ok((campaigns.collect(), numbers.collect::<Result<_, _>>()?))
 }

@@ -172,16 +172,34 @@ pub(crate) trait PartitionRows: Send {
     async fn drop_partitions(&mut self, id: CampaignId) -> Result<(), Error>;
 }
 
-/// Leases, tokens and the blocks that they hold.
+/// Shards' progress, leases, what these have together, and tokens.
 #[async_trait]
 pub(crate) trait LeaseRows: Send {
     /// Reads a shard and holds its row.
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error>;
     async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error>;
-    /// Sums of the rates in leases that end after `cutoff`.
-    async fn live_rates(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<Rates, Error>;
-    /// Ends a lease and gives its blocks free; its token stays current, so that a late report still counts.
-    async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error>;
+    async fn lock_lease(&mut self, shard: ShardId) -> Result<Option<LeaseRow>, Error>;
+    async fn insert_lease(&mut self, lease: &LeaseRow) -> Result<(), Error>;
+    /// Holds leases that ended at `cutoff` or before, by shard, at most so many; leaves out those
+    /// that another transaction holds.
+    async fn lock_dead_leases(
+        &mut self,
+        cutoff: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<LeaseRow>, Error>;
+    /// Reads the sum of a campaign's leases and holds its row.
+    async fn lock_sum(&mut self, id: CampaignId) -> Result<Sum, Error>;
+    /// Adds to the sum of a campaign's leases.
+    async fn add_to_sum(&mut self, id: CampaignId, change: Sum) -> Result<(), Error>;
+    /// Holds the authorization of a campaign, if it has one, against every other transaction that
+    /// grants under it.
+    async fn lock_authorization(&mut self, id: CampaignId) -> Result<(), Error>;
+    /// Tries the same without waiting. Returns `false` if another transaction holds it.
+    async fn try_lock_authorization(&mut self, id: CampaignId) -> Result<bool, Error>;
+    /// The rate of all campaigns under the same authorization as this one.
+    async fn authorization_rate(&mut self, id: CampaignId) -> Result<u64, Error>;
+    /// The rate of all campaigns.
+    async fn site_rate(&mut self) -> Result<u64, Error>;
     /// Ends the leases of campaigns that a single process drives.
     async fn end_local_leases(&mut self) -> Result<(), Error>;
     /// A token above all before.
@@ -352,12 +370,21 @@ pub(crate) trait ReplicaRows: Send {
 #[async_trait]
 pub(crate) trait BatchRows: Send {
     async fn insert_shards(&mut self, id: CampaignId, shards: &[Range<u64>]) -> Result<(), Error>;
-    /// The shards that hold one of the blocks, with the end of their leases; their rows are held.
-    async fn holders(
+    /// Holds the leases of these shards, by shard.
+    async fn lock_leases(&mut self, shards: &[ShardId]) -> Result<Vec<LeaseRow>, Error>;
+    /// Holds the lease of a shard and those that have one of the blocks, by shard.
+    async fn lock_overlapping(
         &mut self,
+        shard: ShardId,
         blocks: &[IpNet],
-    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error>;
-    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error>;
+    ) -> Result<Vec<LeaseRow>, Error>;
+    /// Writes rates and ends of leases whose rows are held.
+    async fn put_leases(&mut self, leases: &[LeaseRow]) -> Result<(), Error>;
+    /// Gives these shards' blocks free, and forgets their leases.
+    async fn delete_leases(&mut self, shards: &[ShardId]) -> Result<(), Error>;
+    /// Returns `false` if another lease got one of the blocks meanwhile. Blocks are sorted, each
+    /// once.
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<bool, Error>;
     /// Creates what is missing of the keys' rows, locks them all and reads the findings.
     async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error>;
     /// Reads the observations of what is held.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ajar_model::{
-    Ahead, Finding, Observation, ProbeId, Revisits, Tally, Timestamp, campaign::State,
+    Ahead, Finding, Observation, ProbeId, Revisits, ShardId, Tally, Timestamp, campaign::State,
     proof::CanaryKey,
 };
 
@@ -95,16 +95,28 @@ pub(crate) struct Due {
     pub is_open: bool,
 }
 
-/// Sums of live rates: of a campaign, of every campaign under the same authorization, of the whole
-/// site.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rates {
-    pub campaign: u64,
-    pub authorization: u64,
-    pub site: u64,
+/// A lease: live, or over and not ended yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaseRow {
+    pub shard: ShardId,
+    pub token: u64,
+    pub owner: String,
+    /// New connections a second.
+    pub rate: u32,
+    /// The campaign's revision when it was granted.
+    pub revision: u64,
+    pub until: Timestamp,
 }
 
-/// A shard's progress and lease.
+/// The sum of the leases of a campaign, or a change of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    /// New connections a second.
+    pub rate: i64,
+    pub leases: i64,
+}
+
+/// A shard's progress, and the token that may move it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ShardRow {
     /// Its targets are endpoints that were visited before.
@@ -123,14 +135,9 @@ pub(crate) struct ShardRow {
     pub attempt: u32,
     /// What the worker said that failed last since the cursor moved.
     pub cause: Option<String>,
-    /// The token that may move the cursor.
+    /// The token that may move the cursor. It stays when its lease ends, so that a late report
+    /// still counts.
     pub token: Option<u64>,
-    pub owner: Option<String>,
-    pub rate: u32,
-    /// None if there is no lease, or it was ended early.
-    pub lease_until: Option<Timestamp>,
-    /// The campaign's revision when it was granted.
-    pub revision: u64,
     pub reported_at: Option<Timestamp>,
 }
 

@@ -1,8 +1,12 @@
 //! Many rows at once in SQLite: a statement for every [`CHUNK`] of them. Row locks are needless: whoever writes is alone.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::Range,
+};
 
-use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting, Timestamp};
+use ajar_model::{CampaignId, Nonce, Observation, ShardId, Sighting};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use sqlx::{QueryBuilder, query_builder::Separated};
@@ -14,7 +18,7 @@ use super::{
 use crate::{
     Error,
     columns::{Address, At, Document},
-    rows::{BatchRows, FindingRow, Held, Key},
+    rows::{BatchRows, FindingRow, Held, Key, LeaseRow, LeaseRows},
     stored::{self, signed},
 };
 
@@ -38,35 +42,73 @@ impl BatchRows for Tx {
         Ok(())
     }
 
-    async fn holders(
+    async fn lock_leases(&mut self, shards: &[ShardId]) -> Result<Vec<LeaseRow>, Error> {
+        let mut leases = Vec::new();
+        for shard in shards {
+            leases.extend(self.lock_lease(*shard).await?);
+        }
+        leases.sort_unstable_by_key(|lease| lease.shard);
+        Ok(leases)
+    }
+
+    async fn lock_overlapping(
         &mut self,
+        shard: ShardId,
         blocks: &[IpNet],
-    ) -> Result<Vec<(ShardId, Option<Timestamp>)>, Error> {
-        let mut holders = Vec::new();
+    ) -> Result<Vec<LeaseRow>, Error> {
+        let mut shards = BTreeSet::from([shard]);
         for blocks in blocks.chunks(CHUNK) {
             let mut query = QueryBuilder::new(
-                "SELECT DISTINCT s.campaign, s.number, s.lease_until FROM lease_blocks b \
-                 JOIN shards s ON s.campaign = b.campaign AND s.number = b.number \
-                 WHERE b.block IN (",
+                "SELECT DISTINCT campaign, number FROM lease_blocks WHERE block IN (",
             );
             let mut list = query.separated(", ");
             for block in blocks {
                 list.push_bind(block.to_string());
             }
             query.push(")");
-            let rows: Vec<(String, i64, Option<At>)> =
-                query.build_query_as().fetch_all(&mut *self.0).await?;
-            for (campaign, number, until) in rows {
-                holders.push((stored::shard(&campaign, number)?, until.map(|at| at.0)));
+            let rows: Vec<(String, i64)> = query.build_query_as().fetch_all(&mut *self.0).await?;
+            for (campaign, number) in rows {
+                shards.insert(stored::shard(&campaign, number)?);
             }
         }
-        holders.sort_unstable();
-        holders.dedup();
-        Ok(holders)
+        let shards: Vec<ShardId> = shards.into_iter().collect();
+        self.lock_leases(&shards).await
     }
 
-    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<(), Error> {
+    async fn put_leases(&mut self, leases: &[LeaseRow]) -> Result<(), Error> {
+        for lease in leases {
+            sqlx::query(
+                "UPDATE leases SET rate = $3, until = $4 WHERE campaign = $1 AND number = $2",
+            )
+            .bind(lease.shard.campaign.to_string())
+            .bind(signed("a shard's number", lease.shard.number)?)
+            .bind(i64::from(lease.rate))
+            .bind(At(lease.until))
+            .execute(&mut *self.0)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_leases(&mut self, shards: &[ShardId]) -> Result<(), Error> {
+        for shard in shards {
+            for statement in [
+                "DELETE FROM lease_blocks WHERE campaign = $1 AND number = $2",
+                "DELETE FROM leases WHERE campaign = $1 AND number = $2",
+            ] {
+                sqlx::query(statement)
+                    .bind(shard.campaign.to_string())
+                    .bind(signed("a shard's number", shard.number)?)
+                    .execute(&mut *self.0)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_blocks(&mut self, shard: ShardId, blocks: &[IpNet]) -> Result<bool, Error> {
         let number = signed("a shard's number", shard.number)?;
+        let mut put = 0;
         for blocks in blocks.chunks(CHUNK) {
             let mut query =
                 QueryBuilder::new("INSERT INTO lease_blocks (block, campaign, number) ");
@@ -75,9 +117,10 @@ impl BatchRows for Tx {
                 row.push_bind(shard.campaign.to_string());
                 row.push_bind(number);
             });
-            query.build().execute(&mut *self.0).await?;
+            query.push(" ON CONFLICT DO NOTHING");
+            put += query.build().execute(&mut *self.0).await?.rows_affected();
         }
-        Ok(())
+        Ok(put == blocks.len() as u64)
     }
 
     async fn hold_keys(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {

@@ -28,7 +28,7 @@ const STANDING: &str = "SELECT state, revision, EXISTS (SELECT 1 FROM stops WHER
 
 /// The columns of [`stored::progress`], then the last report.
 const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
-    count(*) FILTER (WHERE quarantined), count(*) FILTER (WHERE lease_until > $2), \
+    count(*) FILTER (WHERE quarantined), \
     CAST(coalesce(sum(answered) FILTER (WHERE visit IS NULL), 0) AS bigint), \
     CAST(coalesce(sum(refused) FILTER (WHERE visit IS NULL), 0) AS bigint), \
     CAST(coalesce(sum(silent) FILTER (WHERE visit IS NULL), 0) AS bigint), \
@@ -37,9 +37,10 @@ const SUMS: &str = "SELECT count(*), count(*) FILTER (WHERE closed), \
     CAST(coalesce(sum(failed) FILTER (WHERE visit IS NULL), 0) AS bigint), \
     CAST(coalesce(sum(ahead) FILTER (WHERE visit IS NULL), 0) AS bigint), \
     CAST(coalesce(sum(ahead_answered) FILTER (WHERE visit IS NULL), 0) AS bigint), \
-    CAST(coalesce(sum(rate) FILTER (WHERE lease_until > $2), 0) AS bigint), \
-    count(DISTINCT owner) FILTER (WHERE lease_until > $2), max(reported_at) \
-    FROM shards WHERE campaign = $1";
+    max(reported_at) FROM shards WHERE campaign = $1";
+/// Those of live leases: how many there are, their rates and their owners.
+const LEASED: &str = "SELECT count(*), CAST(coalesce(sum(rate), 0) AS bigint), count(DISTINCT owner) \
+    FROM leases WHERE campaign = $1 AND until > $2";
 const COUNTS: &str =
     "SELECT kind, CAST(sum(n) AS bigint) FROM counts WHERE campaign = $1 GROUP BY kind";
 const TROUBLES: &str = "SELECT worker, vantage, cause, at FROM troubles \
@@ -95,12 +96,21 @@ impl CampaignRows for Tx {
         .bind(signed("a number of targets", admission.pairs)?)
         .execute(&mut *self.0)
         .await?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("INSERT INTO rates (campaign, rate, leases) VALUES ($1, 0, 0)")
+            .bind(campaign.id.to_string())
+            .execute(&mut *self.0)
+            .await?;
+        Ok(true)
     }
 
     async fn delete_campaign(&mut self, id: CampaignId) -> Result<(), Error> {
         for statement in [
             "DELETE FROM lease_blocks WHERE campaign = $1",
+            "DELETE FROM leases WHERE campaign = $1",
+            "DELETE FROM rates WHERE campaign = $1",
             "DELETE FROM findings WHERE campaign = $1",
             "DELETE FROM shards WHERE campaign = $1",
             "DELETE FROM tokens WHERE campaign = $1",
@@ -255,10 +265,14 @@ impl CampaignRows for Tx {
     async fn progress(&mut self, id: CampaignId, now: Timestamp) -> Result<Progress, Error> {
         let row = sqlx::query(SUMS)
             .bind(id.to_string())
-            .bind(At(now))
             .fetch_one(&mut *self.0)
             .await?;
         let last_report: Option<At> = row.try_get(stored::SUMS)?;
+        let (leased, rate, workers): (i64, i64, i64) = sqlx::query_as(LEASED)
+            .bind(id.to_string())
+            .bind(At(now))
+            .fetch_one(&mut *self.0)
+            .await?;
         let counts = sqlx::query_as(COUNTS)
             .bind(id.to_string())
             .fetch_all(&mut *self.0)
@@ -276,6 +290,9 @@ impl CampaignRows for Tx {
             _ => self.next_revisit(id).await?,
         };
         Ok(Progress {
+            leased: unsigned("a count", leased)?,
+            rate: unsigned("a sum of rates", rate)?,
+            workers: unsigned("a count", workers)?,
             last_report_at: last_report.map(|at| at.0),
             next_revisit_at,
             cause,

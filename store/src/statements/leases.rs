@@ -8,17 +8,17 @@ use super::{DatabaseRow, Tx};
 use crate::{
     Error, GrantRequest, Holder,
     columns::At,
-    rows::{LeaseRows, Rates, ShardRow},
-    stored::{signed, unsigned},
+    rows::{LeaseRow, LeaseRows, ShardRow, Sum},
+    stored::{self, signed, unsigned},
 };
 
 #[async_trait]
 impl LeaseRows for Tx {
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error> {
         let row = sqlx::query(row_lock!(
-            "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, rate, \
-             closed, token, owner, lease_until, reported_at, from_target, to_target, quarantined, ahead, ahead_answered, cause, \
-             revision, visit IS NOT NULL \
+            "SELECT cursor, answered, refused, silent, unreachable, denied, failed, attempt, \
+             closed, token, reported_at, from_target, to_target, quarantined, ahead, ahead_answered, cause, \
+             visit IS NOT NULL \
              FROM shards WHERE campaign = $1 AND number = $2",
             "FOR UPDATE"
         ))
@@ -32,9 +32,9 @@ impl LeaseRows for Tx {
     async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error> {
         sqlx::query(
             "UPDATE shards SET cursor = $3, answered = $4, refused = $5, silent = $6, \
-             unreachable = $7, denied = $8, failed = $9, attempt = $10, rate = $11, closed = $12, \
-             token = $13, owner = $14, lease_until = $15, reported_at = $16, \
-             to_target = $17, quarantined = $18, ahead = $19, ahead_answered = $20, cause = $21, revision = $22 \
+             unreachable = $7, denied = $8, failed = $9, attempt = $10, closed = $11, \
+             token = $12, reported_at = $13, \
+             to_target = $14, quarantined = $15, ahead = $16, ahead_answered = $17, cause = $18 \
              WHERE campaign = $1 AND number = $2",
         )
         .bind(shard.campaign.to_string())
@@ -47,11 +47,8 @@ impl LeaseRows for Tx {
         .bind(signed("a tally", row.tally.denied)?)
         .bind(signed("a tally", row.tally.failed)?)
         .bind(i64::from(row.attempt))
-        .bind(i64::from(row.rate))
         .bind(row.closed)
         .bind(row.token.map(|t| signed("a token", t)).transpose()?)
-        .bind(&row.owner)
-        .bind(row.lease_until.map(At))
         .bind(row.reported_at.map(At))
         .bind(
             row.to
@@ -62,53 +59,132 @@ impl LeaseRows for Tx {
         .bind(signed("a shard's targets", row.ahead.finished)?)
         .bind(signed("a shard's targets", row.ahead.answered)?)
         .bind(&row.cause)
-        .bind(signed("a revision", row.revision)?)
         .execute(&mut *self.0)
         .await?;
         Ok(())
     }
 
-    async fn live_rates(&mut self, id: CampaignId, cutoff: Timestamp) -> Result<Rates, Error> {
-        let (campaign, authorization, site): (i64, i64, i64) = sqlx::query_as(
-            "SELECT CAST(coalesce(sum(s.rate) FILTER (WHERE s.campaign = $1), 0) AS bigint), \
-             CAST(coalesce(sum(s.rate) FILTER (WHERE c.authorization_id = \
-             (SELECT authorization_id FROM campaigns WHERE id = $1)), 0) AS bigint), \
-             CAST(coalesce(sum(s.rate), 0) AS bigint) \
-             FROM shards s JOIN campaigns c ON c.id = s.campaign WHERE s.lease_until > $2",
-        )
-        .bind(id.to_string())
-        .bind(At(cutoff))
-        .fetch_one(&mut *self.0)
+    async fn lock_lease(&mut self, shard: ShardId) -> Result<Option<LeaseRow>, Error> {
+        let row = sqlx::query(row_lock!(
+            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+             WHERE campaign = $1 AND number = $2",
+            "FOR NO KEY UPDATE"
+        ))
+        .bind(shard.campaign.to_string())
+        .bind(signed("a shard's number", shard.number)?)
+        .fetch_optional(&mut *self.0)
         .await?;
-        Ok(Rates {
-            campaign: unsigned("a sum of rates", campaign)?,
-            authorization: unsigned("a sum of rates", authorization)?,
-            site: unsigned("a sum of rates", site)?,
-        })
+        row.map(|row| lease_row(&row)).transpose()
     }
 
-    async fn end_lease(&mut self, shard: ShardId) -> Result<(), Error> {
-        let number = signed("a shard's number", shard.number)?;
-        for statement in [
-            "DELETE FROM lease_blocks WHERE campaign = $1 AND number = $2",
-            "UPDATE shards SET lease_until = NULL, rate = 0, owner = NULL \
-             WHERE campaign = $1 AND number = $2",
-        ] {
-            sqlx::query(statement)
-                .bind(shard.campaign.to_string())
-                .bind(number)
-                .execute(&mut *self.0)
-                .await?;
-        }
+    async fn insert_lease(&mut self, lease: &LeaseRow) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO leases (campaign, number, token, owner, rate, revision, until) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(lease.shard.campaign.to_string())
+        .bind(signed("a shard's number", lease.shard.number)?)
+        .bind(signed("a token", lease.token)?)
+        .bind(&lease.owner)
+        .bind(i64::from(lease.rate))
+        .bind(signed("a revision", lease.revision)?)
+        .bind(At(lease.until))
+        .execute(&mut *self.0)
+        .await?;
         Ok(())
+    }
+
+    async fn lock_dead_leases(
+        &mut self,
+        cutoff: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<LeaseRow>, Error> {
+        let rows = sqlx::query(row_lock!(
+            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+             WHERE until <= $1 ORDER BY campaign, number LIMIT $2",
+            "FOR NO KEY UPDATE SKIP LOCKED"
+        ))
+        .bind(At(cutoff))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter().map(lease_row).collect()
+    }
+
+    async fn lock_sum(&mut self, id: CampaignId) -> Result<Sum, Error> {
+        let sum: Option<(i64, i64)> = sqlx::query_as(row_lock!(
+            "SELECT rate, leases FROM rates WHERE campaign = $1",
+            "FOR NO KEY UPDATE"
+        ))
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.0)
+        .await?;
+        let sum = sum.map(|(rate, leases)| Sum { rate, leases });
+        Ok(sum.unwrap_or_default())
+    }
+
+    async fn add_to_sum(&mut self, id: CampaignId, change: Sum) -> Result<(), Error> {
+        sqlx::query("UPDATE rates SET rate = rate + $2, leases = leases + $3 WHERE campaign = $1")
+            .bind(id.to_string())
+            .bind(change.rate)
+            .bind(change.leases)
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+
+    async fn lock_authorization(&mut self, id: CampaignId) -> Result<(), Error> {
+        sqlx::query(row_lock!(
+            "SELECT id FROM authorizations \
+             WHERE id = (SELECT authorization_id FROM campaigns WHERE id = $1)",
+            "FOR NO KEY UPDATE"
+        ))
+        .bind(id.to_string())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn try_lock_authorization(&mut self, id: CampaignId) -> Result<bool, Error> {
+        let locked = sqlx::query(row_lock!(
+            "SELECT id FROM authorizations \
+             WHERE id = (SELECT authorization_id FROM campaigns WHERE id = $1)",
+            "FOR NO KEY UPDATE SKIP LOCKED"
+        ))
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.0)
+        .await?;
+        Ok(locked.is_some())
+    }
+
+    async fn authorization_rate(&mut self, id: CampaignId) -> Result<u64, Error> {
+        let rate: i64 = sqlx::query_scalar(
+            "SELECT CAST(coalesce(sum(r.rate), 0) AS bigint) FROM rates r \
+             JOIN campaigns c ON c.id = r.campaign WHERE c.authorization_id = \
+             (SELECT authorization_id FROM campaigns WHERE id = $1)",
+        )
+        .bind(id.to_string())
+        .fetch_one(&mut *self.0)
+        .await?;
+        unsigned("a sum of rates", rate)
+    }
+
+    async fn site_rate(&mut self) -> Result<u64, Error> {
+        let rate: i64 =
+            sqlx::query_scalar("SELECT CAST(coalesce(sum(rate), 0) AS bigint) FROM rates")
+                .fetch_one(&mut *self.0)
+                .await?;
+        unsigned("a sum of rates", rate)
     }
 
     async fn end_local_leases(&mut self) -> Result<(), Error> {
         for statement in [
             "DELETE FROM lease_blocks \
              WHERE campaign IN (SELECT id FROM campaigns WHERE local)",
-            "UPDATE shards SET token = NULL, lease_until = NULL, rate = 0, owner = NULL \
-             WHERE token IS NOT NULL AND NOT closed \
+            "DELETE FROM leases WHERE campaign IN (SELECT id FROM campaigns WHERE local)",
+            "UPDATE rates SET rate = 0, leases = 0 \
+             WHERE campaign IN (SELECT id FROM campaigns WHERE local)",
+            "UPDATE shards SET token = NULL WHERE token IS NOT NULL AND NOT closed \
              AND campaign IN (SELECT id FROM campaigns WHERE local)",
         ] {
             sqlx::query(statement).execute(&mut *self.0).await?;
@@ -165,13 +241,9 @@ impl LeaseRows for Tx {
 
 fn shard_row(row: &DatabaseRow) -> Result<ShardRow, Error> {
     let number = |at: usize| unsigned::<u64>("a shard", row.try_get(at)?);
-    let small = |at: usize| unsigned::<u32>("a shard", row.try_get(at)?);
-    let time = |at: usize| -> Result<Option<Timestamp>, Error> {
-        let time: Option<At> = row.try_get(at)?;
-        Ok(time.map(|at| at.0))
-    };
-    let token: Option<i64> = row.try_get(10)?;
-    let to: Option<i64> = row.try_get(15)?;
+    let token: Option<i64> = row.try_get(9)?;
+    let reported_at: Option<At> = row.try_get(10)?;
+    let to: Option<i64> = row.try_get(12)?;
     Ok(ShardRow {
         cursor: number(0)?,
         tally: Tally {
@@ -182,22 +254,31 @@ fn shard_row(row: &DatabaseRow) -> Result<ShardRow, Error> {
             denied: number(5)?,
             failed: number(6)?,
         },
-        attempt: small(7)?,
-        rate: small(8)?,
-        closed: row.try_get(9)?,
+        attempt: unsigned("a shard", row.try_get(7)?)?,
+        closed: row.try_get(8)?,
         token: token.map(|t| unsigned("a token", t)).transpose()?,
-        owner: row.try_get(11)?,
-        lease_until: time(12)?,
-        reported_at: time(13)?,
-        from: number(14)?,
+        reported_at: reported_at.map(|at| at.0),
+        from: number(11)?,
         to: to.map(|to| unsigned("a shard's targets", to)).transpose()?,
-        quarantined: row.try_get(16)?,
+        quarantined: row.try_get(13)?,
         ahead: Ahead {
-            finished: number(17)?,
-            answered: number(18)?,
+            finished: number(14)?,
+            answered: number(15)?,
         },
-        cause: row.try_get(19)?,
-        revision: number(20)?,
-        is_revisit: row.try_get(21)?,
+        cause: row.try_get(16)?,
+        is_revisit: row.try_get(17)?,
+    })
+}
+
+/// Reads campaign, number, token, owner, rate, revision and end.
+pub(super) fn lease_row(row: &DatabaseRow) -> Result<LeaseRow, Error> {
+    let campaign: String = row.try_get(0)?;
+    Ok(LeaseRow {
+        shard: stored::shard(&campaign, row.try_get(1)?)?,
+        token: unsigned("a token", row.try_get(2)?)?,
+        owner: row.try_get(3)?,
+        rate: unsigned("a rate", row.try_get(4)?)?,
+        revision: unsigned("a revision", row.try_get(5)?)?,
+        until: row.try_get::<At, _>(6)?.0,
     })
 }

@@ -169,7 +169,8 @@ impl ShardRows for Tx {
         let rows: Vec<(String, i64)> = sqlx::query_as(
             "SELECT s.campaign, s.number FROM shards s JOIN campaigns c ON c.id = s.campaign \
              WHERE c.state = 'running' AND NOT s.closed \
-             AND (s.lease_until IS NULL OR s.lease_until <= $1) \
+             AND NOT EXISTS (SELECT 1 FROM leases l \
+             WHERE l.campaign = s.campaign AND l.number = s.number AND l.until > $1) \
              AND (c.id = $2 OR ($2 IS NULL AND NOT c.local)) \
              AND NOT EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)) \
              ORDER BY s.campaign, s.number",

@@ -442,7 +442,7 @@ pub async fn leases_housekeeping_and_watching_read_no_findings(place: &Place) {
         margin: MARGIN,
     };
     assert_eq!(
-        store.renew(&renewal).await.unwrap(),
+        renewed(&**store, &renewal).await,
         Renewed::Kept { rate: 60, epoch: 1 }
     );
     store.release(shard(1, 1), token, None).await.unwrap();

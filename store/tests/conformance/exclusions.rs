@@ -48,7 +48,7 @@ pub async fn leases_carry_the_epoch_of_what_is_excluded(place: &Place) {
         ttl: TTL,
         margin: MARGIN,
     };
-    let epoch = async || match store.renew(&renewal).await.unwrap() {
+    let epoch = async || match renewed(store, &renewal).await {
         Renewed::Kept { epoch, .. } => epoch,
         other => panic!("{other:?}"),
     };

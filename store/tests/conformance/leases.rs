@@ -107,7 +107,7 @@ pub async fn a_renewal_moves_the_rate_as_far_as_the_caps_let_it(place: &Place) {
             caps: Caps { campaign, ..CAPS },
             ..renewal(shard, token, at(10))
         };
-        store.renew(&renewal).await.unwrap()
+        renewed(&**store, &renewal).await
     };
     let kept = |rate| Renewed::Kept { rate, epoch: 1 };
     assert_eq!(renew(shard(1, 0), first, 60, CAP).await, kept(60));
@@ -146,7 +146,7 @@ pub async fn a_lease_leaves_their_part_to_the_other_open_shards(place: &Place) {
             caps,
             ..renewal(shard(1, 0), first, at(1))
         };
-        store.renew(&renewal).await.unwrap()
+        renewed(&**store, &renewal).await
     };
     assert_eq!(renew().await, Renewed::Kept { rate: 50, epoch: 1 });
     for number in [1, 2] {
@@ -211,7 +211,7 @@ pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &P
         caps,
         ..renewal(shard(1, 0), token, at(1))
     };
-    store.renew(&slower).await.unwrap();
+    renewed(&**store, &slower).await;
     assert_eq!(granted(shard(2, 1), caps).await.1, 80);
 }
 
@@ -220,7 +220,7 @@ pub async fn a_renewal_is_refused_to_stale_tokens_and_stopped_campaigns(place: &
     let shard = submit(&**store, 1, 1).await;
     let stale = token_of(&**store, shard, at(0), 3).await;
     let current = token_of(&**store, shard, at(40), 3).await;
-    let renew = async |token| store.renew(&renewal(shard, token, at(50))).await.unwrap();
+    let renew = async |token| renewed(&**store, &renewal(shard, token, at(50))).await;
     assert_eq!(renew(stale).await, Renewed::Fenced);
     assert_eq!(
         renew(current).await,
@@ -250,12 +250,7 @@ pub async fn a_dead_lease_cannot_be_renewed(place: &Place) {
     let store = &place.store;
     let shard = submit(&**store, 1, 1).await;
     let token = token(&**store, shard, at(0)).await;
-    let renew = async |seconds| {
-        store
-            .renew(&renewal(shard, token, at(seconds)))
-            .await
-            .unwrap()
-    };
+    let renew = async |seconds| renewed(&**store, &renewal(shard, token, at(seconds))).await;
     assert_eq!(
         renew(34).await,
         Renewed::Kept {
@@ -295,10 +290,7 @@ pub async fn a_shard_whose_block_was_taken_over_is_not_revived(place: &Place) {
     let taken = store.grant(&same(shard(2, 0), 40)).await.unwrap();
     assert!(is_granted(&taken));
     // A coordinator whose clock is behind still takes the first lease for live.
-    let late = store
-        .renew(&renewal(shard(1, 0), token, at(20)))
-        .await
-        .unwrap();
+    let late = renewed(&**store, &renewal(shard(1, 0), token, at(20))).await;
     assert_eq!(late, Renewed::Fenced);
     let report = Batch {
         progress: Some(advance(0, 3, false)),
@@ -327,11 +319,8 @@ pub async fn a_released_shard_is_free_at_once_and_keeps_its_cursor(place: &Place
         .release(shard(1, 0), held, Some("it broke"))
         .await
         .unwrap();
-    let renewed = store
-        .renew(&renewal(shard(1, 0), held, at(2)))
-        .await
-        .unwrap();
-    assert_eq!(renewed, Renewed::Fenced);
+    let over = renewed(&**store, &renewal(shard(1, 0), held, at(2))).await;
+    assert_eq!(over, Renewed::Fenced);
     let block_is_free = GrantRequest {
         blocks: request(shard(1, 0), at(2)).blocks,
         ..request(shard(2, 0), at(2))

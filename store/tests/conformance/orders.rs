@@ -32,7 +32,7 @@ pub async fn a_lease_of_an_earlier_authorization_is_not_renewed(place: &Place) {
     let store = &*place.store;
     let shard = submit(store, 1, 1).await;
     let token = token(store, shard, at(0)).await;
-    let kept = store.renew(&renewal(shard, token, at(0))).await.unwrap();
+    let kept = renewed(store, &renewal(shard, token, at(0))).await;
     assert_eq!(
         kept,
         Renewed::Kept {
@@ -41,7 +41,7 @@ pub async fn a_lease_of_an_earlier_authorization_is_not_renewed(place: &Place) {
         }
     );
     resumed(store, shard.campaign, "A-1").await;
-    let fenced = store.renew(&renewal(shard, token, at(0))).await.unwrap();
+    let fenced = renewed(store, &renewal(shard, token, at(0))).await;
     assert_eq!(fenced, Renewed::Fenced);
 }
 
@@ -80,8 +80,8 @@ pub async fn a_stop_holds_leases_revisits_and_starts_until_it_is_lifted(place: &
         by: "alice".to_owned(),
     };
     assert_eq!(stops, [expect]);
-    let renewed = store.renew(&renewal(leased, token, at(20))).await.unwrap();
-    assert_eq!(renewed, Renewed::Stopped);
+    let held = renewed(store, &renewal(leased, token, at(20))).await;
+    assert_eq!(held, Renewed::Stopped);
     let free = request(shard(1, 1), at(20));
     assert_eq!(store.grant(&free).await.unwrap(), Grant::NotOpen);
     let offered = on(store, at(60)).unleased_shards(None, MARGIN).await;

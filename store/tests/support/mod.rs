@@ -15,7 +15,7 @@ use ajar_model::{
 };
 use ajar_store::{
     Admission, Advance, AuditChain, AuditEntry, AuditLink, Batch, CampaignQuery, Caps, Error,
-    FindingQuery, Grant, GrantRequest, Options, Renewal, Store, Summary, Transition, open,
+    FindingQuery, Grant, GrantRequest, Options, Renewal, Renewed, Store, Summary, Transition, open,
 };
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
@@ -57,6 +57,33 @@ impl Place {
             true => format!("ajar.{name}"),
             false => name.to_owned(),
         }
+    }
+}
+
+impl Place {
+    /// The number that a statement reads. It names tables as they are.
+    pub async fn number(&self, statement: &str) -> i64 {
+        let statement = AssertSqlSafe(statement.to_owned());
+        if self.url.starts_with("postgres") {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            connection.execute("SET search_path = ajar").await.unwrap();
+            let number = sqlx::query_scalar(statement).fetch_one(&mut connection);
+            return number.await.unwrap();
+        }
+        let url = format!("sqlite:{}", self.url);
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        let number = sqlx::query_scalar(statement).fetch_one(&mut connection);
+        number.await.unwrap()
+    }
+
+    /// How many campaigns have other sums of their leases than these say.
+    pub async fn wrong_sums(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM rates r WHERE r.leases <> (SELECT count(*) FROM leases l \
+             WHERE l.campaign = r.campaign) OR r.rate <> (SELECT coalesce(sum(l.rate), 0) \
+             FROM leases l WHERE l.campaign = r.campaign)",
+        )
+        .await
     }
 }
 
@@ -276,6 +303,15 @@ pub fn renewal(shard: ShardId, token: u64, now: Timestamp) -> Renewal {
         ttl: TTL,
         margin: MARGIN,
     }
+}
+
+/// Renews one lease.
+pub async fn renewed(store: &dyn Store, renewal: &Renewal) -> Renewed {
+    let renewed = store.renew(std::slice::from_ref(renewal)).await.unwrap();
+    let [renewed] = renewed[..] else {
+        panic!("{renewed:?}");
+    };
+    renewed
 }
 
 /// The token of a grant that must succeed.

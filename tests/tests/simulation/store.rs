@@ -163,7 +163,8 @@ flaky! {
     async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
     async fn plan_revisits(&self, id: CampaignId, lately: Duration) -> Result<Vec<ShardId>, Error>;
-    async fn renew(&self, renewal: &Renewal) -> Result<Renewed, Error>;
+    async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Renewed>, Error>;
+    async fn end_leases(&self, margin: Duration) -> Result<u64, Error>;
     async fn release(&self, shard: ShardId, token: u64, failed: Option<&str>) -> Result<(), Error>;
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
     async fn troubles(&self, id: CampaignId) -> Result<Vec<Trouble>, Error>;

@@ -1,0 +1,164 @@
+//! Keeping leases, many at once, and moving their rates.
+//!
+//! Locks are taken in one order: leases by shard, sums by campaign. A grant takes authorization and
+//! site before its leases: here they are only tried.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use ajar_model::{CampaignId, ShardId};
+
+use crate::{
+    Caps, Error, Renewal, Renewed, failover, grant,
+    rows::{LeaseRow, Lock, Rows, Standing, Sum},
+    stored,
+};
+
+/// See [`crate::Store::renew`].
+pub(crate) async fn renew(
+    mut tx: Box<dyn Rows>,
+    renewals: &[Renewal],
+) -> Result<Vec<Renewed>, Error> {
+    let mut shards: Vec<ShardId> = renewals.iter().map(|renewal| renewal.shard).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    let leases = tx.lock_leases(&shards).await?;
+    let (server, now) = tx.server().await?;
+    if failover::is_settling(server, now) {
+        return Ok(vec![Renewed::Fenced; renewals.len()]);
+    }
+    let mut leases: BTreeMap<ShardId, LeaseRow> = leases
+        .into_iter()
+        .map(|lease| (lease.shard, lease))
+        .collect();
+    let mut standings = Standings::default();
+    let mut answers = vec![Renewed::Fenced; renewals.len()];
+    let mut kept: BTreeMap<CampaignId, Vec<usize>> = BTreeMap::new();
+    for (at, renewal) in renewals.iter().enumerate() {
+        let cutoff = stored::cutoff(now, renewal.margin);
+        let lease = leases.get(&renewal.shard);
+        let lease = lease.filter(|l| l.token == renewal.token && l.is_live(cutoff));
+        let Some(lease) = lease else {
+            continue;
+        };
+        match standings.of(tx.as_mut(), renewal.shard.campaign).await? {
+            None => answers[at] = Renewed::Stopped,
+            Some(standing) if standing.revision != lease.revision => {}
+            Some(standing) => {
+                let rate = lease.rate;
+                let epoch = standing.epoch;
+                answers[at] = Renewed::Kept { rate, epoch };
+                kept.entry(renewal.shard.campaign).or_default().push(at);
+            }
+        }
+    }
+    let mut changed: BTreeMap<ShardId, LeaseRow> = BTreeMap::new();
+    for (campaign, kept) in kept {
+        let mut rates = Campaign::default();
+        for at in kept {
+            let renewal = &renewals[at];
+            let Some(lease) = leases.get_mut(&renewal.shard) else {
+                continue;
+            };
+            lease.rate = rates
+                .moved(tx.as_mut(), campaign, lease.rate, renewal)
+                .await?;
+            // A renewal that was delayed on its way never shortens what a later one gained.
+            lease.until = lease.until.max(grant::until(now, renewal.ttl));
+            changed.insert(lease.shard, lease.clone());
+            if let Renewed::Kept { rate, .. } = &mut answers[at] {
+                *rate = lease.rate;
+            }
+        }
+        let change = Sum {
+            rate: rates.change,
+            leases: 0,
+        };
+        if change != Sum::default() {
+            tx.add_to_sum(campaign, change).await?;
+        }
+    }
+    if changed.is_empty() {
+        return Ok(answers);
+    }
+    let changed: Vec<LeaseRow> = changed.into_values().collect();
+    tx.put_leases(&changed).await?;
+    tx.commit().await?;
+    Ok(answers)
+}
+
+/// What was read of campaigns. Not locked: a pause that is committed a moment later ends their
+/// leases at the next renewal.
+#[derive(Default)]
+struct Standings(BTreeMap<CampaignId, Option<Standing>>);
+
+impl Standings {
+    /// Returns none for a campaign that may not send.
+    async fn of(&mut self, tx: &mut dyn Rows, id: CampaignId) -> Result<Option<Standing>, Error> {
+        match self.0.entry(id) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(unknown) => {
+                let standing = tx.standing(id).await?.filter(Standing::may_send);
+                Ok(*unknown.insert(standing))
+            }
+        }
+    }
+}
+
+/// The leases of a campaign whose rates are moved together.
+#[derive(Default)]
+struct Campaign {
+    /// What they have more than before.
+    change: i64,
+    /// What they may have more than that, once somebody asked; nothing if somebody else decides on
+    /// it just now.
+    room: Option<u64>,
+}
+
+impl Campaign {
+    /// The rate that a lease has from now on.
+    async fn moved(
+        &mut self,
+        tx: &mut dyn Rows,
+        id: CampaignId,
+        had: u32,
+        renewal: &Renewal,
+    ) -> Result<u32, Error> {
+        let want = renewal.want_rate.max(1);
+        if want <= had {
+            self.add(i64::from(want) - i64::from(had));
+            return Ok(want);
+        }
+        let fair = grant::fair(tx, id, &renewal.caps).await?;
+        let more = u64::from(want.min(fair).saturating_sub(had));
+        if more == 0 {
+            return Ok(had);
+        }
+        let room = match self.room {
+            Some(room) => room,
+            None => match try_lock(tx, id, &renewal.caps).await? {
+                true => {
+                    let room = grant::room(tx, id, &renewal.caps).await?;
+                    room.saturating_add_signed(-self.change)
+                }
+                false => 0,
+            },
+        };
+        self.room = Some(room);
+        let more = more.min(room) as u32;
+        self.add(more.into());
+        Ok(had + more)
+    }
+
+    fn add(&mut self, more: i64) {
+        self.change += more;
+        self.room = self.room.map(|room| room.saturating_add_signed(-more));
+    }
+}
+
+/// Tries to take what a grant takes before it adds rates up.
+async fn try_lock(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<bool, Error> {
+    if caps.authorization.is_some() && !tx.try_lock_authorization(id).await? {
+        return Ok(false);
+    }
+    Ok(caps.site.is_none() || tx.try_lock(Lock::Site).await?)
+}
