@@ -314,6 +314,8 @@ fn renewal(worker: &Worker) -> v1::RenewRequest {
         shard: Some(worker.lease.shard.into()),
         token: worker.lease.token,
         want_rate: worker.lease.rate.saturating_mul(2),
+        rate: worker.lease.rate,
+        number: 0,
         worker: worker.name.clone(),
     }
 }

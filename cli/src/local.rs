@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use ajar_canary::Handle;
 use ajar_coordinator::{Callers, Drives};
-use ajar_model::{CampaignId, Canary, signers::AllowedSigners};
+use ajar_model::{CampaignId, Canary, shares::Weights, signers::AllowedSigners};
 use ajar_probe::Limits;
 use ajar_proto::{dial, local};
 use ajar_store::{Access, Store};
@@ -82,6 +82,8 @@ impl LocalCluster {
             signers,
             drives,
             site_rate: None,
+            tenant_weights: Weights::new(),
+            keep_evidence: None,
             allow_loopback: true,
             probes: ajar_probe::probes().map(|probe| probe.id()).collect(),
         };

@@ -51,6 +51,8 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
         signers,
         drives: ajar_coordinator::Drives::Shared,
         site_rate: options.site_rate,
+        tenant_weights: options.tenant_weight.iter().cloned().collect(),
+        keep_evidence: options.keep_evidence,
         allow_loopback: options.listen.ip().is_loopback(),
         probes: ajar_probe::probes().map(|probe| probe.id()).collect(),
     };

@@ -64,6 +64,22 @@ fn a_server_that_would_take_anybody_does_not_start() {
 }
 
 #[test]
+fn a_tenants_weight_is_a_whole_number() {
+    for wrong in ["acme", "acme=", "acme=0", "=3", "acme=-1", "acme=1.5"] {
+        let weight = format!("--tenant-weight={wrong}");
+        refused(&["coordinator", &weight], &[], "", "as in acme=3");
+    }
+}
+
+#[test]
+fn evidence_is_kept_for_as_long_as_mails_count() {
+    for wrong in ["", "180", "30d", "-1d", "1y", "99999999d"] {
+        let keep = format!("--keep-evidence={wrong}");
+        refused(&["coordinator", &keep], &[], "", "as in 180d");
+    }
+}
+
+#[test]
 fn an_authorization_that_excludes_all_that_it_allows_is_not_signed() {
     let authorize = [
         "authorize",

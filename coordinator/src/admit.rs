@@ -1,11 +1,12 @@
 //! Whether a campaign may run at all: its shape, its authorization, and a note of who started it.
 
-use std::{ops::Range, time::Duration};
+use std::ops::Range;
 
 use ajar_model::{
     Campaign, CampaignId, NonceKey, Permission, Plan, ShardId, Spec, Timestamp, admission::Refusal,
     authorization, campaign::State,
 };
+use ajar_queue::Priority;
 use ajar_store::{Admission, AuditEntry, Registered};
 use sha2::{Digest, Sha256};
 use tonic::Status;
@@ -131,8 +132,9 @@ impl Coordinator {
         let campaign = admitted.campaign.id;
         let numbers = 0..admitted.shards.len() as u64;
         let shards: Vec<_> = numbers.map(|number| ShardId { campaign, number }).collect();
-        if let Err(error) = self.options.queue.offer(&shards, Duration::ZERO).await {
-            tracing::warn!(%error, "the shards will be offered when the queue is back");
+        if let Err(status) = self.offer(&shards, Priority::Normal).await {
+            let cause = status.message();
+            tracing::warn!(cause, "the shards will be offered when the queue is back");
         }
     }
 

@@ -6,6 +6,7 @@ use ajar_model::{
     Campaign, CampaignId, ShardId, SignedAuthorization, Spec, Timestamp, campaign::State,
 };
 use ajar_proto::{convert, trace, v1, v1::campaign_service_server::CampaignService};
+use ajar_queue::Priority;
 use ajar_store::{
     AuditEntry, CampaignQuery, Mute, Progress, Resumption, Stop, Summary, Transition,
 };
@@ -142,10 +143,7 @@ impl CampaignService for Coordinator {
         ];
         self.steer(id, &from, State::Cancelled, "campaign.cancel", &caller)
             .await?;
-        // What stays in the queue is dropped when it is proposed.
-        if let Err(error) = self.options.queue.withdraw(id).await {
-            tracing::debug!(%error, "a cancelled campaign's shards stay in the queue for a while");
-        }
+        self.withdraw(id).await;
         Ok(Response::new(v1::CancelResponse {}))
     }
 
@@ -227,13 +225,30 @@ impl Coordinator {
     pub(crate) async fn offer_unleased(&self, only: Option<CampaignId>) -> Result<(), Status> {
         let (store, drives) = (&self.options.store, self.options.drives);
         let unleased = store.unleased_shards(drives.only(), crate::MARGIN);
-        let mut shards: Vec<ShardId> = unleased.await.map_err(error::store)?;
-        shards.retain(|shard| only.is_none_or(|id| shard.campaign == id));
-        self.options
-            .queue
-            .offer(&shards, Duration::ZERO)
-            .await
-            .map_err(error::queue)
+        let mut unleased = unleased.await.map_err(error::store)?;
+        unleased.retain(|unleased| only.is_none_or(|id| unleased.shard.campaign == id));
+        for (priority, is_revisit) in [(Priority::High, true), (Priority::Normal, false)] {
+            let of_kind = unleased.iter().filter(|u| u.is_revisit == is_revisit);
+            let shards: Vec<ShardId> = of_kind.map(|unleased| unleased.shard).collect();
+            self.offer(&shards, priority).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is left of a campaign that is over out of the queue.
+    pub(crate) async fn withdraw(&self, id: CampaignId) {
+        // What stays is never asked for, and the queue forgets it after a while.
+        if let Err(error) = self.options.queue.withdraw(id).await {
+            tracing::debug!(%error, "a campaign's shards stay in the queue for a while");
+        }
+    }
+
+    /// Offers shards at once.
+    pub(crate) async fn offer(&self, shards: &[ShardId], priority: Priority) -> Result<(), Status> {
+        let queue = &self.options.queue;
+        let offered = queue.offer(shards, priority, Duration::ZERO).await;
+        self.shares.offered();
+        offered.map_err(error::queue)
     }
 
     /// Lets a campaign go on, under a new authorization if there is one.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use ajar_model::{CampaignId, Timestamp, authorization, campaign::State};
+use ajar_queue::Priority;
 use ajar_store::{AuditEntry, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -17,6 +18,8 @@ const TICK: Duration = Duration::from_millis(250);
 const OFFER: Duration = Duration::from_secs(5);
 /// How often old rows are forgotten.
 const CLEAN: Duration = Duration::from_secs(60);
+/// How often expired leases are ended.
+const END: Duration = Duration::from_secs(1);
 /// How often schedules are looked at.
 const START: Duration = Duration::from_secs(1);
 /// How long, and how many, mails are kept that are of no finding: their observation may still be on its way.
@@ -31,8 +34,10 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     }
     let (mut offer_at, mut start_at) = (Instant::now(), Instant::now());
     let (mut tell_at, mut clean_at) = (Instant::now(), Instant::now());
+    let mut end_at = Instant::now();
     while !shutdown.is_cancelled() {
         let compared = coordinator.compare_clocks().await;
+        let ended = coordinator.end_leases(&mut end_at).await;
         let offered = coordinator.every_few_seconds(&mut offer_at).await;
         let concluded = coordinator.conclude_campaigns().await;
         let told = coordinator.tell_replicas(&mut tell_at).await;
@@ -45,7 +50,7 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
         };
         let cleaned = coordinator.clean(&mut clean_at).await;
         let mut pause = TICK;
-        for status in [compared, offered, concluded, told, started, cleaned]
+        for status in [compared, ended, offered, concluded, told, started, cleaned]
             .into_iter()
             .filter_map(Result::err)
         {
@@ -63,19 +68,31 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
 }
 
 impl Coordinator {
+    /// Ends the leases of workers that were not heard of, and offers their shards.
+    async fn end_leases(&self, due: &mut Instant) -> Result<(), Status> {
+        if Instant::now() < *due {
+            return Ok(());
+        }
+        *due = Instant::now() + END;
+        let ended = self.options.store.end_leases(MARGIN).await;
+        match ended.map_err(error::store)? {
+            0 => Ok(()),
+            _ => self.offer_unleased(None).await,
+        }
+    }
+
     async fn every_few_seconds(&self, due: &mut Instant) -> Result<(), Status> {
         let lost = self.options.queue.lost().await.map_err(error::queue)?;
         if lost {
             tracing::info!("the queue is new or was lost: offering every open shard");
         }
         if lost || Instant::now() >= *due {
-            let ended = self.options.store.end_leases(MARGIN).await;
-            ended.map_err(error::store)?;
             self.offer_unleased(None).await?;
             self.care_for_sightings().await?;
             let store = &self.options.store;
             store.end_exclusions().await.map_err(error::store)?;
             self.reopen_unconfirmed().await?;
+            self.clear_removed().await?;
             let depth = self.options.queue.depth().await.map_err(error::queue)?;
             for (state, shards) in [("waiting", depth.waiting), ("taken", depth.taken)] {
                 metrics::gauge!("ajar_queue_shards", "state" => state).set(shards as f64);
@@ -110,6 +127,7 @@ impl Coordinator {
         let forgotten = store.forget_sightings(horizon, STRAYS).await;
         forgotten.map_err(error::store)?;
         store.forget_tokens().await.map_err(error::store)?;
+        self.remove_old().await?;
         self.refusals.record_others(now).await.map_err(error::store)
     }
 
@@ -164,8 +182,7 @@ impl Coordinator {
         let due = store.plan_revisits(id, ABANDONED).await;
         let due = due.map_err(error::store)?;
         if !due.is_empty() {
-            let offered = self.options.queue.offer(&due, Duration::ZERO).await;
-            offered.map_err(error::queue)?;
+            self.offer(&due, Priority::High).await?;
         }
         let planned = self.plan(id).await?;
         let settle = Duration::from_secs(planned.campaign.spec.settle_secs.into());
@@ -174,6 +191,7 @@ impl Coordinator {
             Some(State::Running) => self.end_if_expired(id).await,
             Some(state) if state.is_final() => {
                 self.refused.accept(id);
+                self.withdraw(id).await;
                 metrics::counter!("ajar_campaigns_ended_total", "state" => state.as_str())
                     .increment(1);
                 tracing::info!(campaign = %id, state = state.as_str(), "a campaign ended");
@@ -218,6 +236,7 @@ impl Coordinator {
         let moved = self.options.store.transition(&transition).await;
         if moved.map_err(error::store)? {
             tracing::error!(campaign = %id, cause, "a campaign ended before its time");
+            self.withdraw(id).await;
         }
         Ok(())
     }

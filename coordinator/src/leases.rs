@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ajar_model::{CampaignId, Lease, ProbeId, ShardId, Target, Timestamp, Untrusted, lease::Work};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
+use ajar_queue::{Line, Priority};
 use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,6 +17,9 @@ const WAIT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
 /// Shards that may be proposed in vain before a request is answered with nothing.
 const TRIES: u32 = 8;
+/// When the queue proposes a taken shard again. Housekeeping offers a shard without a lease much
+/// earlier.
+const OUT: Duration = Duration::from_secs(600);
 /// When a shard that could not be granted is proposed again.
 const LATER: Duration = Duration::from_secs(1);
 /// A worker that was not heard of for so long is not counted.
@@ -57,28 +61,32 @@ impl WorkService for Coordinator {
         };
         let deadline = Instant::now() + WAIT;
         let mut tries = 0;
+        // Campaigns that have nothing for this worker just now.
+        let mut passed = Vec::new();
         while Instant::now() < deadline && tries < TRIES {
             let left = deadline.saturating_duration_since(Instant::now());
             // A shard is taken by nobody who may have to wait with it.
             let Ok(place) = tokio::time::timeout(left, self.lanes.grant()).await else {
                 break;
             };
-            let proposed = self
-                .options
-                .queue
-                .take(TTL + MARGIN)
-                .await
-                .map_err(error::queue)?;
+            self.divide().await?;
+            let mut lines = self.shares.lines();
+            lines.retain(|line| !passed.contains(line));
+            let queue = &self.options.queue;
+            let proposed = queue.take(&lines, OUT).await.map_err(error::queue)?;
             let Some(shard) = proposed else {
                 drop(place);
                 tokio::time::sleep(POLL).await;
                 continue;
             };
             tries += 1;
-            if let Some(lease) = self.grant(shard, &asking).await? {
-                return Ok(Response::new(v1::LeaseResponse {
-                    lease: Some(lease.into()),
-                }));
+            match self.grant(shard, &asking).await? {
+                Tried::Leased(lease) => {
+                    let lease = Some((*lease).into());
+                    return Ok(Response::new(v1::LeaseResponse { lease }));
+                }
+                Tried::Pass(line) => passed.push(line),
+                Tried::Next => {}
             }
         }
         Ok(Response::new(v1::LeaseResponse { lease: None }))
@@ -107,11 +115,21 @@ impl WorkService for Coordinator {
             Ok(planned) => planned,
             Err(cause) => return refused(cause.to_string()),
         };
+        self.divide().await?;
+        let part = self.shares.part(shard.campaign);
+        let share = part.as_ref().map(|part| part.most(Priority::Normal));
+        let each = part.map(|part| part.each(Priority::Normal));
         let renewal = Renewal {
             shard,
             token: request.token,
-            want_rate: request.want_rate,
-            caps: planned.caps(self.options.site_rate, self.workers()),
+            number: request.number,
+            rate: match request.rate {
+                // A worker of an older version slows down before it asks, and never otherwise.
+                0 => request.want_rate,
+                rate => rate,
+            },
+            want_rate: request.want_rate.min(each.unwrap_or(u32::MAX)),
+            caps: planned.caps(share.unwrap_or(u32::MAX), self.options.site_rate),
             ttl: TTL,
             margin: MARGIN,
         };
@@ -133,10 +151,6 @@ impl WorkService for Coordinator {
             }
             Renewed::Stopped => return refused("the campaign is not running".to_owned()),
         };
-        // Only a hint: an entry that comes back too early is not granted.
-        if let Err(error) = self.options.queue.hold(shard, TTL + MARGIN).await {
-            tracing::debug!(%error, "a shard could not be held");
-        }
         Ok(Response::new(v1::RenewResponse {
             kept: true,
             ttl: Some(convert::duration_out(TTL)),
@@ -180,9 +194,13 @@ impl WorkService for Coordinator {
             "" => Duration::ZERO,
             _ => LATER,
         };
-        if let Err(error) = self.options.queue.offer(&[shard], delay).await {
+        let work = self.work(shard).await?;
+        let priority = work.map_or(Priority::Normal, |work| priority(&work));
+        let queue = &self.options.queue;
+        if let Err(error) = queue.offer(&[shard], priority, delay).await {
             tracing::debug!(%error, "a released shard comes back later");
         }
+        self.shares.offered();
         Ok(Response::new(v1::ReleaseResponse {}))
     }
 
@@ -232,40 +250,62 @@ struct Asking {
     abilities: Abilities,
 }
 
+/// The outcome of a proposal.
+enum Tried {
+    Leased(Box<Lease>),
+    /// Nothing else of its line is for this worker just now.
+    Pass(Line),
+    Next,
+}
+
 impl Coordinator {
-    async fn grant(&self, shard: ShardId, asking: &Asking) -> Result<Option<Lease>, Status> {
+    async fn grant(&self, shard: ShardId, asking: &Asking) -> Result<Tried, Status> {
         let vantage = &asking.vantage;
         let (store, queue) = (&self.options.store, &self.options.queue);
-        let Some(work) = store.work(shard).await.map_err(error::store)? else {
+        let Some(work) = self.work(shard).await? else {
             queue.done(shard).await.map_err(error::queue)?;
-            return Ok(None);
+            return Ok(Tried::Next);
+        };
+        let line = Line {
+            campaign: shard.campaign,
+            priority: priority(&work),
+        };
+        let again = async |delay| {
+            let offered = queue.offer(&[shard], line.priority, delay).await;
+            offered.map_err(error::queue)
         };
         if self.is_for_another(shard.campaign, &work, vantage).await? {
-            queue.offer(&[shard], LATER).await.map_err(error::queue)?;
-            return Ok(None);
+            again(LATER).await?;
+            return Ok(Tried::Next);
         }
         let Ok(planned) = self.permitted_plan(shard.campaign).await? else {
-            // Housekeeping ends the campaign; until then the shard stays away.
-            return Ok(None);
+            // Another coordinator may grant it, or else housekeeping ends the campaign.
+            again(Duration::ZERO).await?;
+            self.shares.rest(line);
+            return Ok(Tried::Pass(line));
         };
         if let Some(probe) = asking.abilities.lacks(&planned.campaign.spec) {
             self.tell_of_lack(shard.campaign, asking, probe).await?;
-            queue.offer(&[shard], LATER).await.map_err(error::queue)?;
-            return Ok(None);
+            again(Duration::ZERO).await?;
+            return Ok(Tried::Pass(line));
         }
         let (spec, revision) = (&planned.campaign.spec, planned.campaign.revision);
         let targets = planned.targets(&work)?;
         let blocks = targets.prefixes();
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
+        let usable = u32::try_from(usable).unwrap_or(u32::MAX);
+        let part = self.shares.part(shard.campaign);
+        let share = part.as_ref().map(|part| part.most(line.priority));
+        let each = part.map(|part| part.each(line.priority));
         let request = GrantRequest {
             shard,
             revision,
             owner: asking.owner.clone(),
             vantage: vantage.clone(),
             targets: targets.count(),
-            want_rate: u32::try_from(usable).unwrap_or(u32::MAX),
+            want_rate: usable.min(each.unwrap_or(u32::MAX)),
             blocks,
-            caps: planned.caps(self.options.site_rate, self.workers()),
+            caps: planned.caps(share.unwrap_or(u32::MAX), self.options.site_rate),
             ttl: TTL,
             margin: MARGIN,
         };
@@ -289,42 +329,54 @@ impl Coordinator {
                 rate,
                 attempt,
                 epoch,
-            } => Ok(Some(Lease {
-                shard,
-                token,
-                work,
-                cursor,
-                end,
-                ttl: TTL,
-                rate,
-                attempt,
-                alone: attempt >= ATTEMPTS,
-                revision,
-                vantage: vantage.clone(),
-                epoch,
-            })),
-            Grant::BlocksBusy | Grant::NoRate | Grant::FailedOver => {
-                queue.offer(&[shard], LATER).await.map_err(error::queue)?;
-                Ok(None)
+            } => {
+                self.shares.granted(shard.campaign, rate);
+                Ok(Tried::Leased(Box::new(Lease {
+                    shard,
+                    token,
+                    work,
+                    cursor,
+                    end,
+                    ttl: TTL,
+                    rate,
+                    attempt,
+                    alone: attempt >= ATTEMPTS,
+                    revision,
+                    vantage: vantage.clone(),
+                    epoch,
+                })))
+            }
+            Grant::NoRate | Grant::FailedOver => {
+                again(Duration::ZERO).await?;
+                self.shares.rest(line);
+                Ok(Tried::Pass(line))
+            }
+            Grant::BlocksBusy => {
+                again(LATER).await?;
+                Ok(Tried::Next)
             }
             Grant::Outdated => {
                 self.forget_plan(shard.campaign);
-                let offered = queue.offer(&[shard], Duration::ZERO).await;
-                offered.map_err(error::queue)?;
-                Ok(None)
+                again(Duration::ZERO).await?;
+                Ok(Tried::Next)
             }
             // It was proposed twice, and comes back by itself if its lease ends.
-            Grant::Leased => Ok(None),
+            Grant::Leased => Ok(Tried::Next),
             Grant::NotOpen => {
                 queue.done(shard).await.map_err(error::queue)?;
-                Ok(None)
+                Ok(Tried::Next)
             }
             Grant::Quarantined => {
                 tracing::error!(%shard, "a shard never moved, however often it was granted, and was given up");
                 queue.done(shard).await.map_err(error::queue)?;
-                Ok(None)
+                Ok(Tried::Next)
             }
         }
+    }
+
+    /// Returns what a shard consists of, or `None` if there is no such shard.
+    async fn work(&self, shard: ShardId) -> Result<Option<Work>, Status> {
+        self.options.store.work(shard).await.map_err(error::store)
     }
 
     /// Shows operators that a worker is too old for a campaign. It has not failed.
@@ -382,10 +434,18 @@ impl Coordinator {
         workers.insert(worker.to_owned(), Instant::now());
     }
 
-    fn workers(&self) -> u32 {
+    pub(crate) fn workers(&self) -> u32 {
         let mut workers = self.workers.lock().expect("no holder panics");
         workers.retain(|_, heard| heard.elapsed() < GONE);
         workers.len().max(1) as u32
+    }
+}
+
+/// Revisits come first: a finding waits for them.
+fn priority(work: &Work) -> Priority {
+    match work {
+        Work::Sweep(_) => Priority::Normal,
+        Work::Revisit { .. } => Priority::High,
     }
 }
 

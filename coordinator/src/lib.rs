@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_model::{CampaignId, signers::AllowedSigners};
+use ajar_model::{CampaignId, shares::Weights, signers::AllowedSigners};
 use ajar_proto::{
     DESCRIPTORS, MAX_MESSAGE, trace,
     v1::{
@@ -55,8 +55,10 @@ mod leases;
 mod plans;
 mod receipts;
 mod refused;
+mod retention;
 mod roles;
 mod schedules;
+mod shares;
 mod tenants;
 mod troubles;
 
@@ -69,6 +71,7 @@ use lanes::Lanes;
 use plans::Planned;
 use receipts::Receipts;
 use refused::Refused;
+use shares::Shares;
 
 /// What a coordinator is told at its start.
 pub struct Options {
@@ -80,6 +83,11 @@ pub struct Options {
     pub drives: Drives,
     /// Most new connections a second over all campaigns of the store; none if the site has no limit.
     pub site_rate: Option<u32>,
+    /// The tenants' weights, by which they share it.
+    pub tenant_weights: Weights,
+    /// How old campaigns may become that are over; for ever if there is no limit. Whole months (UTC)
+    /// are removed.
+    pub keep_evidence: Option<Duration>,
     /// True if loopback may be audited without an authorization.
     pub allow_loopback: bool,
     /// The probes that exist, for refusing others.
@@ -129,6 +137,7 @@ struct Coordinator {
     /// those that ask it; the store keeps the sum of what is granted under the cap.
     workers: Arc<Mutex<HashMap<String, Instant>>>,
     plans: Arc<Mutex<HashMap<CampaignId, Arc<Planned>>>>,
+    shares: Shares,
     receipts: Receipts,
     refusals: Refusals,
     holders: Holders,
@@ -159,6 +168,7 @@ where
         options: Arc::new(options),
         workers: Arc::default(),
         plans: Arc::default(),
+        shares: Shares::default(),
         receipts,
         refusals,
         holders: Holders::default(),

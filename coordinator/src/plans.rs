@@ -8,9 +8,6 @@ use tonic::Status;
 
 use crate::{Coordinator, error};
 
-/// Leases of a campaign that a worker runs side by side. More of them would be slow ones; fewer would leave the last
-/// shards of a campaign to be run one after the other.
-const SIDE_BY_SIDE: u32 = 16;
 /// Campaigns that are kept at hand.
 const REMEMBERED: usize = 64;
 
@@ -46,12 +43,17 @@ impl Planned {
         })
     }
 
-    /// The most that leases may have together, among so many workers.
-    pub(crate) fn caps(&self, site: Option<u32>, workers: u32) -> Caps {
+    /// The authorization that it runs under, and the rate of that.
+    pub(crate) fn authorization(&self) -> Option<(&str, u32)> {
+        let authorization = self.permission.authorization()?;
+        Some((&authorization.id, authorization.rate))
+    }
+
+    /// The most that leases may have together: those of the campaign no more than `share`.
+    pub(crate) fn caps(&self, share: u32, site: Option<u32>) -> Caps {
         Caps {
-            side_by_side: SIDE_BY_SIDE.saturating_mul(workers),
-            campaign: self.campaign.spec.rate,
-            authorization: self.permission.authorization().map(|a| a.rate),
+            campaign: share.min(self.campaign.spec.rate),
+            authorization: self.authorization().map(|(_, rate)| rate),
             site,
         }
     }

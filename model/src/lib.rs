@@ -27,6 +27,7 @@ pub mod revisit;
 pub mod schedule;
 pub mod scope;
 pub mod shard;
+pub mod shares;
 pub mod signers;
 pub mod space;
 pub mod special;

@@ -26,15 +26,17 @@ pub async fn open(url: &str) -> Result<Arc<dyn ShardQueue>, Error> {
 #[async_trait]
 pub trait ShardQueue: Send + Sync + 'static {
     /// Offers shards, each after `delay`. A shard that is already on offer keeps the earlier time; one that
-    /// is taken becomes due again after `delay`.
-    async fn offer(&self, shards: &[ShardId], delay: Duration) -> Result<(), Error>;
+    /// is taken becomes due again after `delay`. The last offer decides its priority.
+    async fn offer(
+        &self,
+        shards: &[ShardId],
+        priority: Priority,
+        delay: Duration,
+    ) -> Result<(), Error>;
 
-    /// Takes the shard that has been due for longest. It comes back by itself after `visibility`, unless
-    /// [`ShardQueue::hold`] or [`ShardQueue::done`] is called for it.
-    async fn take(&self, visibility: Duration) -> Result<Option<ShardId>, Error>;
-
-    /// Keeps a taken shard away for another `visibility` from now.
-    async fn hold(&self, shard: ShardId, visibility: Duration) -> Result<(), Error>;
+    /// Takes the shard that has been due for longest, from the first of these lines that has one. It
+    /// comes back by itself after `visibility`, unless somebody calls [`ShardQueue::done`] for it.
+    async fn take(&self, lines: &[Line], visibility: Duration) -> Result<Option<ShardId>, Error>;
 
     /// Forgets a taken shard. One that was offered again meanwhile stays on offer.
     async fn done(&self, shard: ShardId) -> Result<(), Error>;
@@ -48,6 +50,21 @@ pub trait ShardQueue: Send + Sync + 'static {
     /// True exactly once after the queue's content was lost, or may be older than it was: at first use, after
     /// a flush, a restart or a failover. What is missing should then be offered again without delay.
     async fn lost(&self) -> Result<bool, Error>;
+}
+
+/// The waiting shards of one campaign and priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Line {
+    pub campaign: CampaignId,
+    pub priority: Priority,
+}
+
+/// Which shards of a campaign others wait behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Priority {
+    /// Revisits, for which a finding waits.
+    High,
+    Normal,
 }
 
 /// The size of a queue.

@@ -13,50 +13,55 @@ use ajar_model::{CampaignId, ShardId};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::{Depth, Error, ShardQueue};
+use crate::{Depth, Error, Line, Priority, ShardQueue};
 
 /// The pure part: what is on offer, given the time since any fixed point.
 #[derive(Debug, Clone, Default)]
 pub struct Offers {
     entries: HashMap<ShardId, Entry>,
-    /// When each entry is due, in the order in which they are proposed.
-    order: BTreeSet<(Duration, ShardId)>,
+    /// When each entry is due, in the order in which those of a line are proposed.
+    order: BTreeSet<(Line, Duration, ShardId)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
+    priority: Priority,
     due: Duration,
     taken: bool,
 }
 
 impl Offers {
     /// See [`ShardQueue::offer`].
-    pub fn offer(&mut self, shard: ShardId, due: Duration) {
-        match self.entries.get(&shard) {
-            Some(entry) if !entry.taken && entry.due <= due => {}
-            _ => self.put(shard, Entry { due, taken: false }),
-        }
+    pub fn offer(&mut self, shard: ShardId, priority: Priority, due: Duration) {
+        let waiting = self.entries.get(&shard).filter(|entry| !entry.taken);
+        let due = waiting.map_or(due, |entry| entry.due.min(due));
+        let taken = false;
+        let entry = Entry {
+            priority,
+            due,
+            taken,
+        };
+        self.put(shard, entry);
     }
 
     /// See [`ShardQueue::take`].
-    pub fn take(&mut self, now: Duration, visibility: Duration) -> Option<ShardId> {
-        let &(due, shard) = self.order.first()?;
-        if due > now {
-            return None;
-        }
+    pub fn take(&mut self, lines: &[Line], now: Duration, visibility: Duration) -> Option<ShardId> {
+        let first = |line: &Line| {
+            let from = ShardId {
+                campaign: line.campaign,
+                number: 0,
+            };
+            let first = self.order.range((*line, Duration::ZERO, from)..).next();
+            first.filter(|(of, due, _)| of == line && *due <= now)
+        };
+        let &(line, _, shard) = lines.iter().find_map(first)?;
         let entry = Entry {
+            priority: line.priority,
             due: now + visibility,
             taken: true,
         };
         self.put(shard, entry);
         Some(shard)
-    }
-
-    /// See [`ShardQueue::hold`].
-    pub fn hold(&mut self, shard: ShardId, due: Duration) {
-        if self.entries.get(&shard).is_some_and(|entry| entry.taken) {
-            self.put(shard, Entry { due, taken: true });
-        }
     }
 
     /// See [`ShardQueue::done`].
@@ -69,7 +74,7 @@ impl Offers {
     /// See [`ShardQueue::withdraw`].
     pub fn withdraw(&mut self, campaign: CampaignId) {
         self.entries.retain(|shard, _| shard.campaign != campaign);
-        self.order.retain(|(_, shard)| shard.campaign != campaign);
+        self.order.retain(|(line, ..)| line.campaign != campaign);
     }
 
     /// See [`ShardQueue::depth`].
@@ -87,14 +92,25 @@ impl Offers {
 
     fn remove(&mut self, shard: ShardId) {
         if let Some(entry) = self.entries.remove(&shard) {
-            self.order.remove(&(entry.due, shard));
+            self.order.remove(&entry.place(shard));
         }
     }
 
     fn put(&mut self, shard: ShardId, entry: Entry) {
         self.remove(shard);
         self.entries.insert(shard, entry);
-        self.order.insert((entry.due, shard));
+        self.order.insert(entry.place(shard));
+    }
+}
+
+impl Entry {
+    /// Returns its place in the order of entries.
+    fn place(&self, shard: ShardId) -> (Line, Duration, ShardId) {
+        let line = Line {
+            campaign: shard.campaign,
+            priority: self.priority,
+        };
+        (line, self.due, shard)
     }
 }
 
@@ -129,22 +145,22 @@ impl Default for Memory {
 
 #[async_trait]
 impl ShardQueue for Memory {
-    async fn offer(&self, shards: &[ShardId], delay: Duration) -> Result<(), Error> {
+    async fn offer(
+        &self,
+        shards: &[ShardId],
+        priority: Priority,
+        delay: Duration,
+    ) -> Result<(), Error> {
         self.with(|offers, now| {
-            shards
-                .iter()
-                .for_each(|&shard| offers.offer(shard, now + delay))
+            for &shard in shards {
+                offers.offer(shard, priority, now + delay);
+            }
         });
         Ok(())
     }
 
-    async fn take(&self, visibility: Duration) -> Result<Option<ShardId>, Error> {
-        Ok(self.with(|offers, now| offers.take(now, visibility)))
-    }
-
-    async fn hold(&self, shard: ShardId, visibility: Duration) -> Result<(), Error> {
-        self.with(|offers, now| offers.hold(shard, now + visibility));
-        Ok(())
+    async fn take(&self, lines: &[Line], visibility: Duration) -> Result<Option<ShardId>, Error> {
+        Ok(self.with(|offers, now| offers.take(lines, now, visibility)))
     }
 
     async fn done(&self, shard: ShardId) -> Result<(), Error> {

@@ -1,5 +1,6 @@
-//! The queue in Redis: two sorted sets, `due` and `taken`, whose scores are milliseconds of Redis' own clock. Scripts make
-//! each step atomic.
+//! The queue in Redis: a sorted set for each line, and one of taken shards. Scores are milliseconds
+//! of Redis' own clock, and scripts make each step atomic. Redis forgets a line an hour after its last
+//! offer: its campaign is over or paused.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -8,62 +9,83 @@ use async_trait::async_trait;
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 
 use crate::{
-    Depth, Error, ShardQueue,
+    Depth, Error, Line, Priority, ShardQueue,
     server::{Address, Server},
 };
 
-/// Common to every script: the keys, and the time in milliseconds.
+/// Begins every script: the keys, the time in milliseconds, and the lines of an entry's campaign.
 const PRELUDE: &str = r"
-local due, taken, epoch = KEYS[1], KEYS[2], KEYS[3]
+local taken, lines, epoch = KEYS[1], KEYS[2], KEYS[3]
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local function lines_of(campaign) return {'{ajar}:line:' .. campaign .. ':high', '{ajar}:line:' .. campaign .. ':normal'} end
+local function both(shard) return lines_of(string.match(shard, '^[^/]*')) end
 ";
 
 const OFFER: &str = r"
 local at = now + tonumber(ARGV[1])
-for i = 2, #ARGV do
-    redis.call('ZREM', taken, ARGV[i])
-    local before = redis.call('ZSCORE', due, ARGV[i])
-    if not before or tonumber(before) > at then redis.call('ZADD', due, at, ARGV[i]) end
+local line = ARGV[2]
+for i = 3, #ARGV do
+    local before = false
+    for _, other in ipairs(both(ARGV[i])) do
+        before = before or redis.call('ZSCORE', other, ARGV[i])
+        if other ~= line then redis.call('ZREM', other, ARGV[i]) end
+    end
+    if redis.call('ZREM', taken, ARGV[i]) == 1 or not before or tonumber(before) > at then before = at end
+    redis.call('ZADD', line, before, ARGV[i])
 end
+redis.call('SADD', lines, line)
+redis.call('PEXPIRE', line, at - now + 3600000)
 return true
 ";
 
 const TAKE: &str = r"
-for _, shard in ipairs(redis.call('ZRANGEBYSCORE', taken, '-inf', now, 'LIMIT', 0, 100)) do
-    local score = redis.call('ZSCORE', taken, shard)
-    redis.call('ZREM', taken, shard)
-    redis.call('ZADD', due, score, shard)
+local back = now + tonumber(ARGV[1])
+for i = 2, #ARGV do
+    local first = redis.call('ZRANGEBYSCORE', ARGV[i], '-inf', now, 'LIMIT', 0, 1)[1]
+    if first then
+        redis.call('ZADD', ARGV[i], back, first)
+        redis.call('ZADD', taken, back, first)
+        return first
+    end
 end
-local first = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 1)[1]
-if not first then return false end
-redis.call('ZREM', due, first)
-redis.call('ZADD', taken, now + tonumber(ARGV[1]), first)
-return first
-";
-
-const HOLD: &str = r"
-if redis.call('ZSCORE', taken, ARGV[2]) then redis.call('ZADD', taken, now + tonumber(ARGV[1]), ARGV[2]) end
-return true
+return false
 ";
 
 const DONE: &str = r"
+if redis.call('ZREM', taken, ARGV[1]) == 1 then
+    for _, line in ipairs(both(ARGV[1])) do redis.call('ZREM', line, ARGV[1]) end
+end
+return true
+";
+
+/// Drops an entry that is no shard from every line that it may have been taken from.
+const DROP: &str = r"
 redis.call('ZREM', taken, ARGV[1])
+for i = 2, #ARGV do redis.call('ZREM', ARGV[i], ARGV[1]) end
 return true
 ";
 
 const WITHDRAW: &str = r"
-for _, set in ipairs({due, taken}) do
-    for _, shard in ipairs(redis.call('ZRANGE', set, 0, -1)) do
-        if string.sub(shard, 1, #ARGV[1]) == ARGV[1] then redis.call('ZREM', set, shard) end
-    end
+for _, line in ipairs(lines_of(ARGV[1])) do
+    for _, shard in ipairs(redis.call('ZRANGE', line, 0, -1)) do redis.call('ZREM', taken, shard) end
+    redis.call('DEL', line)
+    redis.call('SREM', lines, line)
 end
 return true
 ";
 
+/// Forgets empty lines, and shards that were taken long ago.
 const DEPTH: &str = r"
+redis.call('ZREMRANGEBYSCORE', taken, '-inf', now - 3600000)
+local all = 0
+for _, line in ipairs(redis.call('SMEMBERS', lines)) do
+    local waiting = redis.call('ZCARD', line)
+    if waiting == 0 then redis.call('SREM', lines, line) end
+    all = all + waiting
+end
 local out = redis.call('ZCOUNT', taken, '(' .. now, '+inf')
-return {redis.call('ZCARD', due) + redis.call('ZCARD', taken) - out, out}
+return {all - out, out}
 ";
 
 /// Sets the epoch if there is none; returns whether there was one, and who the server is.
@@ -78,8 +100,14 @@ const MEMORY: &str = r"
 return redis.call('INFO', 'memory')
 ";
 
+/// Forgets what versions before the lines offered. One that still runs offers it again.
+const FORGET: &str = r"
+redis.call('DEL', '{ajar}:due', '{ajar}:taken')
+return true
+";
+
 /// Braces keep all keys in one slot of a Redis Cluster.
-const KEYS: [&str; 3] = ["{ajar}:due", "{ajar}:taken", "{ajar}:epoch"];
+const KEYS: [&str; 3] = ["{ajar}:out", "{ajar}:lines", "{ajar}:epoch"];
 
 /// How long a server that is away is waited for at the start.
 const WAIT: Duration = Duration::from_secs(10);
@@ -121,6 +149,7 @@ impl Redis {
             known: Mutex::new(None),
         };
         queue.refuse_eviction().await?;
+        queue.run::<bool>(FORGET, |_| {}).await?;
         Ok(queue)
     }
 
@@ -161,28 +190,48 @@ impl Redis {
 
 #[async_trait]
 impl ShardQueue for Redis {
-    async fn offer(&self, shards: &[ShardId], delay: Duration) -> Result<(), Error> {
+    async fn offer(
+        &self,
+        shards: &[ShardId],
+        priority: Priority,
+        delay: Duration,
+    ) -> Result<(), Error> {
         /// Lua takes a bounded number of arguments.
         const AT_ONCE: usize = 1000;
-        for some in shards.chunks(AT_ONCE) {
-            self.run::<bool>(OFFER, |script| {
-                script.arg(millis(delay));
-                for shard in some {
-                    script.arg(shard.to_string());
-                }
-            })
-            .await?;
+        for of_campaign in shards.chunk_by(|a, b| a.campaign == b.campaign) {
+            for some in of_campaign.chunks(AT_ONCE) {
+                let line = Line {
+                    campaign: some[0].campaign,
+                    priority,
+                };
+                self.run::<bool>(OFFER, |script| {
+                    script.arg(millis(delay)).arg(key(&line));
+                    for shard in some {
+                        script.arg(shard.to_string());
+                    }
+                })
+                .await?;
+            }
         }
         Ok(())
     }
 
-    async fn take(&self, visibility: Duration) -> Result<Option<ShardId>, Error> {
+    async fn take(&self, lines: &[Line], visibility: Duration) -> Result<Option<ShardId>, Error> {
         /// Whoever writes garbage into the queue costs this much work a call.
         const GARBAGE: usize = 1000;
+        /// Lua takes a bounded number of arguments.
+        const AT_ONCE: usize = 1000;
+        let lines = &lines[..lines.len().min(AT_ONCE)];
+        if lines.is_empty() {
+            return Ok(None);
+        }
         for _ in 0..GARBAGE {
             let first: Option<Vec<u8>> = self
                 .run(TAKE, |script| {
                     script.arg(millis(visibility));
+                    for line in lines {
+                        script.arg(key(line));
+                    }
                 })
                 .await?;
             let Some(entry) = first else { return Ok(None) };
@@ -195,20 +244,15 @@ impl ShardQueue for Redis {
                 return Ok(Some(shard));
             }
             tracing::warn!("the queue held an entry that is no shard; it was dropped");
-            self.run::<bool>(DONE, |script| {
+            self.run::<bool>(DROP, |script| {
                 script.arg(&entry);
+                for line in lines {
+                    script.arg(key(line));
+                }
             })
             .await?;
         }
         Ok(None)
-    }
-
-    async fn hold(&self, shard: ShardId, visibility: Duration) -> Result<(), Error> {
-        self.run::<bool>(HOLD, |script| {
-            script.arg(millis(visibility)).arg(shard.to_string());
-        })
-        .await
-        .map(|_| ())
     }
 
     async fn done(&self, shard: ShardId) -> Result<(), Error> {
@@ -221,7 +265,7 @@ impl ShardQueue for Redis {
 
     async fn withdraw(&self, campaign: CampaignId) -> Result<(), Error> {
         self.run::<bool>(WITHDRAW, |script| {
-            script.arg(format!("{campaign}/"));
+            script.arg(campaign.to_string());
         })
         .await
         .map(|_| ())
@@ -240,6 +284,15 @@ impl ShardQueue for Redis {
         let is_same = known.replace(server.clone()) == Some(server);
         Ok(!is_whole || !is_same)
     }
+}
+
+/// The key of a line's sorted set, as the scripts make it too.
+fn key(line: &Line) -> String {
+    let priority = match line.priority {
+        Priority::High => "high",
+        Priority::Normal => "normal",
+    };
+    format!("{{ajar}}:line:{}:{priority}", line.campaign)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -134,6 +134,8 @@ async fn statements(store: &dyn Store) -> Vec<(&'static str, f64)> {
         let renewal = Renewal {
             shard: last,
             token,
+            number: 0,
+            rate: WANT,
             want_rate: WANT + 1,
             caps: CAPS,
             ttl: TTL,

@@ -26,6 +26,11 @@ pub(crate) async fn insert(tx: &mut dyn Rows, admission: &Admission<'_>) -> Resu
     if let Some(authorization) = admission.authorization {
         register(tx, authorization).await?;
     }
+    if tx.is_retired(campaign.id).await? {
+        return Err(Error::Conflict {
+            what: format!("campaign {}", campaign.id),
+        });
+    }
     if tx.insert_campaign(admission).await? {
         tx.add_partitions(campaign.id).await?;
         tx.insert_shards(campaign.id, admission.shards).await?;
@@ -69,12 +74,20 @@ pub(crate) async fn remove(
 ) -> Result<Option<State>, Error> {
     let state = tx.lock_campaign(id).await?.map(|standing| standing.state);
     if state.is_some_and(State::is_final) {
-        tx.drop_partitions(id).await?;
-        tx.delete_campaign(id).await?;
+        let now = tx.now().await?;
+        tx.retire(id, stored::to_micros(now)).await?;
         audit::append(tx.as_mut(), entry).await?;
         tx.commit().await?;
     }
     Ok(state)
+}
+
+/// See [`crate::Store::clear_removed`].
+pub(crate) async fn clear(mut tx: Box<dyn Rows>) -> Result<bool, Error> {
+    let now = tx.now().await?;
+    let more = tx.clear(now).await?;
+    tx.commit().await?;
+    Ok(more)
 }
 
 /// See [`crate::Store::resume`].

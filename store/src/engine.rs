@@ -9,9 +9,10 @@ use ajar_model::{
 use async_trait::async_trait;
 
 use crate::{
-    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, FindingQuery, Grant,
+    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingQuery, Grant,
     GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed, Resumption,
-    SeenWorker, Store, Summary, TOKEN_LIFE, Transition, Trouble, audit, campaigns, excluding,
+    SeenWorker, Store, Summary, TOKEN_LIFE, Transition, Trouble, Unleased, audit, campaigns,
+    excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     grant, ingest, mails,
     orders::{Orders, Stop},
@@ -71,6 +72,18 @@ impl<B: Backend> Store for Engine<B> {
         campaigns::remove(self.0.write().await?, id, entry).await
     }
 
+    async fn old_campaigns(&self, before: Timestamp, limit: u32) -> Result<Vec<CampaignId>, Error> {
+        self.0.read().await?.old_campaigns(before, limit).await
+    }
+
+    async fn clear_removed(&self) -> Result<bool, Error> {
+        campaigns::clear(self.0.write().await?).await
+    }
+
+    async fn drop_unused(&self) -> Result<(), Error> {
+        self.0.drop_unused().await
+    }
+
     async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error> {
         campaigns::conclude(&self.0, id, settle).await
     }
@@ -85,10 +98,14 @@ impl<B: Backend> Store for Engine<B> {
         &self,
         only: Option<CampaignId>,
         margin: Duration,
-    ) -> Result<Vec<ShardId>, Error> {
+    ) -> Result<Vec<Unleased>, Error> {
         let mut tx = self.0.read().await?;
         let cutoff = stored::cutoff(tx.now().await?, margin);
         tx.unleased(only, cutoff).await
+    }
+
+    async fn demands(&self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error> {
+        self.0.read().await?.demands(only, most).await
     }
 
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {

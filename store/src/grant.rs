@@ -77,13 +77,12 @@ async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Gran
     }
     // A late renewal must not revive one of them beside the lease that is about to be granted.
     release::forget(tx.as_mut(), &dead).await?;
-    let fair = fair(tx.as_mut(), shard.campaign, &caps).await?;
     let room = room(tx.as_mut(), shard.campaign, &caps).await?;
-    let rate = u64::from(request.want_rate.min(fair).max(1)).min(room);
+    let room = u32::try_from(room.max(0)).unwrap_or(u32::MAX);
+    let rate = request.want_rate.max(1).min(room);
     if rate == 0 {
         return Ok(Grant::NoRate);
     }
-    let rate = rate as u32;
     if !tx.put_blocks(shard, &blocks).await? {
         return Ok(Grant::BlocksBusy);
     }
@@ -103,6 +102,7 @@ async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Gran
         rate,
         revision: request.revision,
         until: until(now, request.ttl),
+        renewal: 0,
     };
     tx.insert_lease(&lease).await?;
     tx.add_to_sum(shard.campaign, lease.sum()).await?;
@@ -167,24 +167,15 @@ pub(crate) fn until(now: Timestamp, ttl: std::time::Duration) -> Timestamp {
     stored::to_micros(now.saturating_add(ttl).unwrap_or(Timestamp::MAX))
 }
 
-/// Returns the rate that each lease of a campaign should have.
-pub(crate) async fn fair(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<u32, Error> {
-    let open = tx.open_shards(id, caps.side_by_side.max(1)).await?;
-    Ok(caps.campaign.div_ceil(open.max(1)))
-}
-
-/// Returns how much more the leases of a campaign may have. The caller holds the authorization and
-/// the site if they have a cap.
-pub(crate) async fn room(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<u64, Error> {
-    let used = u64::try_from(tx.lock_sum(id).await?.rate).unwrap_or(0);
-    let mut room = u64::from(caps.campaign).saturating_sub(used);
+/// Returns how much more the leases of a campaign may have, less than nothing if they have too much.
+/// The caller holds the authorization and the site if they have a cap.
+pub(crate) async fn room(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<i64, Error> {
+    let mut room = i64::from(caps.campaign) - tx.lock_sum(id).await?.rate;
     if let Some(cap) = caps.authorization {
-        let used = tx.authorization_rate(id).await?;
-        room = room.min(u64::from(cap).saturating_sub(used));
+        room = room.min(i64::from(cap) - tx.authorization_rate(id).await?);
     }
     if let Some(cap) = caps.site {
-        let used = tx.site_rate().await?;
-        room = room.min(u64::from(cap).saturating_sub(used));
+        room = room.min(i64::from(cap) - tx.site_rate().await?);
     }
     Ok(room)
 }

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use ajar_model::{ShardId, Timestamp};
+use ajar_model::{CampaignId, ShardId, Timestamp};
 use ipnet::IpNet;
 
 /// Most new connections a second that live leases may have together, and how many of them share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// How many leases should run side by side, if there are so many open shards: none gets more
-    /// than its part of the campaign's rate, so that one does not keep the others waiting.
-    pub side_by_side: u32,
     /// Of the campaign.
     pub campaign: u32,
     /// Of every campaign under the same authorization; none without one.
@@ -34,7 +31,7 @@ pub struct GrantRequest {
     pub blocks: Vec<IpNet>,
     /// How many targets its blocks or endpoints have.
     pub targets: u64,
-    /// The rate that the shard could use, per second.
+    /// The rate that it should get, per second.
     pub want_rate: u32,
     /// The sums over live leases never exceed them.
     pub caps: Caps,
@@ -42,6 +39,27 @@ pub struct GrantRequest {
     pub ttl: Duration,
     /// How long after its end a lease still counts as live, for workers whose clocks run late.
     pub margin: Duration,
+}
+
+/// A shard without a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unleased {
+    pub shard: ShardId,
+    /// Its endpoints were visited before.
+    pub is_revisit: bool,
+}
+
+/// The leases and open shards of a running campaign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    pub campaign: CampaignId,
+    /// The sum of the rates of its leases, those included that expired and were not ended yet.
+    pub rate: u64,
+    pub leases: u64,
+    /// Its open shards, counted up to the number that was asked for.
+    pub open: u64,
+    /// A revisit waits for a lease.
+    pub revisit_waits: bool,
 }
 
 /// A worker that a token was issued to.
@@ -92,7 +110,12 @@ pub enum Grant {
 pub struct Renewal {
     pub shard: ShardId,
     pub token: u64,
-    /// The rate that the shard can use from now on; at least 1 is kept.
+    /// Counts the renewals of a lease, in the order in which its worker sent them. One that comes
+    /// after a later one does not move the rate.
+    pub number: u64,
+    /// The rate that its worker keeps to until it has the answer.
+    pub rate: u32,
+    /// The rate that the lease should have from now on; at least 1 is kept.
     pub want_rate: u32,
     /// See [`GrantRequest::caps`].
     pub caps: Caps,
@@ -105,9 +128,10 @@ pub struct Renewal {
 /// The store's answer to a [`Renewal`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
-    /// Kept, at this rate.
+    /// Kept.
     Kept {
-        /// New connections a second.
+        /// New connections a second from now on. If that is less than before, the rest is free for
+        /// others once the worker says in its next renewal that it keeps to it.
         rate: u32,
         /// The epoch of [`Exclusions`](crate::Exclusions).
         epoch: u64,

@@ -56,7 +56,7 @@ pub use crate::{
     audit::{AuditChain, AuditEntry, AuditLink},
     error::Error,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
-    leases::{Caps, Grant, GrantRequest, Holder, Renewal, Renewed},
+    leases::{Caps, Demand, Grant, GrantRequest, Holder, Renewal, Renewed, Unleased},
     open::{Access, Clock, Options, open},
     orders::{Orders, Stop},
     replicas::{Replicas, SeenCoordinator},
@@ -101,12 +101,23 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error>;
 
     /// Forgets a campaign that is over, with everything that it found; the audit log keeps that it was, and who removed it. Returns the
-    /// state that it was in, or none if there is no such campaign; one that is not over stays.
+    /// state that it was in, or none if there is no such campaign; one that is not over stays. Nobody
+    /// finds it any more, but its id is free only after [`Store::clear_removed`].
     async fn remove_campaign(
         &self,
         id: CampaignId,
         audit: &AuditEntry,
     ) -> Result<Option<State>, Error>;
+
+    /// Returns the campaigns that are over and were created before this, oldest first, at most
+    /// `limit` of them.
+    async fn old_campaigns(&self, before: Timestamp, limit: u32) -> Result<Vec<CampaignId>, Error>;
+
+    /// Deletes some rows of removed campaigns. Returns whether there are more to delete now.
+    async fn clear_removed(&self) -> Result<bool, Error>;
+
+    /// Drops what is left of months of which no campaign is left.
+    async fn drop_unused(&self) -> Result<(), Error>;
 
     /// How far a campaign is; all zero for one that does not exist.
     async fn progress(&self, id: CampaignId) -> Result<Progress, Error>;
@@ -118,7 +129,11 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
         &self,
         only: Option<CampaignId>,
         margin: Duration,
-    ) -> Result<Vec<ShardId>, Error>;
+    ) -> Result<Vec<Unleased>, Error>;
+
+    /// Returns what running campaigns that are not stopped have and could use: the one that is
+    /// named, or all that no single process drives. Open shards are counted up to `most`.
+    async fn demands(&self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error>;
 
     /// The shards of a campaign that were given up, by number, at most `limit` of them.
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
@@ -143,9 +158,9 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
 
     /// Extends leases in one transaction, and answers in the order of the renewals. A lease is
     /// extended to `ttl` from now if `token` is the shard's current one and the campaign is
-    /// running, under the authorization that the lease was granted under. Moves its rate to
-    /// `want_rate`: up as far as the caps have room, down at once, since its owner has slowed down
-    /// before it asked. A lease that ended more than `margin` ago cannot be renewed, though nobody
+    /// running, under the authorization that the lease was granted under. Moves its rate towards
+    /// `want_rate`: up as far as the caps have room; down in two steps, since its worker keeps its rate
+    /// until the answer arrives. A lease that ended more than `margin` ago cannot be renewed, though nobody
     /// took the shard over: its blocks and its rate may be another's.
     async fn renew(&self, renewals: &[Renewal]) -> Result<Vec<Renewed>, Error>;
 

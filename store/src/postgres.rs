@@ -12,6 +12,7 @@ macro_rules! row_lock {
 
 mod batches;
 mod partitions;
+mod removal;
 mod server;
 mod setup;
 
@@ -56,6 +57,8 @@ const QUEUE: Duration = Duration::from_secs(30);
 /// Advisory locks, which PostgreSQL keeps for each database: "ajar" in ASCII, and a number.
 mod lock {
     pub(super) const SETUP: i64 = 0x616a_6172_0000_0000;
+    /// Making and dropping the tables of a month.
+    pub(super) const MONTHS: i64 = SETUP + 3;
 
     pub(super) fn key(lock: crate::rows::Lock) -> i64 {
         match lock {
@@ -114,6 +117,12 @@ impl Backend for Postgres {
 
     fn writes_overlap(&self) -> bool {
         true
+    }
+
+    async fn drop_unused(&self) -> Result<(), Error> {
+        let now = self.read().await?.now().await?;
+        let mut connection = self.pool.acquire().await?;
+        partitions::drop_unused(&mut connection, now).await
     }
 
     async fn close(&self) -> Result<(), Error> {

@@ -59,14 +59,12 @@ pub(crate) async fn renew(
             let Some(lease) = leases.get_mut(&renewal.shard) else {
                 continue;
             };
-            lease.rate = rates
-                .moved(tx.as_mut(), campaign, lease.rate, renewal)
-                .await?;
+            let rate = rates.moved(tx.as_mut(), lease, renewal).await?;
             // A renewal that was delayed on its way never shortens what a later one gained.
             lease.until = lease.until.max(grant::until(now, renewal.ttl));
             changed.insert(lease.shard, lease.clone());
-            if let Renewed::Kept { rate, .. } = &mut answers[at] {
-                *rate = lease.rate;
+            if let Renewed::Kept { rate: answer, .. } = &mut answers[at] {
+                *answer = rate;
             }
         }
         let change = Sum {
@@ -109,51 +107,52 @@ impl Standings {
 struct Campaign {
     /// What they have more than before.
     change: i64,
-    /// What they may have more than that, once somebody asked; nothing if somebody else decides on
-    /// it just now.
-    room: Option<u64>,
+    /// The caps' room before any of them changed, once it was read.
+    room: Option<i64>,
 }
 
 impl Campaign {
-    /// The rate that a lease has from now on.
+    /// Moves the rate of a lease, and returns the one that its worker may go at from now on.
     async fn moved(
         &mut self,
         tx: &mut dyn Rows,
-        id: CampaignId,
-        had: u32,
+        lease: &mut LeaseRow,
         renewal: &Renewal,
     ) -> Result<u32, Error> {
+        if renewal.number < lease.renewal {
+            return Ok(lease.rate);
+        }
+        lease.renewal = renewal.number;
+        let kept = renewal.rate.clamp(1, lease.rate.max(1));
+        self.change += i64::from(kept) - i64::from(lease.rate);
+        lease.rate = kept;
         let want = renewal.want_rate.max(1);
-        if want <= had {
-            self.add(i64::from(want) - i64::from(had));
+        if want <= kept {
             return Ok(want);
         }
-        let fair = grant::fair(tx, id, &renewal.caps).await?;
-        let more = u64::from(want.min(fair).saturating_sub(had));
-        if more == 0 {
-            return Ok(had);
-        }
-        let room = match self.room {
-            Some(room) => room,
-            None => match try_lock(tx, id, &renewal.caps).await? {
-                true => {
-                    let room = grant::room(tx, id, &renewal.caps).await?;
-                    room.saturating_add_signed(-self.change)
-                }
-                false => 0,
-            },
-        };
-        self.room = Some(room);
-        let more = more.min(room) as u32;
-        self.add(more.into());
-        Ok(had + more)
+        let room = self.room(tx, renewal).await? - self.change;
+        let more = i64::from(want - kept).min(room.max(0)) as u32;
+        self.change += i64::from(more);
+        lease.rate += more;
+        Ok(lease.rate)
     }
 
-    fn add(&mut self, more: i64) {
-        self.change += more;
-        self.room = self.room.map(|room| room.saturating_add_signed(-more));
+    /// Returns the caps' room before any of its leases changed.
+    async fn room(&mut self, tx: &mut dyn Rows, renewal: &Renewal) -> Result<i64, Error> {
+        let (id, caps) = (renewal.shard.campaign, &renewal.caps);
+        let room = match self.room {
+            Some(room) => room,
+            None if try_lock(tx, id, caps).await? => grant::room(tx, id, caps).await?,
+            // A grant decides on it just now.
+            None => NONE,
+        };
+        self.room = Some(room);
+        Ok(room)
     }
 }
+
+/// No room, whatever others give back.
+const NONE: i64 = i64::MIN / 2;
 
 /// Tries to take what a grant takes before it adds rates up.
 async fn try_lock(tx: &mut dyn Rows, id: CampaignId, caps: &Caps) -> Result<bool, Error> {

@@ -97,6 +97,11 @@ pub(crate) const SQLITE: Scripts = &[
         "leases",
         include_str!("../migrations/sqlite/0017_leases.sql"),
     ),
+    (
+        18,
+        "removed",
+        include_str!("../migrations/sqlite/0018_removed.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -205,6 +210,11 @@ pub(crate) const POSTGRES: Scripts = &[
         21,
         "leases",
         include_str!("../migrations/postgres/0021_leases.sql"),
+    ),
+    (
+        22,
+        "months",
+        include_str!("../migrations/postgres/0022_months.sql"),
     ),
 ];
 

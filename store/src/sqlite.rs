@@ -50,7 +50,7 @@ use sqlx::{
 
 use crate::{
     Access, Clock, Error, Options,
-    rows::{Backend, Lock, PartitionRows, Rows, Server},
+    rows::{Backend, Lock, PartitionRows, RemovalRows, Rows, Server},
     schema,
 };
 
@@ -149,6 +149,10 @@ impl Backend for Sqlite {
         false
     }
 
+    async fn drop_unused(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn close(&self) -> Result<(), Error> {
         // The last connection to end writes the log back and removes it, unless it may only read.
         self.readers.close().await;
@@ -184,19 +188,33 @@ impl Rows for Tx {
     }
 }
 
-/// One file has no partitions: rows are deleted.
+/// One file has no partitions.
 #[async_trait]
 impl PartitionRows for Tx {
     async fn add_partitions(&mut self, _: CampaignId) -> Result<(), Error> {
         Ok(())
     }
+}
 
-    async fn drop_partitions(&mut self, id: CampaignId) -> Result<(), Error> {
+/// Whoever writes is alone: all rows go at once.
+#[async_trait]
+impl RemovalRows for Tx {
+    async fn retire(&mut self, id: CampaignId, _: Timestamp) -> Result<(), Error> {
         for statement in [
             "DELETE FROM sightings WHERE nonce IN (SELECT n.nonce FROM nonces n \
              JOIN findings f ON f.row = n.finding WHERE f.campaign = $1)",
             "DELETE FROM nonces WHERE finding IN (SELECT row FROM findings WHERE campaign = $1)",
             "DELETE FROM observations WHERE finding IN (SELECT row FROM findings WHERE campaign = $1)",
+            "DELETE FROM lease_blocks WHERE campaign = $1",
+            "DELETE FROM leases WHERE campaign = $1",
+            "DELETE FROM rates WHERE campaign = $1",
+            "DELETE FROM findings WHERE campaign = $1",
+            "DELETE FROM shards WHERE campaign = $1",
+            "DELETE FROM tokens WHERE campaign = $1",
+            "DELETE FROM counts WHERE campaign = $1",
+            "DELETE FROM open_endpoints WHERE campaign = $1",
+            "DELETE FROM troubles WHERE campaign = $1",
+            "DELETE FROM campaigns WHERE id = $1",
         ] {
             sqlx::query(statement)
                 .bind(id.to_string())
@@ -204,6 +222,14 @@ impl PartitionRows for Tx {
                 .await?;
         }
         Ok(())
+    }
+
+    async fn is_retired(&mut self, _: CampaignId) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn clear(&mut self, _: Timestamp) -> Result<bool, Error> {
+        Ok(false)
     }
 }
 

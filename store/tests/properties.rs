@@ -161,6 +161,8 @@ impl Workers {
         let renewal = Renewal {
             shard: lease.shard,
             token: lease.token,
+            number: 0,
+            rate: lease.rate,
             want_rate,
             caps: CAPS,
             ttl: TTL,

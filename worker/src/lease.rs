@@ -405,7 +405,9 @@ impl Keeper {
 
     async fn renew(mut self) -> Lost {
         let mut ttl = self.lease.ttl;
+        let mut number = 0;
         loop {
+            number += 1;
             tokio::time::sleep(RENEWAL.min(ttl / 3)).await;
             let checked = {
                 let signers = self.signers.borrow();
@@ -422,6 +424,8 @@ impl Keeper {
                 shard: Some(self.lease.shard.into()),
                 token: self.lease.token,
                 want_rate: want,
+                rate: self.budget.rate(),
+                number,
                 worker: self.name.clone(),
             };
             match in_time(self.client.renew(request)).await {

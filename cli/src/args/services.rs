@@ -1,6 +1,6 @@
 //! The services of a cluster, and how to reach it.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -67,6 +67,13 @@ pub struct Coordinator {
     /// Most new connections a second over all campaigns; no limit if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub site_rate: Option<u32>,
+    /// What a tenant's part of shared rates and workers is worth; 1 if not given. May be repeated.
+    #[arg(long, value_name = "TENANT=N", value_parser = tenant_weight)]
+    pub tenant_weight: Vec<(String, u32)>,
+    /// Remove campaigns that ended, with everything that they found, once their whole month is this old: 180d. Kept for ever if not
+    /// given.
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    pub keep_evidence: Option<Duration>,
     /// Whose signatures are accepted. Read again every second.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
@@ -114,4 +121,24 @@ pub struct CanaryService {
     pub ports: CanaryPorts,
     #[command(flatten)]
     pub remote: Remote,
+}
+
+/// A mail proves a finding up to 30 days after the visit: what it belongs to is kept for longer.
+fn days(text: &str) -> Result<Duration, String> {
+    const DAY: u64 = 24 * 3600;
+    let days = text.strip_suffix('d').and_then(|days| days.parse().ok());
+    let days = days.filter(|days: &u64| (31..=36_500).contains(days));
+    let days = days.ok_or("expected a number of days from 31 to 36500, as in 180d")?;
+    Ok(Duration::from_secs(days * DAY))
+}
+
+fn tenant_weight(text: &str) -> Result<(String, u32), String> {
+    let weight = |number: &str| number.parse().ok().filter(|weight| *weight > 0);
+    let named = text
+        .split_once('=')
+        .filter(|(tenant, _)| !tenant.is_empty());
+    let read = named.and_then(|(tenant, number)| Some((tenant.to_owned(), weight(number)?)));
+    read.ok_or_else(|| {
+        "expected a tenant's name and a whole number from 1 on, as in acme=3".to_owned()
+    })
 }

@@ -3,7 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use ajar_model::{CampaignId, ShardId};
-use ajar_queue::{Depth, Error, ShardQueue, memory::Memory, redis::Redis};
+use ajar_queue::{
+    Depth, Error, Line,
+    Priority::{self, High, Normal},
+    ShardQueue,
+    memory::Memory,
+    redis::Redis,
+};
 
 mod server;
 
@@ -23,9 +29,20 @@ fn shard(campaign: u128, number: u64) -> ShardId {
     }
 }
 
+/// The lines of two campaigns.
+fn lines() -> Vec<Line> {
+    let of = |priority| {
+        [1, 2].map(|campaign| Line {
+            campaign: shard(campaign, 0).campaign,
+            priority,
+        })
+    };
+    [High, Normal].into_iter().flat_map(of).collect()
+}
+
 async fn drain(queue: &Queue) -> Vec<ShardId> {
     let mut taken = Vec::new();
-    while let Some(shard) = queue.take(LONG).await.unwrap() {
+    while let Some(shard) = queue.take(&lines(), LONG).await.unwrap() {
         taken.push(shard);
     }
     taken
@@ -34,7 +51,7 @@ async fn drain(queue: &Queue) -> Vec<ShardId> {
 /// Waits, boundedly, until something can be taken.
 async fn await_take(queue: &Queue) -> ShardId {
     for _ in 0..200 {
-        if let Some(shard) = queue.take(LONG).await.unwrap() {
+        if let Some(shard) = queue.take(&lines(), LONG).await.unwrap() {
             return shard;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -43,8 +60,11 @@ async fn await_take(queue: &Queue) -> ShardId {
 }
 
 async fn an_offered_shard_is_taken_once(queue: Queue) {
-    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
-    queue.offer(&[shard(1, 1)], NOW).await.unwrap();
+    queue
+        .offer(&[shard(1, 0), shard(1, 1)], Normal, NOW)
+        .await
+        .unwrap();
+    queue.offer(&[shard(1, 1)], Normal, NOW).await.unwrap();
     let mut taken = drain(&queue).await;
     taken.sort();
     assert_eq!(taken, [shard(1, 0), shard(1, 1)]);
@@ -57,10 +77,32 @@ async fn an_offered_shard_is_taken_once(queue: Queue) {
     );
 }
 
+async fn lines_are_taken_from_in_the_order_that_is_asked_for(queue: Queue) {
+    let of = |campaign: u128, priority: Priority| Line {
+        campaign: shard(campaign, 0).campaign,
+        priority,
+    };
+    let normal = [shard(1, 0), shard(1, 1), shard(2, 0)];
+    queue.offer(&normal, Normal, NOW).await.unwrap();
+    queue.offer(&[shard(1, 7)], High, NOW).await.unwrap();
+    let take = async |lines: &[Line]| queue.take(lines, LONG).await.unwrap();
+    assert_eq!(take(&[]).await, None);
+    assert_eq!(take(&[of(2, High), of(3, Normal)]).await, None);
+    let first = take(&[of(2, Normal), of(1, High)]).await;
+    assert_eq!(first, Some(shard(2, 0)));
+    let high = take(&[of(2, Normal), of(1, High), of(1, Normal)]).await;
+    assert_eq!(high, Some(shard(1, 7)));
+    // The last offer decides its line.
+    queue.offer(&[shard(1, 1)], High, LONG).await.unwrap();
+    assert_eq!(take(&[of(1, High)]).await, Some(shard(1, 1)));
+    assert_eq!(take(&[of(1, Normal)]).await, Some(shard(1, 0)));
+    assert_eq!(take(&lines()).await, None);
+}
+
 async fn a_delayed_shard_comes_due_later(queue: Queue) {
-    queue.offer(&[shard(1, 0)], LONG).await.unwrap();
-    queue.offer(&[shard(1, 1)], SOON).await.unwrap();
-    assert_eq!(queue.take(LONG).await.unwrap(), None);
+    queue.offer(&[shard(1, 0)], Normal, LONG).await.unwrap();
+    queue.offer(&[shard(1, 1)], Normal, SOON).await.unwrap();
+    assert_eq!(queue.take(&lines(), LONG).await.unwrap(), None);
     assert_eq!(await_take(&queue).await, shard(1, 1));
     assert_eq!(
         queue.depth().await.unwrap(),
@@ -72,61 +114,53 @@ async fn a_delayed_shard_comes_due_later(queue: Queue) {
 }
 
 async fn the_earlier_of_two_offers_counts(queue: Queue) {
-    queue.offer(&[shard(1, 0)], LONG).await.unwrap();
-    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
-    queue.offer(&[shard(1, 0)], LONG).await.unwrap();
-    assert_eq!(queue.take(LONG).await.unwrap(), Some(shard(1, 0)));
+    queue.offer(&[shard(1, 0)], Normal, LONG).await.unwrap();
+    queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();
+    queue.offer(&[shard(1, 0)], Normal, LONG).await.unwrap();
+    assert_eq!(queue.take(&lines(), LONG).await.unwrap(), Some(shard(1, 0)));
 }
 
 async fn a_taken_shard_comes_back_by_itself(queue: Queue) {
-    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
-    assert_eq!(queue.take(SOON).await.unwrap(), Some(shard(1, 0)));
+    queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();
+    assert_eq!(queue.take(&lines(), SOON).await.unwrap(), Some(shard(1, 0)));
     assert_eq!(await_take(&queue).await, shard(1, 0));
 }
 
-async fn a_held_shard_stays_away(queue: Queue) {
-    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
-    queue.take(SOON).await.unwrap().unwrap();
-    queue.take(SOON).await.unwrap().unwrap();
-    queue.hold(shard(1, 0), LONG).await.unwrap();
-    queue.hold(shard(9, 9), LONG).await.unwrap();
-    assert_eq!(await_take(&queue).await, shard(1, 1));
-    assert_eq!(queue.take(LONG).await.unwrap(), None);
-}
-
 async fn a_shard_that_is_offered_while_taken_is_due_again(queue: Queue) {
-    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
-    queue.take(LONG).await.unwrap().unwrap();
-    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
-    assert_eq!(queue.take(LONG).await.unwrap(), Some(shard(1, 0)));
+    queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();
+    queue.take(&lines(), LONG).await.unwrap().unwrap();
+    queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();
+    assert_eq!(queue.take(&lines(), LONG).await.unwrap(), Some(shard(1, 0)));
 }
 
 async fn what_is_done_is_gone_unless_it_was_offered_again(queue: Queue) {
-    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
-    queue.take(SOON).await.unwrap().unwrap();
-    queue.take(SOON).await.unwrap().unwrap();
-    queue.offer(&[shard(1, 1)], NOW).await.unwrap();
+    queue
+        .offer(&[shard(1, 0), shard(1, 1)], Normal, NOW)
+        .await
+        .unwrap();
+    queue.take(&lines(), SOON).await.unwrap().unwrap();
+    queue.take(&lines(), SOON).await.unwrap().unwrap();
+    queue.offer(&[shard(1, 1)], Normal, NOW).await.unwrap();
     for number in [0, 1, 7] {
         queue.done(shard(1, number)).await.unwrap();
     }
-    queue.hold(shard(1, 0), NOW).await.unwrap();
     assert_eq!(drain(&queue).await, [shard(1, 1)]);
 }
 
 async fn a_campaign_is_withdrawn_whole_and_alone(queue: Queue) {
     queue
-        .offer(&[shard(1, 0), shard(1, 1), shard(2, 0)], NOW)
+        .offer(&[shard(1, 0), shard(1, 1), shard(2, 0)], Normal, NOW)
         .await
         .unwrap();
-    queue.take(LONG).await.unwrap().unwrap();
+    queue.take(&lines(), LONG).await.unwrap().unwrap();
     queue.withdraw(shard(1, 0).campaign).await.unwrap();
-    queue.offer(&[shard(2, 0)], NOW).await.unwrap();
+    queue.offer(&[shard(2, 0)], Normal, NOW).await.unwrap();
     assert_eq!(drain(&queue).await, [shard(2, 0)]);
 }
 
 async fn no_shard_is_given_to_two_at_once(queue: Queue) {
     let shards: Vec<ShardId> = (0..300).map(|number| shard(1, number)).collect();
-    queue.offer(&shards, NOW).await.unwrap();
+    queue.offer(&shards, Normal, NOW).await.unwrap();
     let takers: Vec<_> = (0..8)
         .map(|_| {
             let queue = Arc::clone(&queue);
@@ -144,7 +178,7 @@ async fn no_shard_is_given_to_two_at_once(queue: Queue) {
 async fn a_new_queue_says_once_that_it_is_new(queue: Queue) {
     assert!(queue.lost().await.unwrap());
     assert!(!queue.lost().await.unwrap());
-    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();
     assert!(!queue.lost().await.unwrap());
 }
 
@@ -176,10 +210,10 @@ macro_rules! conformance {
 
 conformance!(
     an_offered_shard_is_taken_once,
+    lines_are_taken_from_in_the_order_that_is_asked_for,
     a_delayed_shard_comes_due_later,
     the_earlier_of_two_offers_counts,
     a_taken_shard_comes_back_by_itself,
-    a_held_shard_stays_away,
     a_shard_that_is_offered_while_taken_is_due_again,
     what_is_done_is_gone_unless_it_was_offered_again,
     a_campaign_is_withdrawn_whole_and_alone,
@@ -214,8 +248,11 @@ async fn sentinels_name_another_master_when_it_dies_and_that_is_noticed() {
     let url = format!("redis-sentinel://{}/0#mymaster", sentinel.host());
     let queue: Queue = Arc::new(Redis::connect(&url).await.unwrap());
     assert!(queue.lost().await.unwrap() && !queue.lost().await.unwrap());
-    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
-    queue.take(LONG).await.unwrap().unwrap();
+    queue
+        .offer(&[shard(1, 0), shard(1, 1)], Normal, NOW)
+        .await
+        .unwrap();
+    queue.take(&lines(), LONG).await.unwrap().unwrap();
     master.kill();
     let mut answers = Vec::new();
     for _ in 0..300 {
@@ -226,7 +263,10 @@ async fn sentinels_name_another_master_when_it_dies_and_that_is_noticed() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(answers, [true, false]);
-    queue.offer(&[shard(1, 0), shard(1, 1)], NOW).await.unwrap();
+    queue
+        .offer(&[shard(1, 0), shard(1, 1)], Normal, NOW)
+        .await
+        .unwrap();
     assert_eq!(drain(&queue).await.len(), 2);
 }
 
@@ -260,9 +300,10 @@ async fn an_entry_that_is_no_shard_is_dropped() {
         "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P",
         "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P/-1",
     ] {
-        server.cli(&["ZADD", "{ajar}:due", "0", garbage]);
+        let line = format!("{{ajar}}:line:{}:normal", shard(1, 0).campaign);
+        server.cli(&["ZADD", &line, "0", garbage]);
     }
-    queue.offer(&[shard(1, 0)], NOW).await.unwrap();
+    queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();
     assert_eq!(drain(&queue).await, [shard(1, 0)]);
     assert_eq!(
         queue.depth().await.unwrap(),

@@ -8,9 +8,12 @@ CREATE TABLE ajar.leases (
     -- The campaign's revision when it was granted.
     revision bigint NOT NULL,
     until    timestamptz NOT NULL,
+    -- The last renewal that moved its rate.
+    renewal  bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (campaign, number)
 ) WITH (fillfactor = 50);
-INSERT INTO ajar.leases SELECT campaign, number, token, owner, rate, revision, lease_until FROM ajar.shards
+INSERT INTO ajar.leases (campaign, number, token, owner, rate, revision, until)
+SELECT campaign, number, token, owner, rate, revision, lease_until FROM ajar.shards
 WHERE lease_until IS NOT NULL AND token IS NOT NULL AND owner IS NOT NULL;
 
 -- What the leases of each campaign have together: the transaction that changes a lease changes this too.

@@ -8,9 +8,12 @@ CREATE TABLE leases (
     -- The campaign's revision when it was granted.
     revision INTEGER NOT NULL,
     until    INTEGER NOT NULL,
+    -- The last renewal that moved its rate.
+    renewal  INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (campaign, number)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO leases SELECT campaign, number, token, owner, rate, revision, lease_until FROM shards
+INSERT INTO leases (campaign, number, token, owner, rate, revision, until)
+SELECT campaign, number, token, owner, rate, revision, lease_until FROM shards
 WHERE lease_until IS NOT NULL AND token IS NOT NULL AND owner IS NOT NULL;
 
 -- What the leases of each campaign have together: the transaction that changes a lease changes this too.

@@ -42,7 +42,7 @@ impl BatchRows for Tx {
     async fn lock_leases(&mut self, shards: &[ShardId]) -> Result<Vec<LeaseRow>, Error> {
         let (campaigns, numbers) = columns(shards)?;
         let rows = sqlx::query(
-            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+            "SELECT campaign, number, token, owner, rate, revision, until, renewal FROM leases \
              WHERE (campaign, number) IN (SELECT * FROM unnest($1::text[], $2::bigint[])) \
              ORDER BY campaign, number FOR NO KEY UPDATE",
         )
@@ -59,7 +59,7 @@ impl BatchRows for Tx {
         blocks: &[IpNet],
     ) -> Result<Vec<LeaseRow>, Error> {
         let rows = sqlx::query(
-            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+            "SELECT campaign, number, token, owner, rate, revision, until, renewal FROM leases \
              WHERE (campaign, number) IN (SELECT $1::text, $2::bigint UNION \
              SELECT campaign, number FROM lease_blocks WHERE block = ANY ($3::cidr[])) \
              ORDER BY campaign, number FOR NO KEY UPDATE",
@@ -77,16 +77,19 @@ impl BatchRows for Tx {
         let (campaigns, numbers) = columns(&shards)?;
         let rates: Vec<i64> = leases.iter().map(|lease| lease.rate.into()).collect();
         let ends: Vec<At> = leases.iter().map(|lease| At(lease.until)).collect();
+        let number = |lease: &LeaseRow| signed("a renewal's number", lease.renewal);
+        let renewals = leases.iter().map(number).collect::<Result<Vec<_>, _>>()?;
         sqlx::query(
-            "UPDATE leases l SET rate = n.rate, until = n.until \
-             FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[]) \
-             AS n (campaign, number, rate, until) \
+            "UPDATE leases l SET rate = n.rate, until = n.until, renewal = n.renewal \
+             FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::bigint[]) \
+             AS n (campaign, number, rate, until, renewal) \
              WHERE l.campaign = n.campaign AND l.number = n.number",
         )
         .bind(campaigns)
         .bind(numbers)
         .bind(rates)
         .bind(ends)
+        .bind(renewals)
         .execute(&mut *self.0)
         .await?;
         Ok(())
@@ -328,7 +331,8 @@ impl BatchRows for Tx {
     ) -> Result<Vec<(Nonce, CampaignId, Key)>, Error> {
         let rows = sqlx::query(
             "SELECT n.nonce, f.campaign, f.ip, f.port, f.probe FROM nonces n \
-             JOIN findings f ON f.row = n.finding WHERE n.nonce = ANY ($1)",
+             JOIN findings f ON f.row = n.finding JOIN campaigns c ON c.id = f.campaign \
+             WHERE n.nonce = ANY ($1)",
         )
         .bind(nonces.iter().map(Nonce::to_string).collect::<Vec<_>>())
         .fetch_all(&mut *self.0)

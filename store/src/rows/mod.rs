@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 
 use crate::{
-    Admission, AuditLink, CampaignQuery, Error, FindingQuery, GrantRequest, Holder, Mute, Progress,
-    Quarantined, SeenWorker, Summary, Trouble,
+    Admission, AuditLink, CampaignQuery, Demand, Error, FindingQuery, GrantRequest, Holder, Mute,
+    Progress, Quarantined, SeenWorker, Summary, Trouble, Unleased,
     exclusions::{Exclusion, ExclusionQuery},
     orders::Stop,
     replicas::SeenCoordinator,
@@ -40,6 +40,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// True if two writes may run at the same time.
     fn writes_overlap(&self) -> bool;
 
+    /// Drops tables of months of which no campaign is left.
+    async fn drop_unused(&self) -> Result<(), Error>;
+
     async fn close(&self) -> Result<(), Error>;
 }
 
@@ -56,6 +59,7 @@ pub(crate) trait Rows:
     + ReplicaRows
     + BatchRows
     + PartitionRows
+    + RemovalRows
 {
     /// Waits until no other transaction holds the lock, and holds it to the end of this one.
     async fn lock(&mut self, lock: Lock) -> Result<(), Error>;
@@ -112,7 +116,9 @@ pub(crate) trait ShardRows: Send {
         &mut self,
         only: Option<CampaignId>,
         cutoff: Timestamp,
-    ) -> Result<Vec<ShardId>, Error>;
+    ) -> Result<Vec<Unleased>, Error>;
+    /// See [`crate::Store::demands`].
+    async fn demands(&mut self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error>;
 }
 
 /// Campaigns.
@@ -157,19 +163,32 @@ pub(crate) trait CampaignRows: Send {
         slot: i64,
         counts: &BTreeMap<&'static str, i64>,
     ) -> Result<(), Error>;
-    /// Deletes the campaign with everything that names it, but for its partitions.
-    async fn delete_campaign(&mut self, id: CampaignId) -> Result<(), Error>;
+    /// Returns the campaigns that are over and began before this, oldest first, at most so many.
+    async fn old_campaigns(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<CampaignId>, Error>;
     async fn troubles(&mut self, id: CampaignId, now: Timestamp) -> Result<Vec<Trouble>, Error>;
     async fn put_trouble(&mut self, trouble: &Trouble, horizon: Timestamp) -> Result<(), Error>;
 }
 
-/// What a campaign observed and the nonces that it used, which can be dropped at once.
+/// Tables of what campaigns observed, and of their nonces.
 #[async_trait]
 pub(crate) trait PartitionRows: Send {
-    /// Makes room for a campaign's.
+    /// Makes those that a campaign needs.
     async fn add_partitions(&mut self, id: CampaignId) -> Result<(), Error>;
-    /// Drops a campaign's, and the mails that its nonces arrived by.
-    async fn drop_partitions(&mut self, id: CampaignId) -> Result<(), Error>;
+}
+
+/// Campaigns that are removed.
+#[async_trait]
+pub(crate) trait RemovalRows: Send {
+    /// Makes a campaign unknown. The campaign's row is locked.
+    async fn retire(&mut self, id: CampaignId, now: Timestamp) -> Result<(), Error>;
+    /// Returns whether rows of a retired campaign of this id may be left.
+    async fn is_retired(&mut self, id: CampaignId) -> Result<bool, Error>;
+    /// Deletes some rows of a retired campaign. Returns whether there may be more to delete.
+    async fn clear(&mut self, now: Timestamp) -> Result<bool, Error>;
 }
 
 /// Shards' progress, leases, what these have together, and tokens.
@@ -197,9 +216,9 @@ pub(crate) trait LeaseRows: Send {
     /// Tries the same without waiting. Returns `false` if another transaction holds it.
     async fn try_lock_authorization(&mut self, id: CampaignId) -> Result<bool, Error>;
     /// The rate of all campaigns under the same authorization as this one.
-    async fn authorization_rate(&mut self, id: CampaignId) -> Result<u64, Error>;
+    async fn authorization_rate(&mut self, id: CampaignId) -> Result<i64, Error>;
     /// The rate of all campaigns.
-    async fn site_rate(&mut self) -> Result<u64, Error>;
+    async fn site_rate(&mut self) -> Result<i64, Error>;
     /// Ends the leases of campaigns that a single process drives.
     async fn end_local_leases(&mut self) -> Result<(), Error>;
     /// A token above all before.
@@ -378,7 +397,7 @@ pub(crate) trait BatchRows: Send {
         shard: ShardId,
         blocks: &[IpNet],
     ) -> Result<Vec<LeaseRow>, Error>;
-    /// Writes rates and ends of leases whose rows are held.
+    /// Writes rates, ends and last renewals of leases whose rows are held.
     async fn put_leases(&mut self, leases: &[LeaseRow]) -> Result<(), Error>;
     /// Gives these shards' blocks free, and forgets their leases.
     async fn delete_leases(&mut self, shards: &[ShardId]) -> Result<(), Error>;

@@ -106,6 +106,8 @@ pub(crate) struct LeaseRow {
     /// The campaign's revision when it was granted.
     pub revision: u64,
     pub until: Timestamp,
+    /// The number of the renewal that moved its rate last.
+    pub renewal: u64,
 }
 
 /// The sum of the leases of a campaign, or a change of it.

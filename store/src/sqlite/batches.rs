@@ -78,12 +78,14 @@ impl BatchRows for Tx {
     async fn put_leases(&mut self, leases: &[LeaseRow]) -> Result<(), Error> {
         for lease in leases {
             sqlx::query(
-                "UPDATE leases SET rate = $3, until = $4 WHERE campaign = $1 AND number = $2",
+                "UPDATE leases SET rate = $3, until = $4, renewal = $5 \
+                 WHERE campaign = $1 AND number = $2",
             )
             .bind(lease.shard.campaign.to_string())
             .bind(signed("a shard's number", lease.shard.number)?)
             .bind(i64::from(lease.rate))
             .bind(At(lease.until))
+            .bind(signed("a renewal's number", lease.renewal)?)
             .execute(&mut *self.0)
             .await?;
         }

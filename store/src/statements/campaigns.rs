@@ -106,25 +106,21 @@ impl CampaignRows for Tx {
         Ok(true)
     }
 
-    async fn delete_campaign(&mut self, id: CampaignId) -> Result<(), Error> {
-        for statement in [
-            "DELETE FROM lease_blocks WHERE campaign = $1",
-            "DELETE FROM leases WHERE campaign = $1",
-            "DELETE FROM rates WHERE campaign = $1",
-            "DELETE FROM findings WHERE campaign = $1",
-            "DELETE FROM shards WHERE campaign = $1",
-            "DELETE FROM tokens WHERE campaign = $1",
-            "DELETE FROM counts WHERE campaign = $1",
-            "DELETE FROM open_endpoints WHERE campaign = $1",
-            "DELETE FROM troubles WHERE campaign = $1",
-            "DELETE FROM campaigns WHERE id = $1",
-        ] {
-            sqlx::query(statement)
-                .bind(id.to_string())
-                .execute(&mut *self.0)
-                .await?;
-        }
-        Ok(())
+    async fn old_campaigns(
+        &mut self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<CampaignId>, Error> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM campaigns WHERE created_at < $1 \
+             AND state IN ('finished', 'incomplete', 'cancelled') ORDER BY created_at LIMIT $2",
+        )
+        .bind(At(before))
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let read = |id: &String| stored::parsed("a campaign's id", id);
+        ids.iter().map(read).collect()
     }
 
     async fn campaign(&mut self, id: CampaignId) -> Result<Option<Campaign>, Error> {
@@ -282,7 +278,9 @@ impl CampaignRows for Tx {
                 .bind(id.to_string())
                 .fetch_optional(&mut *self.0)
                 .await?;
-        let (tenant, cause) = named.unwrap_or_default();
+        let Some((tenant, cause)) = named else {
+            return Ok(Progress::default());
+        };
         let stops = self.stops().await?;
         let counted = stored::progress(&row, counts)?;
         let next_revisit_at = match counted.awaiting_revisit {

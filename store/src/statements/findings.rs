@@ -26,6 +26,9 @@ pub(super) const KEEPS_EARLIER_SIGHTING: &str = " ON CONFLICT (nonce) DO UPDATE 
     judged = false, stray = false WHERE (excluded.received_at, excluded.egress_ip) \
     < (sightings.received_at, sightings.egress_ip)";
 
+/// Of a campaign that was not removed.
+const PRESENT: &str = " AND campaign NOT IN (SELECT campaign FROM removed)";
+
 #[async_trait]
 impl FindingRows for Tx {
     async fn hold_findings(&mut self, id: CampaignId, keys: &[Key]) -> Result<Vec<Held>, Error> {
@@ -189,6 +192,7 @@ impl FindingRows for Tx {
 
     async fn findings(&mut self, query: &FindingQuery) -> Result<Vec<Finding>, Error> {
         let mut sql = QueryBuilder::new("SELECT body FROM findings WHERE body IS NOT NULL");
+        sql.push(PRESENT);
         if let Some(campaign) = query.campaign {
             sql.push(" AND campaign = ").push_bind(campaign.to_string());
         }
@@ -226,13 +230,13 @@ impl FindingRows for Tx {
     }
 
     async fn finding(&mut self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error> {
-        let row = sqlx::query(
+        let mut sql = QueryBuilder::new(
             "SELECT row, ip, port, probe, body, awaits_mail, revisit_at, revisit_vantage, visits, \
-             revisit_round, planned_round FROM findings WHERE id = $1 AND body IS NOT NULL ORDER BY row LIMIT 1",
-        )
-        .bind(id)
-        .fetch_optional(&mut *self.0)
-        .await?;
+             revisit_round, planned_round FROM findings WHERE body IS NOT NULL",
+        );
+        sql.push(PRESENT).push(" AND id = ").push_bind(id);
+        sql.push(" ORDER BY row LIMIT 1");
+        let row = sql.build().fetch_optional(&mut *self.0).await?;
         let Some(row) = row else {
             return Ok(None);
         };

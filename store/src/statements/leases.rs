@@ -66,7 +66,7 @@ impl LeaseRows for Tx {
 
     async fn lock_lease(&mut self, shard: ShardId) -> Result<Option<LeaseRow>, Error> {
         let row = sqlx::query(row_lock!(
-            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+            "SELECT campaign, number, token, owner, rate, revision, until, renewal FROM leases \
              WHERE campaign = $1 AND number = $2",
             "FOR NO KEY UPDATE"
         ))
@@ -100,7 +100,7 @@ impl LeaseRows for Tx {
         limit: u32,
     ) -> Result<Vec<LeaseRow>, Error> {
         let rows = sqlx::query(row_lock!(
-            "SELECT campaign, number, token, owner, rate, revision, until FROM leases \
+            "SELECT campaign, number, token, owner, rate, revision, until, renewal FROM leases \
              WHERE until <= $1 ORDER BY campaign, number LIMIT $2",
             "FOR NO KEY UPDATE SKIP LOCKED"
         ))
@@ -157,8 +157,8 @@ impl LeaseRows for Tx {
         Ok(locked.is_some())
     }
 
-    async fn authorization_rate(&mut self, id: CampaignId) -> Result<u64, Error> {
-        let rate: i64 = sqlx::query_scalar(
+    async fn authorization_rate(&mut self, id: CampaignId) -> Result<i64, Error> {
+        let rate = sqlx::query_scalar(
             "SELECT CAST(coalesce(sum(r.rate), 0) AS bigint) FROM rates r \
              JOIN campaigns c ON c.id = r.campaign WHERE c.authorization_id = \
              (SELECT authorization_id FROM campaigns WHERE id = $1)",
@@ -166,15 +166,14 @@ impl LeaseRows for Tx {
         .bind(id.to_string())
         .fetch_one(&mut *self.0)
         .await?;
-        unsigned("a sum of rates", rate)
+        Ok(rate)
     }
 
-    async fn site_rate(&mut self) -> Result<u64, Error> {
-        let rate: i64 =
-            sqlx::query_scalar("SELECT CAST(coalesce(sum(rate), 0) AS bigint) FROM rates")
-                .fetch_one(&mut *self.0)
-                .await?;
-        unsigned("a sum of rates", rate)
+    async fn site_rate(&mut self) -> Result<i64, Error> {
+        let rate = sqlx::query_scalar("SELECT CAST(coalesce(sum(rate), 0) AS bigint) FROM rates")
+            .fetch_one(&mut *self.0)
+            .await?;
+        Ok(rate)
     }
 
     async fn end_local_leases(&mut self) -> Result<(), Error> {
@@ -270,7 +269,7 @@ fn shard_row(row: &DatabaseRow) -> Result<ShardRow, Error> {
     })
 }
 
-/// Reads campaign, number, token, owner, rate, revision and end.
+/// Reads campaign, number, token, owner, rate, revision, end and last renewal.
 pub(super) fn lease_row(row: &DatabaseRow) -> Result<LeaseRow, Error> {
     let campaign: String = row.try_get(0)?;
     Ok(LeaseRow {
@@ -280,5 +279,6 @@ pub(super) fn lease_row(row: &DatabaseRow) -> Result<LeaseRow, Error> {
         rate: unsigned("a rate", row.try_get(4)?)?,
         revision: unsigned("a revision", row.try_get(5)?)?,
         until: row.try_get::<At, _>(6)?.0,
+        renewal: unsigned("a renewal's number", row.try_get(7)?)?,
     })
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::Tx;
 use crate::{
-    Error, Quarantined,
+    Demand, Error, Quarantined, Unleased,
     columns::{At, Document},
     rows::{Repeat, ShardRows},
     stored::{self, QuarantinedRow, WorkColumns, signed, unsigned},
@@ -165,9 +165,9 @@ impl ShardRows for Tx {
         &mut self,
         only: Option<CampaignId>,
         cutoff: Timestamp,
-    ) -> Result<Vec<ShardId>, Error> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT s.campaign, s.number FROM shards s JOIN campaigns c ON c.id = s.campaign \
+    ) -> Result<Vec<Unleased>, Error> {
+        let rows: Vec<(String, i64, bool)> = sqlx::query_as(
+            "SELECT s.campaign, s.number, s.visit IS NOT NULL FROM shards s JOIN campaigns c ON c.id = s.campaign \
              WHERE c.state = 'running' AND NOT s.closed \
              AND NOT EXISTS (SELECT 1 FROM leases l \
              WHERE l.campaign = s.campaign AND l.number = s.number AND l.until > $1) \
@@ -180,7 +180,40 @@ impl ShardRows for Tx {
         .fetch_all(&mut *self.0)
         .await?;
         rows.into_iter()
-            .map(|(campaign, number)| stored::shard(&campaign, number))
+            .map(|(campaign, number, is_revisit)| {
+                Ok(Unleased {
+                    shard: stored::shard(&campaign, number)?,
+                    is_revisit,
+                })
+            })
             .collect()
+    }
+
+    async fn demands(&mut self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error> {
+        let rows: Vec<(String, i64, i64, i64, bool)> = sqlx::query_as(
+            "SELECT c.id, r.rate, r.leases, \
+             (SELECT count(*) FROM (SELECT 1 FROM shards s \
+             WHERE s.campaign = c.id AND NOT s.closed LIMIT $2) AS open), \
+             EXISTS (SELECT 1 FROM shards s WHERE s.campaign = c.id AND NOT s.closed \
+             AND s.visit IS NOT NULL AND NOT EXISTS (SELECT 1 FROM leases l \
+             WHERE l.campaign = s.campaign AND l.number = s.number)) \
+             FROM campaigns c JOIN rates r ON r.campaign = c.id \
+             WHERE c.state = 'running' AND (c.id = $1 OR ($1 IS NULL AND NOT c.local)) \
+             AND NOT EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant)) ORDER BY c.id",
+        )
+        .bind(only.map(|id| id.to_string()))
+        .bind(i64::from(most))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let demand = |(campaign, rate, leases, open, revisit_waits): (String, _, _, _, _)| {
+            Ok(Demand {
+                campaign: stored::parsed("a campaign's id", &campaign)?,
+                rate: unsigned("a sum of rates", rate)?,
+                leases: unsigned("a count", leases)?,
+                open: unsigned("a count", open)?,
+                revisit_waits,
+            })
+        };
+        rows.into_iter().map(demand).collect()
     }
 }

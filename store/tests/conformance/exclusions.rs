@@ -43,6 +43,8 @@ pub async fn leases_carry_the_epoch_of_what_is_excluded(place: &Place) {
     let renewal = Renewal {
         shard,
         token,
+        number: 0,
+        rate: WANT,
         want_rate: WANT,
         caps: CAPS,
         ttl: TTL,

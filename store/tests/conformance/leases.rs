@@ -101,8 +101,9 @@ pub async fn a_renewal_moves_the_rate_as_far_as_the_caps_let_it(place: &Place) {
     submit(&**store, 1, 2).await;
     let first = token(&**store, shard(1, 0), at(0)).await;
     let second = token(&**store, shard(1, 1), at(0)).await;
-    let renew = async |shard, token, want_rate, campaign| {
+    let renew = async |shard, token, rate, want_rate, campaign| {
         let renewal = Renewal {
+            rate,
             want_rate,
             caps: Caps { campaign, ..CAPS },
             ..renewal(shard, token, at(10))
@@ -110,56 +111,20 @@ pub async fn a_renewal_moves_the_rate_as_far_as_the_caps_let_it(place: &Place) {
         renewed(&**store, &renewal).await
     };
     let kept = |rate| Renewed::Kept { rate, epoch: 1 };
-    assert_eq!(renew(shard(1, 0), first, 60, CAP).await, kept(60));
-    assert_eq!(renew(shard(1, 1), second, 60, CAP).await, kept(40));
-    // What one gives back, the other gets.
-    assert_eq!(renew(shard(1, 0), first, 0, CAP).await, kept(1));
-    assert_eq!(renew(shard(1, 1), second, 200, CAP).await, kept(99));
-    // A lower cap takes nothing back: the worker would not know yet.
-    assert_eq!(renew(shard(1, 1), second, 200, 50).await, kept(99));
-}
-
-pub async fn a_lease_leaves_their_part_to_the_other_open_shards(place: &Place) {
-    let store = &place.store;
-    submit(&**store, 1, 3).await;
-    let caps = Caps {
-        side_by_side: 2,
-        ..CAPS
-    };
-    let grant = async |number| {
-        let request = GrantRequest {
-            want_rate: 90,
-            caps,
-            targets: 3,
-            ..request(shard(1, number), at(0))
-        };
-        match store.grant(&request).await.unwrap() {
-            Grant::Granted { token, rate, .. } => (token, rate),
-            other => panic!("{other:?}"),
-        }
-    };
-    let (first, rate) = grant(0).await;
-    assert_eq!(rate, 50);
-    let renew = async || {
-        let renewal = Renewal {
-            want_rate: 90,
-            caps,
-            ..renewal(shard(1, 0), first, at(1))
-        };
-        renewed(&**store, &renewal).await
-    };
-    assert_eq!(renew().await, Renewed::Kept { rate: 50, epoch: 1 });
-    for number in [1, 2] {
-        let (token, rate) = grant(number).await;
-        assert_eq!(rate, 50);
-        let last = Batch {
-            progress: Some(advance(0, 3, true)),
-            ..batch(shard(1, number), token, vec![])
-        };
-        store.ingest(&last).await.unwrap();
-    }
-    // It is alone: nobody else needs the rest.
-    assert_eq!(renew().await, Renewed::Kept { rate: 90, epoch: 1 });
+    assert_eq!(renew(shard(1, 0), first, 10, 60, CAP).await, kept(60));
+    assert_eq!(renew(shard(1, 1), second, 10, 60, CAP).await, kept(40));
+    // The other gets what the first gives back, but only after its worker has slowed down.
+    assert_eq!(renew(shard(1, 0), first, 60, 20, CAP).await, kept(20));
+    assert_eq!(renew(shard(1, 1), second, 40, 200, CAP).await, kept(40));
+    assert_eq!(renew(shard(1, 0), first, 20, 20, CAP).await, kept(20));
+    assert_eq!(renew(shard(1, 1), second, 40, 200, CAP).await, kept(80));
+    // Its worker never heard of the last answer.
+    assert_eq!(renew(shard(1, 1), second, 40, 40, CAP).await, kept(40));
+    // A lower cap takes nothing back by itself, and gives nothing more.
+    assert_eq!(renew(shard(1, 1), second, 40, 200, 50).await, kept(40));
+    assert_eq!(renew(shard(1, 0), first, 0, 0, 50).await, kept(1));
+    assert_eq!(renew(shard(1, 1), second, 40, 200, 50).await, kept(49));
+    assert_eq!(place.wrong_sums().await, 0);
 }
 
 pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &Place) {
@@ -180,7 +145,6 @@ pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &P
     }
     submit(&**store, 3, 1).await;
     let caps = Caps {
-        side_by_side: 1,
         campaign: CAP,
         authorization: Some(120),
         site: Some(150),
@@ -207,6 +171,7 @@ pub async fn the_caps_of_authorization_and_site_are_over_all_campaigns(place: &P
     };
     assert_eq!(granted(shard(3, 0), alone).await.1, 30);
     let slower = Renewal {
+        rate: 10,
         want_rate: 10,
         caps,
         ..renewal(shard(1, 0), token, at(1))

@@ -15,7 +15,8 @@ use ajar_model::{
 };
 use ajar_store::{
     Admission, Advance, AuditChain, AuditEntry, AuditLink, Batch, CampaignQuery, Caps, Error,
-    FindingQuery, Grant, GrantRequest, Options, Renewal, Renewed, Store, Summary, Transition, open,
+    FindingQuery, Grant, GrantRequest, Options, Renewal, Renewed, Store, Summary, Transition,
+    Unleased, open,
 };
 use ed25519_dalek::SigningKey;
 use ipnet::IpNet;
@@ -29,7 +30,6 @@ pub const MARGIN: Duration = Duration::from_secs(5);
 pub const WANT: u32 = 10;
 pub const CAP: u32 = 100;
 pub const CAPS: Caps = Caps {
-    side_by_side: 1,
     campaign: CAP,
     authorization: None,
     site: None,
@@ -269,6 +269,14 @@ pub fn shard(campaign: u128, number: u64) -> ShardId {
     }
 }
 
+/// A shard of a sweep, without a lease.
+pub fn unleased(shard: ShardId) -> Unleased {
+    Unleased {
+        shard,
+        is_revisit: false,
+    }
+}
+
 pub fn block(text: &str) -> IpNet {
     text.parse().unwrap()
 }
@@ -298,6 +306,8 @@ pub fn renewal(shard: ShardId, token: u64, now: Timestamp) -> Renewal {
     Renewal {
         shard,
         token,
+        number: 0,
+        rate: WANT,
         want_rate: WANT,
         caps: CAPS,
         ttl: TTL,

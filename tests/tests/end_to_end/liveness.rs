@@ -146,7 +146,7 @@ fn stop_all_stops_a_campaign_whose_row_somebody_holds() {
     ids.sort();
     let leases = |patience: u64, expect: &str| {
         let started = Instant::now();
-        let count = "SELECT count(*) FROM ajar.shards WHERE owner IS NOT NULL";
+        let count = "SELECT count(*) FROM ajar.leases";
         while cluster.postgres.query(count).unwrap() != expect {
             let waited = started.elapsed();
             let patience = Duration::from_secs(patience);

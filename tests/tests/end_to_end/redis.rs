@@ -8,7 +8,7 @@ const REDIS: &str = r#"
     $AJAR pki issue coordinator redis --host 127.0.0.1
     cat >redis.conf <<END
     user default off
-    user ajar on >secret ~{ajar}:* +eval +evalsha +script|load +time +info +exists +set +zadd +zcard +zcount +zrange +zrangebyscore +zrem +zscore
+    user ajar on >secret ~{ajar}:* +eval +evalsha +script|load +time +info +exists +set +del +pexpire +sadd +smembers +srem +zadd +zcard +zcount +zrange +zrangebyscore +zrem +zremrangebyscore +zscore
     port 0
     tls-port 6390
     bind 127.0.0.1

@@ -218,6 +218,8 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
         token: lease.token,
         want_rate: 1,
         worker: "one".to_owned(),
+        rate: lease.rate,
+        number: 0,
     };
     let release = v1::ReleaseRequest {
         shard: lease.shard.clone(),
@@ -292,7 +294,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     let finished: i64 = finished.trim().parse().unwrap();
     assert!(finished <= Timestamp::now().as_second() + 5, "{finished}");
     // The lease is still held by whom it was granted to, who had not moved.
-    let shard = "SELECT owner, closed, cursor FROM shards WHERE owner IS NOT NULL";
+    let shard = "SELECT owner, closed, cursor FROM leases JOIN shards USING (campaign, number)";
     let shard = cluster
         .ajar()
         .shell(&format!("sqlite3 ajar.db '{shard}'"))

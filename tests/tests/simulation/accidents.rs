@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ajar_model::{CampaignId, ShardId};
+use ajar_model::{CampaignId, ShardId, signers::AllowedSigners};
 
 use crate::{
     PEACE, boundary,
@@ -52,7 +52,7 @@ impl Accidents {
         let log = self.site.log.clone();
         let worker = self.one(&WORKERS);
         let coordinator = self.one(&COORDINATORS);
-        match self.chance.u32(..14) {
+        match self.chance.u32(..15) {
             0 | 1 => self.crash(sim, worker, now),
             2 => self.crash(sim, coordinator, now),
             3 | 4 => {
@@ -104,6 +104,17 @@ impl Accidents {
                 self.site.queue.set_away(true);
                 let (queue, back) = (self.site.queue.clone(), now + self.a_while(8));
                 self.mend(back, move |_| queue.set_away(false));
+            }
+            13 => {
+                // For less time than it takes until a campaign ends that every coordinator refuses.
+                log.add(format_args!("{coordinator} accepts no signature"));
+                let number = COORDINATORS.iter().position(|name| *name == coordinator);
+                let (site, number) = (self.site.clone(), number.unwrap_or(0));
+                site.files[number].send_replace(AllowedSigners::nobody("an empty file"));
+                let back = now + self.a_while(15);
+                self.mend(back, move |_| {
+                    site.files[number].send_replace(site.signers.clone());
+                });
             }
             _ => {
                 let mood = Mood {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use ajar_coordinator::{Callers, Drives};
-use ajar_model::{CampaignId, ProbeId, Spec, Target, signers::AllowedSigners};
+use ajar_model::{CampaignId, ProbeId, Spec, Target, shares::Weights, signers::AllowedSigners};
 use ajar_proto::{convert, dial::Coordinator, local, v1};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -47,6 +47,13 @@ pub struct Site {
     pub store: Arc<FlakyStore>,
     pub queue: Arc<FlakyQueue>,
     pub signers: AllowedSigners,
+    /// The file of each coordinator, which may say something else.
+    pub files: Arc<[watch::Sender<AllowedSigners>; COORDINATORS.len()]>,
+    /// The operator pauses, stops and excludes by chance.
+    pub orders_by_chance: bool,
+    /// Connections a second of all campaigns together.
+    pub rate: u32,
+    pub weights: Weights,
     pub orders: Arc<Mutex<Vec<Order>>>,
     pub log: Log,
 }
@@ -106,11 +113,21 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// A campaign, and when its operator submits it.
+pub struct Submission {
+    pub id: CampaignId,
+    pub spec: Spec,
+    pub at: Duration,
+}
+
 /// Adds every machine. The operator's ends once the campaigns are over.
-pub fn populate(sim: &mut turmoil::Sim<'static>, site: &Site, campaigns: Vec<(CampaignId, Spec)>) {
-    for name in COORDINATORS {
+pub fn populate(sim: &mut turmoil::Sim<'static>, site: &Site, campaigns: Vec<Submission>) {
+    for (number, name) in COORDINATORS.into_iter().enumerate() {
         let site = site.clone();
-        sim.host(name, move || coordinate(site.clone()));
+        sim.host(name, move || {
+            let signers = site.files[number].subscribe();
+            coordinate(site.clone(), signers)
+        });
     }
     for name in WORKERS {
         let site = site.clone();
@@ -124,7 +141,7 @@ pub fn populate(sim: &mut turmoil::Sim<'static>, site: &Site, campaigns: Vec<(Ca
     sim.client(OPERATOR, operate(site.clone(), campaigns));
 }
 
-async fn coordinate(site: Site) -> turmoil::Result {
+async fn coordinate(site: Site, signers: watch::Receiver<AllowedSigners>) -> turmoil::Result {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let incoming = futures::stream::unfold(listener, |listener| async {
         let accepted = listener.accept().await;
@@ -133,9 +150,11 @@ async fn coordinate(site: Site) -> turmoil::Result {
     let options = ajar_coordinator::Options {
         store: site.store,
         queue: site.queue,
-        signers: watch::channel(site.signers).1,
+        signers,
         drives: Drives::Shared,
-        site_rate: None,
+        site_rate: Some(site.rate),
+        tenant_weights: site.weights,
+        keep_evidence: None,
         allow_loopback: false,
         probes: vec![ProbeId::from_static("smtp-relay")],
     };
@@ -166,10 +185,11 @@ async fn work(site: Site, name: String) -> turmoil::Result {
 }
 
 /// Submits the campaigns and asks about them until they are over, whatever goes wrong meanwhile.
-async fn operate(site: Site, campaigns: Vec<(CampaignId, Spec)>) -> turmoil::Result {
+async fn operate(site: Site, campaigns: Vec<Submission>) -> turmoil::Result {
     let coordinator = by_any_name();
     let mut left = Vec::new();
-    for (id, spec) in campaigns {
+    for Submission { id, spec, at } in campaigns {
+        sleep(at.saturating_sub(boundary::elapsed())).await;
         loop {
             let request = v1::SubmitRequest {
                 id: id.to_string(),
@@ -189,7 +209,7 @@ async fn operate(site: Site, campaigns: Vec<(CampaignId, Spec)>) -> turmoil::Res
     let mut excludes = true;
     while let Some(&id) = left.last() {
         sleep(Duration::from_secs(1)).await;
-        if boundary::elapsed() < PEACE {
+        if site.orders_by_chance && boundary::elapsed() < PEACE {
             match fastrand::u32(..24) {
                 0 | 1 => pause(&site, &coordinator, id).await,
                 2 => stop(&site, &coordinator).await,

@@ -10,10 +10,12 @@ mod hosts;
 mod log;
 mod oracle;
 mod queue;
+mod shares;
 mod store;
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::{Command, Output},
     sync::{
         Arc, Mutex,
@@ -24,18 +26,18 @@ use std::{
 
 use accidents::Accidents;
 use ajar_model::{
-    Authorization, CampaignId, Canary, Plan, ProbeId, Revisits, Spec, Tier, authorization,
-    campaign::Sweep, proof::CanaryKey, signers::AllowedSigners,
+    Authorization, CampaignId, Canary, Plan, ProbeId, Revisits, Spec, Target, Tier, authorization,
+    campaign::Sweep, proof::CanaryKey, shares::Weights, signers::AllowedSigners,
 };
-use ajar_store::{Access, Options};
+use ajar_store::{Access, Options, Store};
 use ed25519_dalek::SigningKey;
-use hosts::Site;
+use hosts::{Site, Submission};
 use log::Log;
 use oracle::{Asked, Left};
 use queue::FlakyQueue;
 use ssh_key::{PrivateKey, private::Ed25519Keypair};
 use store::FlakyStore;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::watch};
 
 /// How much time passes at once.
 const TICK: Duration = Duration::from_millis(10);
@@ -43,8 +45,9 @@ const TICK: Duration = Duration::from_millis(10);
 const PEACE: Duration = Duration::from_secs(40);
 /// The campaigns are over by then, or never.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Connections a second that both campaigns may have together.
+/// Connections a second that all campaigns may have together, and those of each tenant.
 const RATE: u32 = 60;
+const TENANTS_RATE: u32 = 45;
 
 #[test]
 fn accidents_break_no_promise() {
@@ -100,8 +103,12 @@ fn a_seed_is_repeated_line_by_line() {
 
 /// Runs a simulation in a process of its own, where nothing before it had its effect on chance.
 fn simulated(seed: u64) -> Output {
+    alone("one_simulation", seed)
+}
+
+fn alone(simulation: &str, seed: u64) -> Output {
     Command::new(std::env::current_exe().unwrap())
-        .args(["one_simulation", "--exact", "--ignored", "--nocapture"])
+        .args([simulation, "--exact", "--ignored", "--nocapture"])
         .env("SIMULATION_SEED", seed.to_string())
         .output()
         .unwrap()
@@ -110,42 +117,21 @@ fn simulated(seed: u64) -> Output {
 #[test]
 #[ignore = "the others run it"]
 fn one_simulation() {
-    let seed = std::env::var("SIMULATION_SEED").map_or(0, |seed| seed.parse().unwrap());
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+    let asked = |number, tenant, ports| asked(&campaign(number, tenant, ports), &key);
+    let asked = [
+        asked(1, ACME, "25"),
+        asked(2, ACME, "3128"),
+        asked(3, ZETA, "25"),
+        asked(4, ZETA, "3128"),
+    ];
     let outside = Runtime::new().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("ajar.db");
-    let options = Options {
-        access: Access::Scratch,
-        clock: Some(boundary::right_time),
-        ..Options::default()
-    };
-    let real = outside.block_on(ajar_store::open(&path.display().to_string(), &options));
-    let real = real.unwrap();
-    let log = Log::default();
-    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
-    let site = Site {
-        store: Arc::new(FlakyStore::new(
-            Arc::clone(&real),
-            outside.handle().clone(),
-            seed,
-            log.clone(),
-        )),
-        queue: Arc::new(FlakyQueue::default()),
-        signers: signers(&key),
-        orders: Arc::default(),
-        log: log.clone(),
-    };
-    let asked = [asked(1, "25", &key), asked(2, "3128", &key)];
-    // Its thread is new, so that every hash map in it has its keys from simulated chance.
-    let connections = std::thread::scope(|scope| {
-        let simulation = scope.spawn(|| {
-            let _simulated = boundary::Simulated::begin(seed);
-            fastrand::seed(seed);
-            run(seed, &site, &asked)
-        });
-        simulation.join().unwrap()
-    });
-    let mut said = log.lines();
+    let (site, real) = site(&outside, &key, directory.path());
+    let campaigns = asked.iter().map(|asked| submission(asked, Duration::ZERO));
+    let campaigns = campaigns.collect();
+    let connections = simulate(&site, campaigns, true, None);
+    let mut said = site.log.lines();
     let broken = match &connections {
         Ok(connections) => {
             said.extend(connections.iter().map(|c| format!("{c:?}")));
@@ -155,6 +141,7 @@ fn one_simulation() {
                 grants: &site.store.grants(),
                 orders: &site.orders.lock().unwrap(),
                 rate: RATE as usize,
+                tenants_rate: TENANTS_RATE as usize,
                 store: &*real,
             };
             outside.block_on(left.check())
@@ -165,8 +152,77 @@ fn one_simulation() {
     broken.unwrap();
 }
 
-/// Steps through time until the operator has seen every campaign end. Returns the connections that were opened.
-fn run(seed: u64, site: &Site, asked: &[Asked]) -> Result<Vec<boundary::Connection>, String> {
+/// A site over a new store, and that store.
+fn site(outside: &Runtime, key: &PrivateKey, directory: &Path) -> (Site, Arc<dyn Store>) {
+    let path = directory.join("ajar.db");
+    let options = Options {
+        access: Access::Scratch,
+        clock: Some(boundary::right_time),
+        ..Options::default()
+    };
+    let real = outside.block_on(ajar_store::open(&path.display().to_string(), &options));
+    let real = real.unwrap();
+    let log = Log::default();
+    let store = FlakyStore::new(
+        Arc::clone(&real),
+        outside.handle().clone(),
+        seed(),
+        log.clone(),
+    );
+    let signers = signers(key);
+    let site = Site {
+        store: Arc::new(store),
+        queue: Arc::new(FlakyQueue::default()),
+        files: Arc::new(hosts::COORDINATORS.map(|_| watch::Sender::new(signers.clone()))),
+        signers,
+        orders_by_chance: true,
+        rate: RATE,
+        weights: Weights::new(),
+        orders: Arc::default(),
+        log,
+    };
+    (site, real)
+}
+
+fn seed() -> u64 {
+    std::env::var("SIMULATION_SEED").map_or(0, |seed| seed.parse().unwrap())
+}
+
+fn submission(asked: &Asked, at: Duration) -> Submission {
+    Submission {
+        id: asked.id,
+        spec: asked.spec.clone(),
+        at,
+    }
+}
+
+/// Steps through time, with or without accidents, until the operator has seen every campaign end or
+/// `until` has come. Returns every connection.
+fn simulate(
+    site: &Site,
+    campaigns: Vec<Submission>,
+    accidents: bool,
+    until: Option<Duration>,
+) -> Result<Vec<boundary::Connection>, String> {
+    // Its thread is new, so that every hash map in it has its keys from simulated chance.
+    std::thread::scope(|scope| {
+        let simulation = scope.spawn(|| {
+            let seed = seed();
+            let _simulated = boundary::Simulated::begin(seed);
+            fastrand::seed(seed);
+            run(seed, site, campaigns, accidents, until)
+        });
+        simulation.join().unwrap()
+    })
+}
+
+fn run(
+    seed: u64,
+    site: &Site,
+    campaigns: Vec<Submission>,
+    accidents: bool,
+    until: Option<Duration>,
+) -> Result<Vec<boundary::Connection>, String> {
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .tick_duration(TICK)
@@ -176,17 +232,20 @@ fn run(seed: u64, site: &Site, asked: &[Asked]) -> Result<Vec<boundary::Connecti
         .tcp_capacity(4096)
         .enable_tokio_io()
         .build();
-    let campaigns = asked.iter().map(|asked| (asked.id, asked.spec.clone()));
-    hosts::populate(&mut sim, site, campaigns.collect());
-    let ids = asked.iter().map(|asked| asked.id).collect();
-    let mut accidents = Accidents::new(seed, site.clone(), ids);
+    let ids = campaigns.iter().map(|submission| submission.id).collect();
+    hosts::populate(&mut sim, site, campaigns);
+    let accidents = accidents.then(|| Accidents::new(seed, site.clone(), ids));
+    let mut accidents = accidents;
     let subscriber = boundary::HostNotes::default();
     let ended = tracing::subscriber::with_default(subscriber, || {
         loop {
             boundary::set_elapsed(sim.elapsed());
-            accidents.step(&mut sim);
+            if let Some(accidents) = &mut accidents {
+                accidents.step(&mut sim);
+            }
             match sim.step() {
                 Ok(true) => return Ok(()),
+                Ok(false) if until.is_some_and(|until| sim.elapsed() >= until) => return Ok(()),
                 Ok(false) if sim.elapsed() < LONGEST => {}
                 Ok(false) => return Err("the campaigns never end".to_owned()),
                 Err(error) => return Err(error.to_string()),
@@ -203,12 +262,37 @@ fn signers(key: &PrivateKey) -> AllowedSigners {
     AllowedSigners::parse(&format!("ops@example.net {public}"), "allowed_signers").unwrap()
 }
 
-/// A campaign over eight networks of 64 addresses, and its authorization, which both campaigns share.
-fn asked(number: u128, ports: &str, key: &PrivateKey) -> Asked {
-    let id = CampaignId((1_u128 << 100 | number).into());
-    let networks: Vec<_> = (0..8)
-        .map(|net| format!("10.1.{net}.0/26").parse().unwrap())
-        .collect();
+/// Tenants, by the number of their first network.
+const ACME: (&str, u8) = ("acme", 0);
+const ZETA: (&str, u8) = ("zeta", 4);
+
+/// An operator's request for a campaign.
+struct Wish {
+    number: u128,
+    tenant: &'static str,
+    networks: Vec<Target>,
+    ports: &'static str,
+    rate: u32,
+    /// Of everything that the tenant is authorized to.
+    authorized_rate: u32,
+}
+
+/// A campaign over four networks of 64 addresses.
+fn campaign(number: u128, (tenant, first): (&'static str, u8), ports: &'static str) -> Wish {
+    let networks = (first..first + 4).map(|net| format!("10.1.{net}.0/26"));
+    Wish {
+        number,
+        tenant,
+        networks: networks.map(|net| net.parse().unwrap()).collect(),
+        ports,
+        rate: 40,
+        authorized_rate: TENANTS_RATE,
+    }
+}
+
+/// A campaign, and its authorization, which the campaigns of its tenant share.
+fn asked(wish: &Wish, key: &PrivateKey) -> Asked {
+    let id = CampaignId((1_u128 << 100 | wish.number).into());
     let exclude = vec!["10.1.3.7".parse().unwrap(), "10.1.5.32/29".parse().unwrap()];
     let canary = Canary {
         domain: "canary.test".to_owned(),
@@ -222,15 +306,18 @@ fn asked(number: u128, ports: &str, key: &PrivateKey) -> Asked {
     };
     let authorization = Authorization {
         version: authorization::VERSION,
-        id: "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P".to_owned(),
-        tenant: "acme".to_owned(),
+        id: format!(
+            "01JD3Y5Q9Z8K7W6V5T4S3R2Q1{}",
+            &wish.tenant[..1].to_uppercase()
+        ),
+        tenant: wish.tenant.to_owned(),
         contact: "abuse@example.net".to_owned(),
-        networks: networks.clone(),
+        networks: vec!["10.0.0.0/8".parse().unwrap()],
         exclude: exclude.clone(),
         ports: "25,3128".parse().unwrap(),
         probes: vec![ProbeId::from_static("smtp-relay")],
         tier: Tier::Connect,
-        rate: RATE,
+        rate: wish.authorized_rate,
         prefix_rate: 10,
         not_before: boundary::wall(Duration::ZERO),
         not_after: boundary::wall(Duration::from_secs(86_400)),
@@ -240,13 +327,13 @@ fn asked(number: u128, ports: &str, key: &PrivateKey) -> Asked {
     };
     let text = toml::to_string(&authorization).unwrap();
     let spec = Spec {
-        tenant: "acme".to_owned(),
-        targets: networks,
+        tenant: wish.tenant.to_owned(),
+        targets: wish.networks.clone(),
         exclude,
         hosts: Vec::new(),
-        ports: ports.parse().unwrap(),
+        ports: wish.ports.parse().unwrap(),
         probes: vec![ProbeId::from_static("smtp-relay")],
-        rate: 40,
+        rate: wish.rate,
         prefix_rate: 10,
         tier: Tier::Connect,
         sweep: Sweep::None,

@@ -36,8 +36,10 @@ pub struct Left<'a> {
     pub connections: &'a [Connection],
     pub grants: &'a [Granted],
     pub orders: &'a [Order],
-    /// Of both campaigns together.
+    /// Connections a second of all campaigns together.
     pub rate: usize,
+    /// Connections a second of the campaigns of each tenant together.
+    pub tenants_rate: usize,
     pub store: &'a dyn Store,
 }
 
@@ -68,6 +70,15 @@ impl Left<'_> {
     fn rates(&self) -> Result<(), String> {
         let all: Vec<Duration> = self.connections.iter().map(|c| c.at).collect();
         most_in_a_second(&all, self.rate + LATE).map_err(|most| format!("{most} of all"))?;
+        for tenant in self.asked.iter().map(|asked| &asked.spec.tenant) {
+            let own = |c: &&Connection| {
+                let mut theirs = self.asked.iter().filter(|a| a.spec.tenant == *tenant);
+                theirs.any(|asked| asked.plan.contains(c.to.into()))
+            };
+            let own: Vec<Duration> = self.connections.iter().filter(own).map(|c| c.at).collect();
+            let most = self.tenants_rate + LATE;
+            most_in_a_second(&own, most).map_err(|most| format!("{most} of tenant {tenant}"))?;
+        }
         for asked in self.asked {
             let own = |c: &&Connection| asked.plan.contains(c.to.into());
             let own: Vec<Duration> = self.connections.iter().filter(own).map(|c| c.at).collect();

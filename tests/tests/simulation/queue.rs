@@ -3,7 +3,7 @@
 use std::{sync::Mutex, time::Duration};
 
 use ajar_model::{CampaignId, ShardId};
-use ajar_queue::{Depth, Error, ShardQueue, memory::Offers};
+use ajar_queue::{Depth, Error, Line, Priority, ShardQueue, memory::Offers};
 use async_trait::async_trait;
 
 use crate::boundary;
@@ -45,7 +45,9 @@ impl FlakyQueue {
     pub fn forge(&self, shards: &[ShardId]) {
         let mut content = self.0.lock().unwrap();
         for &shard in shards {
-            content.offers.offer(shard, Duration::ZERO);
+            content
+                .offers
+                .offer(shard, Priority::Normal, Duration::ZERO);
         }
     }
 
@@ -67,20 +69,21 @@ impl FlakyQueue {
 
 #[async_trait]
 impl ShardQueue for FlakyQueue {
-    async fn offer(&self, shards: &[ShardId], delay: Duration) -> Result<(), Error> {
+    async fn offer(
+        &self,
+        shards: &[ShardId],
+        priority: Priority,
+        delay: Duration,
+    ) -> Result<(), Error> {
         self.with(|content, now| {
             for &shard in shards {
-                content.offers.offer(shard, now + delay);
+                content.offers.offer(shard, priority, now + delay);
             }
         })
     }
 
-    async fn take(&self, visibility: Duration) -> Result<Option<ShardId>, Error> {
-        self.with(|content, now| content.offers.take(now, visibility))
-    }
-
-    async fn hold(&self, shard: ShardId, visibility: Duration) -> Result<(), Error> {
-        self.with(|content, now| content.offers.hold(shard, now + visibility))
+    async fn take(&self, lines: &[Line], visibility: Duration) -> Result<Option<ShardId>, Error> {
+        self.with(|content, now| content.offers.take(lines, now, visibility))
     }
 
     async fn done(&self, shard: ShardId) -> Result<(), Error> {

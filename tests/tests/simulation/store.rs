@@ -11,11 +11,11 @@ use ajar_model::{
     campaign::State, lease::Work,
 };
 use ajar_store::{
-    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Error, Excluded, Exclusion,
+    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, Excluded, Exclusion,
     ExclusionQuery, Exclusions, FindingQuery, Grant, GrantRequest, Hold, Holder, Ingested,
     ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal, Renewed, Replicas,
     Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator, SeenWorker, Stop,
-    Store, Summary, Transition, Trouble,
+    Store, Summary, Transition, Trouble, Unleased,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -157,8 +157,12 @@ flaky! {
     async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
     async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error>;
     async fn remove_campaign(&self, id: CampaignId, audit: &AuditEntry) -> Result<Option<State>, Error>;
+    async fn old_campaigns(&self, before: Timestamp, limit: u32) -> Result<Vec<CampaignId>, Error>;
+    async fn clear_removed(&self) -> Result<bool, Error>;
+    async fn drop_unused(&self) -> Result<(), Error>;
     async fn progress(&self, id: CampaignId) -> Result<Progress, Error>;
-    async fn unleased_shards(&self, only: Option<CampaignId>, margin: Duration) -> Result<Vec<ShardId>, Error>;
+    async fn unleased_shards(&self, only: Option<CampaignId>, margin: Duration) -> Result<Vec<Unleased>, Error>;
+    async fn demands(&self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error>;
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
     async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error>;
