@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -19,14 +19,15 @@ const LINE: usize = 2048;
 const MESSAGE: usize = 1 << 20;
 const COMMANDS: usize = 1000;
 const RECIPIENTS: usize = 100;
-/// Bytes of mails that wait for a slow coordinator; the relays of others are told to try again.
+/// Bytes of mails that are on their way to a slow coordinator; others wait.
 pub(crate) const WAITING: usize = 8 << 20;
 /// What a receipt takes of it beside its header.
 const RECEIPT: usize = 1024;
 const HEADER: usize = 16 * 1024;
 const TEXT: usize = 512;
-/// How long a receipt may take to become durable.
-pub(crate) const RECORD: Duration = Duration::from_secs(10);
+/// How long a receipt may take to become durable. After that its relay hears 451, and tries again in
+/// half an hour or never. Relays wait for ten minutes (RFC 5321 section 4.5.3.2.6).
+pub(crate) const RECORD: Duration = Duration::from_secs(120);
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
@@ -185,7 +186,9 @@ impl Session {
     async fn record(&self, envelope: Envelope, message: &Message) -> Result<(), String> {
         let text = |text: &str| Untrusted::from_bytes(text.as_bytes(), TEXT);
         let size = message.header().len() + RECEIPT * (1 + envelope.to.len());
-        let room = Arc::clone(&self.shared.waiting).try_acquire_many_owned(size as u32);
+        let deadline = Instant::now() + RECORD;
+        let room = Arc::clone(&self.shared.waiting).acquire_many_owned(size as u32);
+        let room = timeout_at(deadline, room).await;
         let room = room.map_err(|_| "too many mails wait to be recorded")?;
         let mut sightings: Vec<Sighting> = Vec::new();
         for (path, nonce) in &envelope.to {
@@ -207,12 +210,15 @@ impl Session {
             sightings.push(sighting.signed(&self.shared.key));
         }
         let recorder = Arc::clone(&self.shared.recorder);
-        let recording = self.shared.recordings.spawn(timeout(RECORD, async move {
-            let recorded = sightings.into_iter().map(|one| recorder.record(one));
-            futures::future::try_join_all(recorded).await?;
-            drop(room);
-            Ok(())
-        }));
+        let recording = self
+            .shared
+            .recordings
+            .spawn(timeout_at(deadline, async move {
+                let recorded = sightings.into_iter().map(|one| recorder.record(one));
+                futures::future::try_join_all(recorded).await?;
+                drop(room);
+                Ok(())
+            }));
         match recording.await {
             Ok(Ok(recorded)) => recorded,
             Ok(Err(_)) => Err(format!("not recorded within {} s", RECORD.as_secs())),
