@@ -173,7 +173,11 @@ impl Cluster {
 
     /// Shards that are on offer.
     pub fn redis_shards(&self) -> anyhow::Result<f64> {
-        self.redis_number("ZCARD {ajar}:due")
+        let lines = "redis.call('SMEMBERS', '{ajar}:lines')";
+        let count = "shards = shards + redis.call('ZCARD', line)";
+        self.redis_number(&format!(
+            "EVAL \"local shards = 0 for _, line in ipairs({lines}) do {count} end return shards\" 0"
+        ))
     }
 
     fn redis_number(&self, question: &str) -> anyhow::Result<f64> {

@@ -20,8 +20,6 @@ use crate::{
     audit, caller, error,
 };
 
-/// How often a watched campaign is looked at.
-const WATCH: Duration = Duration::from_millis(250);
 /// Shards that were given up which are listed, and networks of each.
 const LISTED: u32 = 20;
 const NETWORKS: usize = 8;
@@ -94,21 +92,7 @@ impl CampaignService for Coordinator {
         let tenants = caller::tenants(&request);
         let id = convert::campaign_id(&request.into_inner().id)?;
         self.campaign_of(&tenants, id).await?;
-        let coordinator = self.clone();
-        let looks = futures::stream::unfold(Some(coordinator), move |coordinator| async move {
-            let coordinator = coordinator?;
-            tokio::time::sleep(WATCH).await;
-            let seen = coordinator.look(id).await;
-            let over = match &seen {
-                Ok((_, state)) => state.is_final(),
-                Err(_) => true,
-            };
-            Some((
-                seen.map(|(response, _)| response),
-                (!over).then_some(coordinator),
-            ))
-        });
-        Ok(Response::new(looks.boxed()))
+        Ok(Response::new(self.looks(id).boxed()))
     }
 
     async fn pause(&self, request: Request<v1::PauseRequest>) -> Reply<v1::PauseResponse> {
@@ -371,25 +355,34 @@ impl Coordinator {
         summary.ok_or_else(|| error::no_campaign(id))
     }
 
-    async fn look(&self, id: CampaignId) -> Result<(v1::WatchResponse, State), Status> {
-        let campaign = self.stored(id).await?;
-        let described = self.described(&campaign).await?;
+    pub(crate) async fn look(&self, id: CampaignId) -> Result<(v1::WatchResponse, State), Status> {
+        let state = self.summary(id).await?.state;
+        let progress = self.options.store.progress(id).await;
+        let progress = progress.map_err(error::store)?;
+        let planned = self.plan(id).await?;
+        let (targets, rate) = (planned.plan.pairs(), planned.campaign.spec.rate);
         let response = v1::WatchResponse {
-            state: described.state,
-            progress: described.progress,
+            state: v1::CampaignState::from(state).into(),
+            progress: Some(progress_out(targets, rate, progress)),
         };
-        Ok((response, campaign.state))
+        Ok((response, state))
     }
 
-    /// With few ports, some that say nothing are nothing special.
     async fn mute(&self, campaign: &Campaign) -> Result<Mute, Status> {
+        match campaign.state.is_final() {
+            true => self.mute_at_end(campaign.id, &campaign.spec).await,
+            false => Ok(Mute::default()),
+        }
+    }
+
+    /// Finds the mute addresses of a campaign that is over. With few ports they mean nothing.
+    pub(crate) async fn mute_at_end(&self, id: CampaignId, spec: &Spec) -> Result<Mute, Status> {
         const FEWEST: usize = 4;
-        let ports = campaign.spec.ports.as_slice().len();
-        if !campaign.state.is_final() || ports < FEWEST {
+        let ports = spec.ports.as_slice().len();
+        if ports < FEWEST {
             return Ok(Mute::default());
         }
-        let store = &self.options.store;
-        let mute = store.mute(campaign.id, ports as u32, NETWORKS as u32);
+        let mute = self.options.store.mute(id, ports as u32, NETWORKS as u32);
         mute.await.map_err(error::store)
     }
 

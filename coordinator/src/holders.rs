@@ -3,23 +3,22 @@
 //! Tokens are counted up, so anybody could guess them. Who shows a certificate is held to it; without TLS callers cannot be told
 //! apart.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
-
 use ajar_model::ShardId;
 use ajar_store::Holder;
 use tonic::Status;
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, error, recent::Recent};
 
-/// Holders that are remembered; all are forgotten then, and read again.
-const REMEMBERED: usize = 1 << 14;
+/// Bytes of holders that are kept at hand.
+const REMEMBERED: usize = 8 << 20;
 
-/// Who holds which token, as far as it was asked: it never changes. Clones share it.
-#[derive(Clone, Default)]
-pub(crate) struct Holders(Arc<Mutex<HashMap<(ShardId, u64), Holder>>>);
+/// The holders of tokens, which never change.
+pub(crate) type Holders = Recent<(ShardId, u64), Holder>;
+
+/// An empty cache of holders.
+pub(crate) fn none() -> Holders {
+    Recent::new(REMEMBERED)
+}
 
 /// What the store knows a worker by: its name, and the URI of its certificate if it has one.
 pub(crate) fn owner(worker: &str, certified: Option<&str>) -> String {
@@ -30,22 +29,20 @@ pub(crate) fn owner(worker: &str, certified: Option<&str>) -> String {
 }
 
 impl Coordinator {
-    /// Refuses a worker, by its certificate's URI, that speaks of another's lease. A token that was never issued is
-    /// left to the store.
+    /// Returns to whom a token was issued, and refuses a worker, by its certificate's URI, that speaks
+    /// of another's lease. A token that was never issued is left to the store.
     pub(crate) async fn check_holder(
         &self,
         shard: ShardId,
         token: u64,
         certified: Option<&str>,
-    ) -> Result<(), Status> {
-        let Some(uri) = certified else {
-            return Ok(());
+    ) -> Result<Option<Holder>, Status> {
+        let holder = self.holder(shard, token).await?;
+        let (Some(uri), Some(known)) = (certified, &holder) else {
+            return Ok(holder);
         };
-        let Some(holder) = self.holder(shard, token).await? else {
-            return Ok(());
-        };
-        if holder.owner.ends_with(&format!(" as {uri}")) {
-            return Ok(());
+        if known.owner.ends_with(&format!(" as {uri}")) {
+            return Ok(holder);
         }
         self.refusals.record(uri, "another worker's lease").await;
         Err(Status::permission_denied(format!(
@@ -59,19 +56,16 @@ impl Coordinator {
         shard: ShardId,
         token: u64,
     ) -> Result<Option<Holder>, Status> {
-        let Holders(known) = &self.holders;
         let key = (shard, token);
-        if let Some(holder) = known.lock().expect("no holder panics").get(&key) {
-            return Ok(Some(holder.clone()));
+        if let Some(holder) = self.holders.get(&key) {
+            return Ok(Some(holder));
         }
         let holder = self.options.store.holder(shard, token).await;
         let holder = holder.map_err(error::store)?;
         if let Some(holder) = &holder {
-            let mut known = known.lock().expect("no holder panics");
-            if known.len() >= REMEMBERED {
-                known.clear();
-            }
-            known.insert(key, holder.clone());
+            let names = holder.owner.len() + holder.vantage.as_ref().map_or(0, String::len);
+            let bytes = size_of::<((ShardId, u64), Holder)>() + names;
+            self.holders.put(key, holder.clone(), bytes);
         }
         Ok(holder)
     }

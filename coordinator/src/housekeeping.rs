@@ -192,6 +192,14 @@ impl Coordinator {
             Some(state) if state.is_final() => {
                 self.refused.accept(id);
                 self.withdraw(id).await;
+                // The store keeps the answer for `campaign show`.
+                let ended = self.clone();
+                tokio::spawn(async move {
+                    let found = ended.mute_at_end(id, &planned.campaign.spec).await;
+                    if let Err(status) = found {
+                        tracing::debug!(cause = status.message(), "mute addresses were not found");
+                    }
+                });
                 metrics::counter!("ajar_campaigns_ended_total", "state" => state.as_str())
                     .increment(1);
                 tracing::info!(campaign = %id, state = state.as_str(), "a campaign ended");

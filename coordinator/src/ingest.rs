@@ -1,6 +1,6 @@
 //! What workers report: checked, stored and judged in one transaction, and only then acknowledged.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{net::SocketAddr, sync::Arc};
 
 use ajar_model::{Ahead, Observation, ShardId, lease::Work};
 use ajar_proto::{convert, v1};
@@ -11,16 +11,15 @@ use tracing::Instrument;
 
 use crate::{Coordinator, MARGIN, caller, error, guard::TOO_LONG};
 
-/// Shards of one stream whose work is kept at hand.
-const AT_HAND: usize = 32;
+/// The bytes that the works of reported shards may take in memory. They do not change: a revisit gets
+/// more endpoints only before its first lease.
+pub(crate) const AT_HAND: usize = 16 << 20;
 
 /// A stream of reports under way.
 struct Reporting {
     coordinator: Coordinator,
     /// The worker, by its certificate.
     certified: Option<String>,
-    /// What each shard consists of, as far as the stream was about it.
-    works: HashMap<ShardId, Work>,
 }
 
 impl Coordinator {
@@ -33,7 +32,6 @@ impl Coordinator {
         let reporting = Reporting {
             coordinator: self.clone(),
             certified: caller::worker(&request),
-            works: HashMap::new(),
         };
         let begun = Some((reporting, request.into_inner()));
         let batches = futures::stream::unfold(begun, move |under_way| {
@@ -79,7 +77,8 @@ impl Reporting {
         let _place = coordinator.lanes.batch().await;
         let shard = convert::shard_in(report.shard)?;
         let certified = self.certified.as_deref();
-        self.coordinator
+        let holder = self
+            .coordinator
             .check_holder(shard, report.token, certified)
             .await?;
         let now = self.coordinator.clock.now();
@@ -94,7 +93,6 @@ impl Reporting {
             seen.started_at = seen.started_at.min(latest);
             seen.finished_at = seen.finished_at.min(latest);
         }
-        let holder = self.coordinator.holder(shard, report.token).await?;
         if let Some(vantage) = holder.and_then(|holder| holder.vantage) {
             for seen in &mut observations {
                 seen.vantage.clone_from(&vantage);
@@ -104,7 +102,7 @@ impl Reporting {
             let planned = self.coordinator.plan(shard.campaign).await?;
             let work = self.work(shard).await?;
             let foreign = |seen: &Observation| {
-                seen.campaign != shard.campaign || !planned.plan.includes(work, seen.endpoint)
+                seen.campaign != shard.campaign || !planned.plan.includes(&work, seen.endpoint)
             };
             if observations.iter().any(foreign) {
                 let what = "an observation of another shard";
@@ -151,19 +149,26 @@ impl Reporting {
         })
     }
 
-    async fn work(&mut self, shard: ShardId) -> Result<&Work, Status> {
-        if self.works.len() >= AT_HAND && !self.works.contains_key(&shard) {
-            self.works.clear();
+    async fn work(&self, shard: ShardId) -> Result<Arc<Work>, Status> {
+        let works = &self.coordinator.works;
+        if let Some(work) = works.get(&shard) {
+            return Ok(work);
         }
-        match self.works.entry(shard) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(place) => {
-                let work = self.coordinator.options.store.work(shard).await;
-                let work = work.map_err(error::store)?.ok_or_else(|| {
-                    Status::permission_denied(format!("there is no shard {shard}"))
-                })?;
-                Ok(place.insert(work))
-            }
+        let work = self.coordinator.options.store.work(shard).await;
+        let work = work.map_err(error::store)?;
+        let unknown = || Status::permission_denied(format!("there is no shard {shard}"));
+        let work = Arc::new(work.ok_or_else(unknown)?);
+        works.put(shard, Arc::clone(&work), bytes(&work));
+        Ok(work)
+    }
+}
+
+/// About how much memory it takes.
+fn bytes(work: &Work) -> usize {
+    match work {
+        Work::Sweep(_) => size_of::<Work>(),
+        Work::Revisit { endpoints, .. } => {
+            size_of::<Work>() + endpoints.len() * size_of::<SocketAddr>()
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_model::{CampaignId, shares::Weights, signers::AllowedSigners};
+use ajar_model::{CampaignId, ShardId, lease::Work, shares::Weights, signers::AllowedSigners};
 use ajar_proto::{
     DESCRIPTORS, MAX_MESSAGE, trace,
     v1::{
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
 use troubles::Troubles;
 use ulid::Ulid;
+use watches::Watches;
 
 mod abilities;
 mod admit;
@@ -54,6 +55,7 @@ mod lanes;
 mod leases;
 mod plans;
 mod receipts;
+mod recent;
 mod refused;
 mod retention;
 mod roles;
@@ -61,6 +63,7 @@ mod schedules;
 mod shares;
 mod tenants;
 mod troubles;
+mod watches;
 
 use canaries::CanaryKeys;
 use clock::Clock;
@@ -68,8 +71,9 @@ use guard::{Guard, Refusals};
 pub use handshakes::secure;
 use holders::Holders;
 use lanes::Lanes;
-use plans::Planned;
+use plans::Plans;
 use receipts::Receipts;
+use recent::Recent;
 use refused::Refused;
 use shares::Shares;
 
@@ -136,7 +140,9 @@ struct Coordinator {
     /// When each worker was heard of last: how many there are decides how a campaign's rate is divided. Each replica counts
     /// those that ask it; the store keeps the sum of what is granted under the cap.
     workers: Arc<Mutex<HashMap<String, Instant>>>,
-    plans: Arc<Mutex<HashMap<CampaignId, Arc<Planned>>>>,
+    plans: Plans,
+    /// The works of shards that workers reported on.
+    works: Recent<ShardId, Arc<Work>>,
     shares: Shares,
     receipts: Receipts,
     refusals: Refusals,
@@ -148,6 +154,7 @@ struct Coordinator {
     name: Arc<str>,
     refused: Refused,
     troubles: Troubles,
+    watches: Watches,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled. Where `callers` are certified, each may do what its certificate says.
@@ -167,17 +174,19 @@ where
     let coordinator = Coordinator {
         options: Arc::new(options),
         workers: Arc::default(),
-        plans: Arc::default(),
+        plans: plans::none(),
+        works: Recent::new(ingest::AT_HAND),
         shares: Shares::default(),
         receipts,
         refusals,
-        holders: Holders::default(),
+        holders: holders::none(),
         canary_keys: CanaryKeys::default(),
         lanes: Lanes::new(),
         clock: Clock::default(),
         name: format!("coordinator-{}", Ulid::new().to_string().to_lowercase()).into(),
         refused: Refused::default(),
         troubles: Troubles::default(),
+        watches: Watches::default(),
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -6,10 +6,18 @@ use ajar_model::{Campaign, CampaignId, Permission, Plan, Targets, authorization,
 use ajar_store::Caps;
 use tonic::Status;
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, error, recent::Recent};
 
-/// Campaigns that are kept at hand.
-const REMEMBERED: usize = 64;
+/// Bytes of plans that are kept at hand.
+const REMEMBERED: usize = 64 << 20;
+
+/// Plans by campaign.
+pub(crate) type Plans = Recent<CampaignId, Arc<Planned>>;
+
+/// An empty cache of plans.
+pub(crate) fn none() -> Plans {
+    Recent::new(REMEMBERED)
+}
 
 /// A campaign with what follows from its specification.
 pub(crate) struct Planned {
@@ -31,6 +39,20 @@ impl Planned {
             plan,
             permission,
         })
+    }
+
+    /// About how much memory it takes: each target is in the specification, in the plan and in the
+    /// authorization.
+    fn bytes(&self) -> usize {
+        const EACH: usize = 200;
+        const AT_LEAST: usize = 8 << 10;
+        let spec = &self.campaign.spec;
+        let texts = spec
+            .authorization
+            .as_ref()
+            .map_or(0, |signed| signed.text.len());
+        let targets = spec.targets.len() + spec.exclude.len() + spec.hosts.len();
+        AT_LEAST + 4 * texts + EACH * targets
     }
 
     /// The targets of a shard of this work.
@@ -62,10 +84,10 @@ impl Planned {
 impl Coordinator {
     /// The plan of a campaign, whose authorization may be over.
     pub(crate) async fn plan(&self, id: CampaignId) -> Result<Arc<Planned>, Status> {
-        if let Some(plan) = self.plans.lock().expect("no holder panics").get(&id) {
-            return Ok(Arc::clone(plan));
+        match self.plans.get(&id) {
+            Some(plan) => Ok(plan),
+            None => self.read_plan(id).await,
         }
-        self.read_plan(id).await
     }
 
     /// The plan of a campaign whose authorization is good right now, or why it is not.
@@ -89,16 +111,13 @@ impl Coordinator {
 
     /// Has the plan of a campaign read again when it is asked for next.
     pub(crate) fn forget_plan(&self, id: CampaignId) {
-        self.plans.lock().expect("no holder panics").remove(&id);
+        self.plans.forget_if(&id, |_| true);
     }
 
     /// The same, but only if the plan is older than this revision.
     pub(crate) fn forget_plan_before(&self, id: CampaignId, revision: u64) {
-        let mut plans = self.plans.lock().expect("no holder panics");
-        let known = plans.get(&id).map(|plan| plan.campaign.revision);
-        if known.is_some_and(|known| known < revision) {
-            plans.remove(&id);
-        }
+        let is_old = |plan: &Arc<Planned>| plan.campaign.revision < revision;
+        self.plans.forget_if(&id, is_old);
     }
 
     async fn read_plan(&self, id: CampaignId) -> Result<Arc<Planned>, Status> {
@@ -106,11 +125,7 @@ impl Coordinator {
         let campaign = campaign.map_err(error::store)?;
         let plan = Planned::new(campaign.ok_or_else(|| error::no_campaign(id))?)?;
         let plan = Arc::new(plan);
-        let mut plans = self.plans.lock().expect("no holder panics");
-        if plans.len() >= REMEMBERED {
-            plans.clear();
-        }
-        plans.insert(id, Arc::clone(&plan));
+        self.plans.put(id, Arc::clone(&plan), plan.bytes());
         Ok(plan)
     }
 }

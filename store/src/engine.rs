@@ -22,7 +22,7 @@ use crate::{
     rows::{Backend, Lock},
     runs,
     schedules::{Hold, ListedSchedule, Outcome, Run, ScheduleKey, ScheduleQuery, Schedules},
-    stops, stored, unanimity,
+    stops, stored, summaries, unanimity,
 };
 
 /// How long a worker that gives no sign of life is remembered.
@@ -113,7 +113,7 @@ impl<B: Backend> Store for Engine<B> {
     }
 
     async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error> {
-        self.0.read().await?.mute(id, ports, limit).await
+        summaries::mute(&self.0, id, ports, limit).await
     }
 
     async fn work(&self, shard: ShardId) -> Result<Option<Work>, Error> {

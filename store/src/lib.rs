@@ -42,6 +42,7 @@ mod schema;
 mod sqlite;
 mod stops;
 mod stored;
+mod summaries;
 mod unanimity;
 
 use std::{net::IpAddr, ops::Range, time::Duration};
@@ -51,6 +52,7 @@ use ajar_model::{
     SignedAuthorization, Tally, Timestamp, Verdict, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 pub use crate::{
     audit::{AuditChain, AuditEntry, AuditLink},
@@ -139,6 +141,7 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
 
     /// The addresses that took connections on so many ports of a campaign and said nothing on any, at most `limit` of them.
+    /// Once a campaign is over the answer is kept, until it goes on.
     async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
 
     /// What a shard consists of.
@@ -443,7 +446,7 @@ pub struct Quarantined {
 }
 
 /// Addresses that take every connection and never say a word: somebody else answers in their place, such as a firewall.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mute {
     pub count: u64,
     /// The first ones, in order.

@@ -102,6 +102,11 @@ pub(crate) const SQLITE: Scripts = &[
         "removed",
         include_str!("../migrations/sqlite/0018_removed.sql"),
     ),
+    (
+        19,
+        "mute",
+        include_str!("../migrations/sqlite/0019_mute.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -215,6 +220,11 @@ pub(crate) const POSTGRES: Scripts = &[
         22,
         "months",
         include_str!("../migrations/postgres/0022_months.sql"),
+    ),
+    (
+        23,
+        "mute",
+        include_str!("../migrations/postgres/0023_mute.sql"),
     ),
 ];
 

@@ -50,11 +50,12 @@ impl Redis {
     }
 
     /// Sends a command past everybody who uses it.
-    pub fn cli(&self, command: &[&str]) -> anyhow::Result<()> {
+    pub fn cli(&self, command: &[&str]) -> anyhow::Result<String> {
         let mut cli = Command::new("redis-cli");
-        let status = cli.args(["-p", &self.port.to_string()]).args(command);
-        ensure!(status.output()?.status.success(), "{command:?} failed");
-        Ok(())
+        let asked = cli.args(["-p", &self.port.to_string()]).args(command);
+        let finished = finished(asked)?;
+        ensure!(finished.status == 0, "{command:?} failed");
+        Ok(finished.stdout)
     }
 
     /// Kills it; what it held is lost.

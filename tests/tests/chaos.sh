@@ -75,9 +75,10 @@ befall() {
         9) echo "the canary is killed"; send KILL canary; sleep 1; run canary ;;
         10)
             echo "the queue is rewritten"
-            on_queue DEL '{ajar}:due'
-            on_queue ZADD '{ajar}:due' 0 "$id/$((RANDOM % 64))" 0 "$id/99999" 0 ../../etc 0 "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P/0"
-            on_queue ZADD '{ajar}:taken' 9e15 "$id/$((RANDOM % 64))" ;;
+            line="{ajar}:line:$id:normal"
+            on_queue DEL "$line"
+            on_queue ZADD "$line" 0 "$id/$((RANDOM % 64))" 0 "$id/99999" 0 ../../etc 0 "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P/0"
+            on_queue ZADD '{ajar}:out' 9e15 "$id/$((RANDOM % 64))" ;;
     esac
 }
 

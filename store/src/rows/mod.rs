@@ -258,6 +258,10 @@ pub(crate) trait FindingRows: Send {
     async fn unproven(&mut self, id: CampaignId) -> Result<Vec<(IpAddr, u16)>, Error>;
     /// See [`crate::Store::mute`].
     async fn mute(&mut self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
+    /// Returns the answer that the store keeps, as JSON.
+    async fn kept_mute(&mut self, id: CampaignId) -> Result<Option<String>, Error>;
+    /// Keeps it if the campaign is over.
+    async fn keep_mute(&mut self, id: CampaignId, mute: String) -> Result<(), Error>;
     /// When the first endpoint is due that waits for another visit.
     async fn next_revisit(&mut self, id: CampaignId) -> Result<Option<Timestamp>, Error>;
     /// Holds the findings whose endpoints are due for another visit, at most so many.

@@ -181,7 +181,7 @@ impl CampaignRows for Tx {
         state: State,
         cause: Option<&str>,
     ) -> Result<(), Error> {
-        sqlx::query("UPDATE campaigns SET state = $2, cause = $3 WHERE id = $1")
+        sqlx::query("UPDATE campaigns SET state = $2, cause = $3, mute = NULL WHERE id = $1")
             .bind(id.to_string())
             .bind(state.as_str())
             .bind(cause)

@@ -131,6 +131,27 @@ impl FindingRows for Tx {
         })
     }
 
+    async fn kept_mute(&mut self, id: CampaignId) -> Result<Option<String>, Error> {
+        let kept: Option<Option<Document>> =
+            sqlx::query_scalar("SELECT mute FROM campaigns WHERE id = $1")
+                .bind(id.to_string())
+                .fetch_optional(&mut *self.0)
+                .await?;
+        Ok(kept.flatten().map(|document| document.0))
+    }
+
+    async fn keep_mute(&mut self, id: CampaignId, mute: String) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE campaigns SET mute = $2 WHERE id = $1 \
+             AND state IN ('finished', 'incomplete', 'cancelled')",
+        )
+        .bind(id.to_string())
+        .bind(Document(mute))
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
     async fn next_revisit(&mut self, id: CampaignId) -> Result<Option<Timestamp>, Error> {
         let next: Option<At> = sqlx::query_scalar(
             "SELECT min(revisit_at) FROM findings WHERE campaign = $1 AND revisit_at IS NOT NULL",

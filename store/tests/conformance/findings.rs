@@ -192,6 +192,18 @@ pub async fn addresses_that_say_nothing_on_any_port_are_counted(place: &Place) {
     let mute = store.mute(campaign_id(1), 4, 1).await.unwrap();
     let first = vec!["10.0.0.1".parse().unwrap()];
     assert_eq!(mute, Mute { count: 2, first });
+    // It is kept once the campaign is over, and forgotten when it goes on.
+    let kept = async |state| {
+        set_state(store, campaign_id(1), state).await;
+        store.mute(campaign_id(1), 4, 1).await.unwrap();
+        place
+            .number("SELECT count(*) FROM campaigns WHERE mute IS NOT NULL")
+            .await
+    };
+    assert_eq!(kept(State::Paused).await, 0);
+    assert_eq!(kept(State::Finished).await, 1);
+    assert_eq!(store.mute(campaign_id(1), 4, 1).await.unwrap(), mute);
+    assert_eq!(kept(State::Settling).await, 0);
     let others = store.mute(campaign_id(2), 4, 1).await.unwrap();
     assert_eq!(others, Mute::default());
 }

@@ -46,6 +46,33 @@ fn a_campaign_ends_after_its_queue_was_flushed_and_a_worker_died() {
 }
 
 #[test]
+fn ten_who_watch_a_campaign_cost_as_much_as_one() {
+    let cluster = started(1);
+    let id = submit(&cluster, EIGHT);
+    let watch = format!("campaign watch {id} --coordinator {}", cluster.url());
+    let watcher = |number| {
+        let log = format!("watch-{number}.log");
+        cluster.ajar.spawn(&watch, &log).unwrap()
+    };
+    let mut watchers: Vec<_> = (0..10).map(watcher).collect();
+    // Nothing but a look at a campaign reads these rows.
+    let looks = || -> i64 {
+        let read = "SELECT seq_scan + idx_scan FROM pg_stat_all_tables WHERE relname = 'troubles'";
+        cluster.postgres.query(read).unwrap().parse().unwrap()
+    };
+    thread::sleep(Duration::from_secs(3));
+    let before = looks();
+    thread::sleep(Duration::from_secs(5));
+    let looked = looks() - before;
+    // Four times a second; each of ten by itself would look 200 times.
+    assert!((1..=40).contains(&looked), "{looked} looks");
+    for watcher in &mut watchers {
+        watcher.kill().unwrap();
+        watcher.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_target_that_kills_its_workers_is_given_up_and_named_and_the_rest_is_visited() {
     let mut cluster = started(1);
     let killer = TcpListener::bind("127.0.49.77:9").unwrap();
@@ -111,22 +138,24 @@ fn entries_that_a_thief_deletes_or_hides_come_back() {
     let cluster = started(1);
     let id = submit(&cluster, EIGHT);
     let started = Instant::now();
+    let line = format!("{{ajar}}:line:{id}:normal");
+    let steal = |command: &[&str]| cluster.redis.cli(command).unwrap();
+    let mut robbed = 0;
     while !cluster.show(&id).unwrap().contains("finished") {
         assert!(
             started.elapsed() < Duration::from_secs(120),
             "{}",
             cluster.show(&id).unwrap()
         );
-        cluster.redis.cli(&["DEL", "{ajar}:due"]).unwrap();
         for shard in 0..8 {
             let hidden = format!("{id}/{shard}");
-            cluster
-                .redis
-                .cli(&["ZADD", "{ajar}:taken", "XX", "9e15", &hidden])
-                .unwrap();
+            steal(&["ZADD", &line, "XX", "9e15", &hidden]);
+            steal(&["ZADD", "{ajar}:out", "9e15", &hidden]);
         }
+        robbed += i32::from(steal(&["DEL", &line]).trim() == "1");
         thread::sleep(Duration::from_secs(2));
     }
+    assert!(robbed > 0, "the thief found nothing");
 }
 
 #[test]

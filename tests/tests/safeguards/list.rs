@@ -260,8 +260,8 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     Safeguard {
         what: "the check of who holds a lease",
         file: "coordinator/src/holders.rs",
-        code: "if holder.owner.ends_with(&format!(\" as {uri}\")) {",
-        without: "if holder.owner.ends_with(&format!(\" as {uri}\")) || true {",
+        code: "if known.owner.ends_with(&format!(\" as {uri}\")) {",
+        without: "if known.owner.ends_with(&format!(\" as {uri}\")) || true {",
         package: "ajar-tests",
         test: "roles::nobody_speaks_of_the_lease_of_another_worker",
     },
