@@ -38,6 +38,7 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         let compared = coordinator.compare_clocks().await;
         let ended = coordinator.end_leases(&mut end_at).await;
+        let divided = coordinator.divide().await;
         let offered = coordinator.every_few_seconds(&mut offer_at).await;
         let concluded = coordinator.conclude_campaigns().await;
         let told = coordinator.tell_replicas(&mut tell_at).await;
@@ -50,10 +51,10 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
         };
         let cleaned = coordinator.clean(&mut clean_at).await;
         let mut pause = TICK;
-        for status in [compared, ended, offered, concluded, told, started, cleaned]
-            .into_iter()
-            .filter_map(Result::err)
-        {
+        let done = [
+            compared, ended, divided, offered, concluded, told, started, cleaned,
+        ];
+        for status in done.into_iter().filter_map(Result::err) {
             tracing::warn!(
                 cause = status.message(),
                 "housekeeping failed; it is tried again"

@@ -115,7 +115,6 @@ impl WorkService for Coordinator {
             Ok(planned) => planned,
             Err(cause) => return refused(cause.to_string()),
         };
-        self.divide().await?;
         let part = self.shares.part(shard.campaign);
         let share = part.as_ref().map(|part| part.most(Priority::Normal));
         let each = part.map(|part| part.each(Priority::Normal));

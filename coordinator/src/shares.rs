@@ -169,7 +169,8 @@ impl Shares {
 }
 
 impl Coordinator {
-    /// Reads anew what campaigns have, if that was a while ago, and divides what they share.
+    /// Reads anew what campaigns have, if that was a while ago, and divides what they share. Renewals
+    /// do not wait for this: they go by the last division.
     pub(crate) async fn divide(&self) -> Result<(), Status> {
         let is_fresh = || {
             let read_at = self.shares.known().read_at;
@@ -178,7 +179,12 @@ impl Coordinator {
         if is_fresh() {
             return Ok(());
         }
-        let _alone = self.shares.reading.lock().await;
+        let _alone = match self.shares.reading.try_lock() {
+            Ok(alone) => alone,
+            // The division before will do while somebody makes the next.
+            Err(_) if !self.shares.known().parts.is_empty() => return Ok(()),
+            Err(_) => self.shares.reading.lock().await,
+        };
         if is_fresh() {
             return Ok(());
         }
