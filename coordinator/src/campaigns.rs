@@ -219,9 +219,9 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Takes what is left of a campaign that is over out of the queue.
+    /// Takes the shards of a campaign that is over out of the queue.
     pub(crate) async fn withdraw(&self, id: CampaignId) {
-        // What stays is never asked for, and the queue forgets it after a while.
+        // Nobody asks for those that stay, and the queue forgets them after a while.
         if let Err(error) = self.options.queue.withdraw(id).await {
             tracing::debug!(%error, "a campaign's shards stay in the queue for a while");
         }

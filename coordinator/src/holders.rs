@@ -29,8 +29,8 @@ pub(crate) fn owner(worker: &str, certified: Option<&str>) -> String {
 }
 
 impl Coordinator {
-    /// Returns to whom a token was issued, and refuses a worker, by its certificate's URI, that speaks
-    /// of another's lease. A token that was never issued is left to the store.
+    /// Returns the holder of a token. Refuses a worker that speaks of another's lease, by the URI of
+    /// its certificate, and leaves a token that was never issued to the store.
     pub(crate) async fn check_holder(
         &self,
         shard: ShardId,

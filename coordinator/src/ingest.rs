@@ -11,8 +11,7 @@ use tracing::Instrument;
 
 use crate::{Coordinator, MARGIN, caller, error, guard::TOO_LONG};
 
-/// The bytes that the works of reported shards may take in memory. They do not change: a revisit gets
-/// more endpoints only before its first lease.
+/// The bytes that the works of reported shards may take in memory.
 pub(crate) const AT_HAND: usize = 16 << 20;
 
 /// A stream of reports under way.
@@ -93,6 +92,7 @@ impl Reporting {
             seen.started_at = seen.started_at.min(latest);
             seen.finished_at = seen.finished_at.min(latest);
         }
+        let was_issued = holder.is_some();
         if let Some(vantage) = holder.and_then(|holder| holder.vantage) {
             for seen in &mut observations {
                 seen.vantage.clone_from(&vantage);
@@ -100,7 +100,7 @@ impl Reporting {
         }
         if !observations.is_empty() {
             let planned = self.coordinator.plan(shard.campaign).await?;
-            let work = self.work(shard).await?;
+            let work = self.work(shard, report.token, was_issued).await?;
             let foreign = |seen: &Observation| {
                 seen.campaign != shard.campaign || !planned.plan.includes(&work, seen.endpoint)
             };
@@ -149,16 +149,25 @@ impl Reporting {
         })
     }
 
-    async fn work(&self, shard: ShardId) -> Result<Arc<Work>, Status> {
-        let works = &self.coordinator.works;
-        if let Some(work) = works.get(&shard) {
+    /// Returns what a shard consists of. It is kept at hand for tokens that were issued: before the
+    /// first lease, and after one that was given back untouched, a revisit may get more endpoints.
+    async fn work(
+        &self,
+        shard: ShardId,
+        token: u64,
+        was_issued: bool,
+    ) -> Result<Arc<Work>, Status> {
+        let (works, key) = (&self.coordinator.works, (shard, token));
+        if let Some(work) = works.get(&key) {
             return Ok(work);
         }
         let work = self.coordinator.options.store.work(shard).await;
         let work = work.map_err(error::store)?;
         let unknown = || Status::permission_denied(format!("there is no shard {shard}"));
         let work = Arc::new(work.ok_or_else(unknown)?);
-        works.put(shard, Arc::clone(&work), bytes(&work));
+        if was_issued {
+            works.put(key, Arc::clone(&work), bytes(&work));
+        }
         Ok(work)
     }
 }

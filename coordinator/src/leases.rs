@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use ajar_model::{CampaignId, Lease, ProbeId, ShardId, Target, Timestamp, Untrusted, lease::Work};
 use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
 use ajar_queue::{Line, Priority};
-use ajar_store::{ATTEMPTS, Grant, GrantRequest, Renewal, Renewed, Trouble};
+use ajar_store::{ATTEMPTS, Caps, Grant, GrantRequest, Renewal, Renewed, Trouble};
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Coordinator, MARGIN, TTL, abilities::Abilities, caller, error, holders, roles};
+use crate::{
+    Coordinator, MARGIN, TTL, abilities::Abilities, caller, error, holders, plans::Planned, roles,
+};
 
 /// How long a request for work waits for a shard to come due; well below [`TTL`], which counts from the request.
 const WAIT: Duration = Duration::from_secs(2);
@@ -115,9 +117,7 @@ impl WorkService for Coordinator {
             Ok(planned) => planned,
             Err(cause) => return refused(cause.to_string()),
         };
-        let part = self.shares.part(shard.campaign);
-        let share = part.as_ref().map(|part| part.most(Priority::Normal));
-        let each = part.map(|part| part.each(Priority::Normal));
+        let (each, caps) = self.terms(&planned, Priority::Normal);
         let renewal = Renewal {
             shard,
             token: request.token,
@@ -127,8 +127,8 @@ impl WorkService for Coordinator {
                 0 => request.want_rate,
                 rate => rate,
             },
-            want_rate: request.want_rate.min(each.unwrap_or(u32::MAX)),
-            caps: planned.caps(share.unwrap_or(u32::MAX), self.options.site_rate),
+            want_rate: request.want_rate.min(each),
+            caps,
             ttl: TTL,
             margin: MARGIN,
         };
@@ -293,18 +293,16 @@ impl Coordinator {
         let blocks = targets.prefixes();
         let usable = (blocks.len() as u64).saturating_mul(spec.prefix_rate.into());
         let usable = u32::try_from(usable).unwrap_or(u32::MAX);
-        let part = self.shares.part(shard.campaign);
-        let share = part.as_ref().map(|part| part.most(line.priority));
-        let each = part.map(|part| part.each(line.priority));
+        let (each, caps) = self.terms(&planned, line.priority);
         let request = GrantRequest {
             shard,
             revision,
             owner: asking.owner.clone(),
             vantage: vantage.clone(),
             targets: targets.count(),
-            want_rate: usable.min(each.unwrap_or(u32::MAX)),
+            want_rate: usable.min(each),
             blocks,
-            caps: planned.caps(share.unwrap_or(u32::MAX), self.options.site_rate),
+            caps,
             ttl: TTL,
             margin: MARGIN,
         };
@@ -371,6 +369,15 @@ impl Coordinator {
                 Ok(Tried::Next)
             }
         }
+    }
+
+    /// Returns the rate that a lease of a campaign should have, and the caps over all of its leases.
+    fn terms(&self, planned: &Planned, priority: Priority) -> (u32, Caps) {
+        let part = self.shares.part(planned.campaign.id);
+        let (each, share) = part.map_or((u32::MAX, u32::MAX), |part| {
+            (part.each(priority), part.most(priority))
+        });
+        (each, planned.caps(share, self.options.site_rate))
     }
 
     /// Returns what a shard consists of, or `None` if there is no such shard.

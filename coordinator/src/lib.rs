@@ -141,8 +141,8 @@ struct Coordinator {
     /// those that ask it; the store keeps the sum of what is granted under the cap.
     workers: Arc<Mutex<HashMap<String, Instant>>>,
     plans: Plans,
-    /// The works of shards that workers reported on.
-    works: Recent<ShardId, Arc<Work>>,
+    /// What shards consisted of under the tokens that workers reported with.
+    works: Recent<(ShardId, u64), Arc<Work>>,
     shares: Shares,
     receipts: Receipts,
     refusals: Refusals,

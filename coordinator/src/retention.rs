@@ -7,7 +7,7 @@ use ajar_store::AuditEntry;
 use jiff::tz::TimeZone;
 use tonic::Status;
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, audit, error};
 
 /// How long rows are deleted at a time, so that other housekeeping goes on.
 const AT_ONCE: Duration = Duration::from_millis(200);
@@ -32,13 +32,10 @@ impl Coordinator {
             let old = store.old_campaigns(before, CAMPAIGNS).await;
             for id in old.map_err(error::store)? {
                 let days = keep.as_secs() / (24 * 3600);
+                let detail = format!("evidence is kept for {days} days");
                 let entry = AuditEntry {
-                    at: self.clock.now(),
-                    actor: "coordinator".to_owned(),
-                    action: "campaign.remove".to_owned(),
-                    authorization: None,
                     campaign: Some(id),
-                    detail: format!("evidence is kept for {days} days"),
+                    ..audit::entry("coordinator", "campaign.remove", detail)
                 };
                 let removed = store.remove_campaign(id, &entry).await;
                 removed.map_err(error::store)?;
@@ -49,7 +46,7 @@ impl Coordinator {
     }
 }
 
-/// The beginning of the month (UTC) that was so long ago: all months before it are older.
+/// Returns the beginning of the month (UTC) of so long ago. All months before it are older.
 fn month_before(now: Timestamp, ago: Duration) -> Timestamp {
     let then = now.saturating_sub(ago).unwrap_or(Timestamp::MIN);
     let month = TimeZone::UTC.to_datetime(then).date().first_of_month();

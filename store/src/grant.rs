@@ -71,12 +71,14 @@ async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Gran
         tx.insert_rest(shard, middle, end).await?;
         (end, attempt) = (middle, 1);
     }
-    let campaigns = dead.iter().map(|lease| lease.shard.campaign);
-    for id in campaigns.chain([shard.campaign]).collect::<BTreeSet<_>>() {
-        tx.lock_sum(id).await?;
+    if !dead.is_empty() {
+        let campaigns = dead.iter().map(|lease| lease.shard.campaign);
+        for id in campaigns.chain([shard.campaign]).collect::<BTreeSet<_>>() {
+            tx.lock_sum(id).await?;
+        }
+        // A late renewal must not revive one of them beside the lease that is about to be granted.
+        release::forget(tx.as_mut(), &dead).await?;
     }
-    // A late renewal must not revive one of them beside the lease that is about to be granted.
-    release::forget(tx.as_mut(), &dead).await?;
     let room = room(tx.as_mut(), shard.campaign, &caps).await?;
     let room = u32::try_from(room.max(0)).unwrap_or(u32::MAX);
     let rate = request.want_rate.max(1).min(room);

@@ -57,8 +57,10 @@ const QUEUE: Duration = Duration::from_secs(30);
 /// Advisory locks, which PostgreSQL keeps for each database: "ajar" in ASCII, and a number.
 mod lock {
     pub(super) const SETUP: i64 = 0x616a_6172_0000_0000;
-    /// Making and dropping the tables of a month.
-    pub(super) const MONTHS: i64 = SETUP + 3;
+    /// Making the tables of a month.
+    pub(super) const MAKE_MONTH: i64 = SETUP + 3;
+    /// Dropping those of other months, which may wait for readers.
+    pub(super) const DROP_MONTHS: i64 = SETUP + 4;
 
     pub(super) fn key(lock: crate::rows::Lock) -> i64 {
         match lock {

@@ -78,6 +78,6 @@ pub(crate) async fn release(
 
 /// Ends the lease of a shard whose row is held, if it has one.
 pub(crate) async fn shard(tx: &mut dyn Rows, shard: ShardId) -> Result<(), Error> {
-    let lease = tx.lock_lease(shard).await?;
-    forget(tx, lease.as_slice()).await
+    let lease = tx.lock_leases(&[shard]).await?;
+    forget(tx, &lease).await
 }

@@ -67,11 +67,11 @@ pub struct Coordinator {
     /// Most new connections a second over all campaigns; no limit if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub site_rate: Option<u32>,
-    /// What a tenant's part of shared rates and workers is worth; 1 if not given. May be repeated.
+    /// Give a tenant N parts of shared rates and workers; others have 1. May be repeated.
     #[arg(long, value_name = "TENANT=N", value_parser = tenant_weight)]
     pub tenant_weight: Vec<(String, u32)>,
-    /// Remove campaigns that ended, with everything that they found, once their whole month is this old: 180d. Kept for ever if not
-    /// given.
+    /// Remove ended campaigns and their findings once their whole month is this old, as in 180d.
+    /// Without it they stay.
     #[arg(long, value_name = "DAYS", value_parser = days)]
     pub keep_evidence: Option<Duration>,
     /// Whose signatures are accepted. Read again every second.
@@ -123,7 +123,7 @@ pub struct CanaryService {
     pub remote: Remote,
 }
 
-/// A mail proves a finding up to 30 days after the visit: what it belongs to is kept for longer.
+/// Reads a number of days, at least 31: a mail proves a finding up to 30 days after the visit.
 fn days(text: &str) -> Result<Duration, String> {
     const DAY: u64 = 24 * 3600;
     let days = text.strip_suffix('d').and_then(|days| days.parse().ok());

@@ -93,7 +93,7 @@ impl Tx {
             })?;
         // Another campaign of the new month may be about to make it.
         sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(lock::MONTHS)
+            .bind(lock::MAKE_MONTH)
             .execute(&mut *self.0)
             .await?;
         if is_there(self, own).await? {
@@ -125,7 +125,7 @@ pub(super) async fn drop_unused(
     now: Timestamp,
 ) -> Result<(), Error> {
     let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-        .bind(lock::MONTHS)
+        .bind(lock::DROP_MONTHS)
         .fetch_one(&mut *connection)
         .await?;
     if !alone {
@@ -133,7 +133,7 @@ pub(super) async fn drop_unused(
     }
     let dropped = drop_alone(connection, now).await;
     sqlx::query("SELECT pg_advisory_unlock($1)")
-        .bind(lock::MONTHS)
+        .bind(lock::DROP_MONTHS)
         .execute(connection)
         .await?;
     dropped

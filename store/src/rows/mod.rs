@@ -197,7 +197,6 @@ pub(crate) trait LeaseRows: Send {
     /// Reads a shard and holds its row.
     async fn lock_shard(&mut self, shard: ShardId) -> Result<Option<ShardRow>, Error>;
     async fn put_shard(&mut self, shard: ShardId, row: &ShardRow) -> Result<(), Error>;
-    async fn lock_lease(&mut self, shard: ShardId) -> Result<Option<LeaseRow>, Error>;
     async fn insert_lease(&mut self, lease: &LeaseRow) -> Result<(), Error>;
     /// Holds leases that ended at `cutoff` or before, by shard, at most so many; leaves out those
     /// that another transaction holds.

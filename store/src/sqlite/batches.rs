@@ -14,11 +14,12 @@ use sqlx::{QueryBuilder, query_builder::Separated};
 use super::{
     Tx,
     findings::{KEEPS_EARLIER_SIGHTING, ObservationColumns, held_row, made_row, owner, place},
+    leases::lease_row,
 };
 use crate::{
     Error,
     columns::{Address, At, Document},
-    rows::{BatchRows, FindingRow, Held, Key, LeaseRow, LeaseRows},
+    rows::{BatchRows, FindingRow, Held, Key, LeaseRow},
     stored::{self, signed},
 };
 
@@ -45,7 +46,15 @@ impl BatchRows for Tx {
     async fn lock_leases(&mut self, shards: &[ShardId]) -> Result<Vec<LeaseRow>, Error> {
         let mut leases = Vec::new();
         for shard in shards {
-            leases.extend(self.lock_lease(*shard).await?);
+            let row = sqlx::query(
+                "SELECT campaign, number, token, owner, rate, revision, until, renewal \
+                 FROM leases WHERE campaign = $1 AND number = $2",
+            )
+            .bind(shard.campaign.to_string())
+            .bind(signed("a shard's number", shard.number)?)
+            .fetch_optional(&mut *self.0)
+            .await?;
+            leases.extend(row.as_ref().map(lease_row).transpose()?);
         }
         leases.sort_unstable_by_key(|lease| lease.shard);
         Ok(leases)

@@ -64,19 +64,6 @@ impl LeaseRows for Tx {
         Ok(())
     }
 
-    async fn lock_lease(&mut self, shard: ShardId) -> Result<Option<LeaseRow>, Error> {
-        let row = sqlx::query(row_lock!(
-            "SELECT campaign, number, token, owner, rate, revision, until, renewal FROM leases \
-             WHERE campaign = $1 AND number = $2",
-            "FOR NO KEY UPDATE"
-        ))
-        .bind(shard.campaign.to_string())
-        .bind(signed("a shard's number", shard.number)?)
-        .fetch_optional(&mut *self.0)
-        .await?;
-        row.map(|row| lease_row(&row)).transpose()
-    }
-
     async fn insert_lease(&mut self, lease: &LeaseRow) -> Result<(), Error> {
         sqlx::query(
             "INSERT INTO leases (campaign, number, token, owner, rate, revision, until) \
