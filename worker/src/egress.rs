@@ -153,6 +153,11 @@ impl Egress {
         self.pacer.used(&self.budget, admitted, sent);
     }
 
+    /// Gives up the lease's rate: nothing more is sent.
+    pub fn end(&self) {
+        self.budget.end();
+    }
+
     /// The limits of these prefixes.
     pub fn prefixes(&self, prefixes: Vec<IpNet>) -> Prefixes {
         self.pacer.prefixes(prefixes)

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex as SyncMutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +23,7 @@ use tokio::{
 use crate::fence::{Fence, Now};
 
 /// How far a limit may lag behind and catch up, so that late timers do not lower the rate. At a rate r, any window W
-/// holds at most r x (W + SLACK) + 1 connections.
+/// holds at most r x (W + max(SLACK, 1/r)) + 1 connections.
 const SLACK: Duration = Duration::from_millis(20);
 /// How soon a changed rate is noticed by whoever waits for the next connection.
 const NOTICE: Duration = Duration::from_millis(200);
@@ -56,7 +56,12 @@ impl Limit {
 
     /// Counts a connection that is opened at `now`, which must not be before [`Limit::next`].
     pub fn take(&mut self, now: Duration) {
-        self.last = self.next().max(now.saturating_sub(SLACK));
+        self.take_late(now, Duration::ZERO);
+    }
+
+    /// Counts a connection that is opened at `now`, and was to be `late` by this much.
+    fn take_late(&mut self, now: Duration, late: Duration) {
+        self.last = self.next().max(now.saturating_sub(late.max(SLACK)));
     }
 
     /// Counts a connection that is opened at `now`, if it conforms.
@@ -89,6 +94,8 @@ fn interval(rate: u32) -> Duration {
 pub struct Budget {
     fence: Arc<Fence>,
     rate: AtomicU32,
+    /// It was given up: others may have it.
+    ended: AtomicBool,
     waiting: AtomicU32,
     admitted: AtomicU32,
 }
@@ -96,7 +103,15 @@ pub struct Budget {
 impl Budget {
     /// New connections a second.
     pub fn rate(&self) -> u32 {
-        self.rate.load(Ordering::Relaxed)
+        match self.ended.load(Ordering::Relaxed) {
+            true => 0,
+            false => self.rate.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Gives the rate up for good, before the coordinator hears that the lease needs none.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     pub fn set_rate(&self, rate: u32) {
@@ -182,6 +197,7 @@ impl Pacer {
         let budget = Arc::new(Budget {
             fence,
             rate: AtomicU32::new(rate),
+            ended: AtomicBool::new(false),
             waiting: AtomicU32::new(0),
             admitted: AtomicU32::new(0),
         });
@@ -192,25 +208,19 @@ impl Pacer {
     }
 
     /// Waits until one more connection of a lease to `prefix` may be opened. `jitter`, in 0..1, moves it within its own
-    /// interval, so that connections have no common beat.
+    /// interval, so that connections have no common beat. It is counted when it goes, at the end of the wait.
     pub async fn admit(&self, lease: &Budget, prefix: IpNet, jitter: f64) {
         let _waiting = lease.wait();
         let limit = self.limit_of(prefix);
         // One waiter of each prefix competes for the whole: a crowded prefix does not hold up the others.
         let mut prefix = limit.lock().await;
         sleep_until(self.start + prefix.next()).await;
-        let interval = {
+        {
             let _in_order = self.queue.lock().await;
-            self.take(1).await.1
-        };
-        prefix.take(self.start.elapsed());
-        drop(prefix);
-        lease.admitted.fetch_add(1, Ordering::Relaxed);
-        // The runtime would make a whole tick of less, for which the place of the next one would be taken.
-        let apart = interval.mul_f64(jitter);
-        if apart >= TICK {
-            sleep(apart).await;
+            self.take(1, jitter).await;
         }
+        prefix.take(self.start.elapsed());
+        lease.admitted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until the whole lets at least one more SYN of a lease go, and says how many: at most `most`, and no more than
@@ -218,7 +228,7 @@ impl Pacer {
     pub async fn admit_some(&self, lease: &Budget, most: u32) -> u32 {
         let _waiting = lease.wait();
         let _in_order = self.queue.lock().await;
-        self.take(most).await.0
+        self.take(most, 0.0).await
     }
 
     /// Counts those of the `admitted` SYNs that were sent. The others may go at any time.
@@ -239,10 +249,11 @@ impl Pacer {
         }
     }
 
-    /// Waits until the whole lets go one or more, at most `most`. Says how many, and the interval between two.
-    async fn take(&self, most: u32) -> (u32, Duration) {
+    /// Waits until the whole lets go one or more, at most `most`, and says how many. The first is late by `jitter`, a part
+    /// of its interval.
+    async fn take(&self, most: u32, jitter: f64) -> u32 {
         loop {
-            let wait = match self.try_take(most) {
+            let wait = match self.try_take(most, jitter) {
                 Ok(taken) => return taken,
                 Err(wait) => wait,
             };
@@ -250,7 +261,7 @@ impl Pacer {
         }
     }
 
-    fn try_take(&self, most: u32) -> Result<(u32, Duration), Duration> {
+    fn try_take(&self, most: u32, jitter: f64) -> Result<u32, Duration> {
         let (rate, now) = (self.rate(), self.start.elapsed());
         if rate == 0 {
             return Err(NOTICE);
@@ -258,11 +269,18 @@ impl Pacer {
         let mut all = self.all.lock().expect("no holder panics");
         let all = all.get_or_insert_with(|| Limit::new(rate, now));
         all.set_rate(rate);
-        let taken = (0..most).take_while(|_| all.try_take(now)).count();
-        match taken {
-            0 => Err(all.next().saturating_sub(now)),
-            _ => Ok((taken as u32, all.interval)),
+        let late = match all.interval.mul_f64(jitter) {
+            late if late >= TICK => late,
+            // The runtime would make a whole tick of it, for which the next one would have to wait.
+            _ => Duration::ZERO,
+        };
+        let due = all.next() + late;
+        if due > now {
+            return Err(due - now);
         }
+        all.take_late(now, late);
+        let more = (1..most).take_while(|_| all.try_take(now)).count();
+        Ok(1 + more as u32)
     }
 
     /// The sum of the leases whose fences are open.
@@ -348,6 +366,21 @@ mod tests {
         );
         let span = times[1999] - times[0];
         assert!(span < Duration::from_millis(4200), "{span:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jitter_does_not_add_to_what_late_timers_may() {
+        let ((pacer, budget), mut times) = (pacer(60, 1000), Vec::new());
+        let start = Instant::now();
+        pacer.admit(&budget, prefix(1), 0.0).await;
+        // The next one is late, as far as its jitter and slack allow, and the others are prompt.
+        sleep(interval(60).mul_f64(1.99) + SLACK - TICK).await;
+        for connection in 0..100 {
+            let jitter = if connection == 0 { 0.99 } else { 0.0 };
+            pacer.admit(&budget, prefix(1), jitter).await;
+            times.push(start.elapsed());
+        }
+        assert_eq!(most_in_a_second(&times), 62);
     }
 
     #[tokio::test(start_paused = true)]
@@ -439,6 +472,11 @@ mod tests {
         let second = pacer.lease(Arc::clone(&fence), 30);
         assert_eq!(pacer.rate(), 40);
         second.set_rate(5);
+        assert_eq!(pacer.rate(), 15);
+        let third = pacer.lease(Arc::clone(&fence), 20);
+        assert_eq!(pacer.rate(), 35);
+        third.end();
+        third.set_rate(30);
         assert_eq!(pacer.rate(), 15);
         fence.close();
         assert_eq!(pacer.rate(), 10);

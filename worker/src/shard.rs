@@ -111,6 +111,10 @@ pub async fn run(
     let mut results = Results::new(range.clone(), batch, lost, reporter);
     let mut visits: JoinSet<(u64, Result<Visited, Unvisited>)> = JoinSet::new();
     let ran = loop {
+        if results.is_whole() {
+            // The batch that closes the shard gives its rate to others.
+            visitor.egress.end();
+        }
         if results.is_done() {
             break Ran::Done;
         }
@@ -241,6 +245,11 @@ impl<'a> Results<'a> {
         self.progress.cursor() == self.end && self.batch_at.is_none() && self.outbox.is_empty()
     }
 
+    /// True if every target has its outcome.
+    fn is_whole(&self) -> bool {
+        self.progress.ready_to() == self.end
+    }
+
     fn finish(&mut self, number: u64, visited: Visited) {
         self.progress.finish(number, visited.outcome);
         self.observations.extend(visited.observations);
@@ -254,7 +263,7 @@ impl<'a> Results<'a> {
 
     /// Takes note of what the sweep did to the progress.
     fn swept(&mut self) {
-        match self.progress.ready_to() == self.end {
+        match self.is_whole() {
             true if self.progress.is_ready() => self.pack_in(Duration::ZERO),
             _ if self.progress.is_ready() => self.pack_in(STANDSTILL),
             _ => {}
