@@ -19,6 +19,7 @@ mod memory;
 mod page;
 mod pipeline;
 mod process;
+mod reports;
 mod responder;
 mod rig;
 mod swarm;
@@ -80,6 +81,7 @@ fn main() -> anyhow::Result<()> {
                 let order = swarm::Order {
                     url,
                     workers: next()? as usize,
+                    leases: next()? as usize,
                     seconds: next()?,
                     observations: next()?,
                     batch: next()?,

@@ -1,45 +1,59 @@
-//! A thousand workers in one process, as far as a coordinator can tell: each has its connections, holds a lease, renews it every second and
-//! reports. No target is visited; what they report is made up, and of the targets of their shards.
+//! Thousands of workers in one process, as far as a coordinator can tell: each has a session, in which its leases are kept, and
+//! reports. No target is visited.
 
 use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ajar_model::{
-    Attempt, Evidence, Lease, NonceKey, Observation, Plan, ProbeId, Reply, Service, Spec, Targets,
-    Timestamp,
+    CampaignId, Canary, Lease, NonceKey, ProbeId, ShardId, Sighting, Timestamp,
     nonce::{Occasion, Role},
-    proof::Kind,
 };
 use ajar_proto::{
     convert,
-    dial::{Coordinator, Tls, Traced},
-    v1::{self, work_service_client::WorkServiceClient},
+    dial::{Coordinator, Tls},
+    v1::{self, lease_news::News},
 };
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use ed25519_dalek::SigningKey;
 use serde_json::json;
-use tokio::{sync::mpsc, task::JoinSet, time};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{self, Instant},
+};
 use tokio_stream::wrappers::ReceiverStream;
+use ulid::Ulid;
 
-/// As workers do.
-const RENEWAL: Duration = Duration::from_secs(1);
-const VANTAGE: &str = "swarm";
-/// How often a campaign is paused, and for how long.
-const PAUSES: usize = 5;
-const PAUSED: Duration = Duration::from_secs(3);
+use crate::reports;
+
+pub const VANTAGE: &str = "swarm";
+/// How often something is said in a session in which no lease is to be kept.
+const BEAT: Duration = Duration::from_secs(3);
+/// How often a campaign is paused, for how long, and how long the next one is waited for.
+const PAUSES: usize = 12;
+const PAUSED: Duration = Duration::from_secs(4);
+const BETWEEN: Duration = Duration::from_secs(2);
+/// Campaigns that are submitted meanwhile, and mails that arrive.
+const SUBMISSIONS: usize = 50;
+const MAILS: usize = 500;
 
 /// What a swarm is to do.
 #[derive(Debug, Clone)]
 pub struct Order {
     pub url: String,
     pub workers: usize,
+    /// Leases that each has.
+    pub leases: usize,
     /// How long they report, in seconds.
     pub seconds: u64,
-    /// Observations a second of each; a batch is sent whenever there are `batch` of them.
+    /// Observations a second of each, on its first lease; a batch is sent whenever there are `batch` of them.
     pub observations: u64,
     pub batch: u64,
     /// How many of them die then.
@@ -48,309 +62,392 @@ pub struct Order {
 
 /// What was counted and timed.
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Seen {
+    leases: AtomicUsize,
     renewals: AtomicU64,
-    /// Microseconds, of all renewals together, and of the slowest.
-    renewing: AtomicU64,
-    slowest: AtomicU64,
-    observations: AtomicU64,
-    batches: AtomicU64,
+    pub observations: AtomicU64,
+    /// How long the answers took to what named leases.
+    answers: Mutex<Vec<Duration>>,
+    /// How long after a pause was asked for each lease first heard of it.
+    ends: Mutex<HashMap<(ShardId, Instant), Duration>>,
 }
 
-/// One worker with its lease.
-struct Worker {
-    name: String,
-    client: WorkServiceClient<Traced>,
-    coordinator: Coordinator,
-    lease: Lease,
-    order: Order,
+/// What all workers are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Join,
+    Work,
+    /// A campaign is paused, as was asked for then.
+    Pause(CampaignId, Instant),
+    /// Those from this number on die.
+    Die(usize),
 }
 
 /// Does as it is ordered, and says as JSON how that went.
 pub async fn run(order: &Order) -> anyhow::Result<String> {
     let coordinator = Coordinator::remote(&order.url, &Tls::default(), true)?;
+    let seen = Arc::new(Seen::default());
+    let (stage, staged) = watch::channel(Stage::Join);
     let started = Instant::now();
-    let mut joining = JoinSet::new();
+    let mut workers = JoinSet::new();
+    let held = Arc::new(Mutex::new(HashMap::new()));
     for number in 0..order.workers {
-        joining.spawn(join(coordinator.clone(), order.clone(), number));
+        let worker = Worker {
+            number,
+            coordinator: coordinator.clone(),
+            order: order.clone(),
+            seen: Arc::clone(&seen),
+            stage: staged.clone(),
+            held: Arc::clone(&held),
+        };
+        workers.spawn(worker.live());
     }
-    let mut workers = Vec::new();
-    while let Some(worker) = joining.join_next().await {
-        workers.push(worker??);
-    }
+    let all = order.workers * order.leases;
+    await_leases(&seen, &mut workers, all).await?;
     let leased = started.elapsed();
 
-    let seen = Arc::new(Seen::default());
-    let mut working = JoinSet::new();
-    let began = Instant::now();
-    for worker in workers {
-        working.spawn(work(worker, Arc::clone(&seen)));
-    }
-    let mut left = Vec::new();
-    while let Some(worker) = working.join_next().await {
-        left.push(worker??);
-    }
-    let worked = began.elapsed().as_secs_f64();
-    let pauses = pause(&coordinator, &left).await?;
-    let back = recover(coordinator, left, order).await?;
-
+    let _ = stage.send(Stage::Work);
+    seen.answers.lock().expect("no holder panics").clear();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-    let renewals = count(&seen.renewals);
+    let (renewals, began) = (count(&seen.renewals), Instant::now());
+    time::sleep(Duration::from_secs(order.seconds)).await;
+    let worked = began.elapsed().as_secs_f64();
+    let renewals = (count(&seen.renewals) - renewals) / worked;
+    let observations = count(&seen.observations) / worked;
+    let mut answers = std::mem::take(&mut *seen.answers.lock().expect("no holder panics"));
+
+    let campaigns: Vec<CampaignId> = {
+        let held = held.lock().expect("no holder panics");
+        let mut campaigns: Vec<CampaignId> =
+            held.keys().map(|shard: &ShardId| shard.campaign).collect();
+        campaigns.sort_unstable();
+        campaigns.dedup();
+        campaigns
+    };
+    let others = {
+        let coordinator = coordinator.clone();
+        let like = *campaigns.first().context("no campaign")?;
+        tokio::spawn(async move {
+            let submits = submit(&coordinator, like).await?;
+            let mails = mail(&coordinator).await?;
+            anyhow::Ok((submits, mails))
+        })
+    };
+    let mut pauses = Vec::new();
+    for at in 0..PAUSES {
+        let id = campaigns[at % campaigns.len()];
+        pauses.push(pause(&coordinator, id, &stage).await?);
+    }
+    let (mut submits, mut mails) = others.await??;
+    let ends = std::mem::take(&mut *seen.ends.lock().expect("no holder panics"));
+    let mut ends: Vec<Duration> = ends.into_values().collect();
+    if let Some(ended) = workers.try_join_next() {
+        ended??;
+        bail!("a worker ended");
+    }
+    let back = recover(order, &coordinator, &held, &stage).await?;
+    workers.abort_all();
+
     Ok(json!({
-        "grants": order.workers as f64 / leased.as_secs_f64(),
-        "renewals": renewals / worked,
-        "renewal_ms": count(&seen.renewing) / renewals / 1e3,
-        "slowest_renewal_ms": count(&seen.slowest) / 1e3,
-        "observations": count(&seen.observations) / worked,
-        "batches": count(&seen.batches) / worked,
-        "pause_ms": pauses.answered.as_secs_f64() * 1e3,
-        "pause_effective_ms": pauses.effective.as_secs_f64() * 1e3,
+        "grants": all as f64 / leased.as_secs_f64(),
+        "renewals": renewals,
+        "answer_ms": p99(&mut answers),
+        "observations": observations,
+        "pause_ms": p99(&mut pauses),
+        "pause_effective_ms": p99(&mut ends),
+        "submit_ms": p99(&mut submits),
+        "mail_ms": p99(&mut mails),
         "recovery": back.as_secs_f64(),
     })
     .to_string())
 }
 
-/// Asks until there is a lease.
-async fn join(coordinator: Coordinator, order: Order, number: usize) -> anyhow::Result<Worker> {
-    let mut client = coordinator.work();
-    let request = v1::LeaseRequest {
-        worker: format!("swarm-{number}"),
-        vantage: VANTAGE.to_owned(),
-        ..v1::LeaseRequest::default()
-    };
-    loop {
-        let answer = client.lease(request.clone()).await?.into_inner();
-        if let Some(lease) = answer.lease {
-            return Ok(Worker {
-                name: request.worker,
-                client,
-                coordinator,
-                lease: lease.try_into()?,
-                order,
-            });
+/// Milliseconds that all but one in a hundred took no longer than.
+fn p99(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    let at = (times.len() * 99).div_ceil(100).saturating_sub(1);
+    times
+        .get(at)
+        .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
+
+async fn await_leases(
+    seen: &Seen,
+    workers: &mut JoinSet<anyhow::Result<()>>,
+    all: usize,
+) -> anyhow::Result<()> {
+    while seen.leases.load(Ordering::Relaxed) < all {
+        if let Some(ended) = workers.try_join_next() {
+            ended??;
+            bail!("a worker ended");
         }
-        time::sleep(Duration::from_millis(300)).await;
-    }
-}
-
-/// Renews and reports until the time is over.
-async fn work(worker: Worker, seen: Arc<Seen>) -> anyhow::Result<Worker> {
-    let deadline = time::Instant::now() + Duration::from_secs(worker.order.seconds);
-    let reporting = report(&worker, &seen, deadline);
-    let renewing = renew(&worker, &seen, deadline);
-    tokio::try_join!(reporting, renewing)?;
-    Ok(worker)
-}
-
-async fn renew(worker: &Worker, seen: &Seen, deadline: time::Instant) -> anyhow::Result<()> {
-    let mut client = worker.client.clone();
-    while time::Instant::now() < deadline {
-        let started = Instant::now();
-        let renewed = client.renew(renewal(worker)).await?.into_inner();
-        ensure!(renewed.kept, "a lease was lost: {}", renewed.cause);
-        let took = started.elapsed().as_micros() as u64;
-        seen.renewals.fetch_add(1, Ordering::Relaxed);
-        seen.renewing.fetch_add(took, Ordering::Relaxed);
-        seen.slowest.fetch_max(took, Ordering::Relaxed);
-        time::sleep(RENEWAL).await;
+        time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
 
-async fn report(worker: &Worker, seen: &Seen, deadline: time::Instant) -> anyhow::Result<()> {
-    let Order {
-        observations,
-        batch,
-        ..
-    } = worker.order;
-    let shard = worker.lease.shard;
-    let request = v1::DescribeRequest {
-        campaign: shard.campaign.to_string(),
-        revision: worker.lease.revision,
-        epoch: worker.lease.epoch,
-    };
-    let campaign = worker.client.clone().describe(request).await?.into_inner();
-    let spec: Spec = convert::spec_in(campaign.spec)?;
-    let key = convert::nonce_key_in(&campaign.nonce_key)?;
-    let targets = Plan::of(shard.campaign, &spec)?
-        .targets(&worker.lease.work)
-        .context("a lease of no targets")?;
-    let (outgoing, requests) = mpsc::channel(1);
-    let mut client = worker.coordinator.work();
-    let opening = client.report(ReceiverStream::new(requests));
-    let made_up = |from: u64| made_up(worker, &targets, &key, from, batch);
-    let first = outgoing.send(made_up(0));
-    let (answers, sent) = futures::future::join(opening, first).await;
-    let mut answers = answers?.into_inner();
-    sent?;
-    let mut ticks = time::interval(Duration::from_secs_f64(
-        batch as f64 / observations.max(1) as f64,
-    ));
-    let mut from = 0;
-    loop {
-        let answer = answers.message().await?.context("the stream ended")?;
-        ensure!(!answer.stale, "a batch came too late");
-        from += batch;
-        seen.observations.fetch_add(batch, Ordering::Relaxed);
-        seen.batches.fetch_add(1, Ordering::Relaxed);
-        ticks.tick().await;
-        if time::Instant::now() >= deadline || from + batch > targets.count() {
+/// One worker.
+struct Worker {
+    number: usize,
+    coordinator: Coordinator,
+    order: Order,
+    seen: Arc<Seen>,
+    stage: watch::Receiver<Stage>,
+    /// The number of each shard's worker.
+    held: Arc<Mutex<HashMap<ShardId, usize>>>,
+}
+
+impl Worker {
+    /// Gets leases and keeps them, until it is to die.
+    async fn live(mut self) -> anyhow::Result<()> {
+        let name = format!("swarm-{}", self.number);
+        let mut client = self.coordinator.work();
+        let (out, requests) = mpsc::channel(4);
+        let hello = v1::SessionRequest {
+            number: 1,
+            worker: Some(v1::LeaseRequest {
+                worker: name.clone(),
+                vantage: VANTAGE.to_owned(),
+                ..v1::LeaseRequest::default()
+            }),
+            leases: Vec::new(),
+            room: self.order.leases as u32,
+        };
+        out.send(hello).await?;
+        let mut answers = client
+            .session(ReceiverStream::new(requests))
+            .await?
+            .into_inner();
+        let mut leases: Vec<Lease> = Vec::new();
+        let (mut number, mut next) = (1, Instant::now() + BEAT);
+        let mut asked = None;
+        let mut reporting = JoinSet::new();
+        loop {
+            tokio::select! {
+                answer = answers.message() => {
+                    let answer = answer?.context("the session ended")?;
+                    if let Some(after) = answer.renew_after {
+                        next = Instant::now() + convert::duration_in("renew_after", Some(after))?;
+                        if let Some(asked) = asked.take() {
+                            let took = Instant::now() - asked;
+                            self.seen.answers.lock().expect("no holder panics").push(took);
+                        }
+                    }
+                    for news in answer.leases {
+                        self.hear(&news)?;
+                    }
+                    if let Some(lease) = answer.grant {
+                        let lease = Lease::try_from(lease)?;
+                        self.held.lock().expect("no holder panics").insert(lease.shard, self.number);
+                        if leases.is_empty() && self.order.observations > 0 {
+                            let (client, coordinator) = (client.clone(), self.coordinator.clone());
+                            let (lease, order) = (lease.clone(), self.order.clone());
+                            let (seen, stage) = (Arc::clone(&self.seen), self.stage.clone());
+                            reporting.spawn(async move {
+                                reports::send(client, coordinator, &lease, &order, &seen, stage).await
+                            });
+                        }
+                        if leases.is_empty() {
+                            next = Instant::now() + Duration::from_secs(1);
+                        }
+                        leases.push(lease);
+                        self.seen.leases.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Some(reported) = reporting.join_next() => reported??,
+                changed = self.stage.changed() => {
+                    changed?;
+                    if let Stage::Die(from) = *self.stage.borrow_and_update() && self.number >= from {
+                        return Ok(());
+                    }
+                }
+                () = time::sleep_until(next) => {
+                    number += 1;
+                    next = Instant::now() + BEAT;
+                    asked = (!leases.is_empty()).then(Instant::now);
+                    self.seen.renewals.fetch_add(leases.len() as u64, Ordering::Relaxed);
+                    let message = v1::SessionRequest {
+                        number,
+                        worker: None,
+                        leases: leases.iter().map(|lease| renewal(&name, lease)).collect(),
+                        room: (self.order.leases - leases.len()) as u32,
+                    };
+                    out.send(message).await?;
+                }
+            }
+        }
+    }
+
+    /// Times the news that a lease is not kept while its campaign is paused. The worker goes on naming
+    /// the lease, and has it again after the pause.
+    fn hear(&self, news: &v1::LeaseNews) -> anyhow::Result<()> {
+        let Some(News::Renewed(renewed)) = &news.news else {
+            return Ok(());
+        };
+        if renewed.kept {
             return Ok(());
         }
-        outgoing.send(made_up(from)).await?;
-    }
-}
-
-/// Mail servers that refuse, as they are reported.
-fn made_up(
-    worker: &Worker,
-    targets: &Targets,
-    key: &NonceKey,
-    from: u64,
-    batch: u64,
-) -> v1::ReportRequest {
-    let (shard, now) = (worker.lease.shard, Timestamp::now());
-    let probe = ProbeId::from_static("smtp-relay");
-    let seen = (from..from + batch).map(|number| {
-        let occasion = Occasion {
-            campaign: shard.campaign,
-            endpoint: targets.get(number),
-            vantage: VANTAGE,
-            round: 0,
+        let shard = convert::shard_in(news.shard.clone())?;
+        let Stage::Pause(campaign, asked) = *self.stage.borrow() else {
+            // It was named a moment before its campaign went on.
+            return Ok(());
         };
-        let observation = Observation {
-            campaign: shard.campaign,
-            endpoint: occasion.endpoint,
-            probe: probe.clone(),
-            vantage: VANTAGE.to_owned(),
-            started_at: now,
-            finished_at: now,
-            visit: 1,
-            round: 0,
-            evidence: Evidence {
-                service: Some(Service::from_static("smtp")),
-                banner: Some("220 mail.example ESMTP".to_owned().into()),
-                attempts: vec![Attempt {
-                    variant: "plain".to_owned(),
-                    kind: Kind::Mail,
-                    nonce: key.nonce(&occasion, &probe, "plain", Role::Destination),
-                    port: None,
-                    reply: Reply::Refused { code: 550 },
-                    answer: None,
-                    at: now,
-                }],
-                ..Evidence::default()
-            },
-        };
-        (&observation).into()
-    });
-    v1::ReportRequest {
-        sequence: from / batch + 1,
-        shard: Some(shard.into()),
-        token: worker.lease.token,
-        observations: seen.collect(),
-        advance: Some(v1::Advance {
-            from,
-            to: from + batch,
-            tally: Some(v1::Tally {
-                answered: batch,
-                ..v1::Tally::default()
-            }),
-            closes: false,
-        }),
-        ahead: 0,
-        ahead_answered: 0,
-        lost_replies: 0,
+        ensure!(
+            shard.campaign == campaign,
+            "a lease was lost: {}",
+            renewed.cause
+        );
+        let mut ends = self.seen.ends.lock().expect("no holder panics");
+        ends.entry((shard, asked))
+            .or_insert_with(|| asked.elapsed());
+        Ok(())
     }
-}
-
-/// The slowest of some pauses.
-#[derive(Debug, Default)]
-struct Pauses {
-    /// Until the operator has the answer.
-    answered: Duration,
-    /// Until the coordinator keeps no lease of the campaign any more.
-    effective: Duration,
-}
-
-/// Pauses the campaign of the first worker a few times, while every worker renews its lease.
-async fn pause(coordinator: &Coordinator, workers: &[Worker]) -> anyhow::Result<Pauses> {
-    let campaign = workers.first().context("no worker")?.lease.shard.campaign;
-    let mut slowest = Pauses::default();
-    for _ in 0..PAUSES {
-        let asked = Instant::now();
-        let renewals = workers.iter().map(|worker| async move {
-            let mut kept = Duration::ZERO;
-            while asked.elapsed() < PAUSED {
-                let renewed = worker.client.clone().renew(renewal(worker)).await?;
-                if renewed.into_inner().kept && worker.lease.shard.campaign == campaign {
-                    kept = asked.elapsed();
-                }
-                time::sleep(RENEWAL).await;
-            }
-            anyhow::Ok(kept)
-        });
-        let mut client = coordinator.campaigns();
-        let id = campaign.to_string();
-        let pausing = async {
-            client.pause(v1::PauseRequest { id: id.clone() }).await?;
-            anyhow::Ok(asked.elapsed())
-        };
-        let renewing = futures::future::try_join_all(renewals);
-        let (answered, kept) = tokio::try_join!(pausing, renewing)?;
-        let last = kept.into_iter().max().unwrap_or_default();
-        slowest.answered = slowest.answered.max(answered);
-        slowest.effective = slowest.effective.max(last.max(answered));
-        let authorization = None;
-        let resuming = v1::ResumeRequest { id, authorization };
-        coordinator.campaigns().resume(resuming).await?;
-    }
-    Ok(slowest)
 }
 
 /// Asks for more than the lease has, as a worker does that could use it.
-fn renewal(worker: &Worker) -> v1::RenewRequest {
+fn renewal(name: &str, lease: &Lease) -> v1::RenewRequest {
     v1::RenewRequest {
-        shard: Some(worker.lease.shard.into()),
-        token: worker.lease.token,
-        want_rate: worker.lease.rate.saturating_mul(2),
-        rate: worker.lease.rate,
+        shard: Some(lease.shard.into()),
+        token: lease.token,
+        want_rate: lease.rate.saturating_mul(2),
+        rate: lease.rate,
         number: 0,
-        worker: worker.name.clone(),
+        revision: lease.revision,
+        worker: name.to_owned(),
     }
 }
 
-/// Some die, and the others go on. How long it takes until somebody else has the lease of each that died.
-async fn recover(
-    coordinator: Coordinator,
-    mut workers: Vec<Worker>,
-    order: &Order,
+/// Pauses a campaign for a while. Returns how long the answer took.
+async fn pause(
+    coordinator: &Coordinator,
+    campaign: CampaignId,
+    stage: &watch::Sender<Stage>,
 ) -> anyhow::Result<Duration> {
-    let dead = workers.split_off(workers.len() - order.deaths);
-    let mut wanted: Vec<_> = dead.iter().map(|worker| worker.lease.shard).collect();
-    // The dead renewed just now: nothing of their time is over.
-    let renewals = dead.iter().map(|worker| {
-        let request = renewal(worker);
-        let mut client = worker.client.clone();
-        async move { client.renew(request).await }
-    });
-    futures::future::try_join_all(renewals).await?;
-    let died = Instant::now();
-    let mut living = JoinSet::new();
-    let mut live = |worker: Worker| {
-        living.spawn(async move {
-            let far = time::Instant::now() + Duration::from_secs(3600);
-            renew(&worker, &Seen::default(), far).await
-        });
+    let id = campaign.to_string();
+    let asked = Instant::now();
+    stage.send(Stage::Pause(campaign, asked))?;
+    let request = v1::PauseRequest { id: id.clone() };
+    coordinator.campaigns().pause(request).await?;
+    let took = asked.elapsed();
+    time::sleep_until(asked + PAUSED).await;
+    let authorization = None;
+    let resuming = v1::ResumeRequest { id, authorization };
+    coordinator.campaigns().resume(resuming).await?;
+    time::sleep(BETWEEN).await;
+    stage.send(Stage::Work)?;
+    Ok(took)
+}
+
+/// Submits campaigns of one address each, and cancels them. Returns how long each submission took.
+async fn submit(coordinator: &Coordinator, like: CampaignId) -> anyhow::Result<Vec<Duration>> {
+    let mut client = coordinator.campaigns();
+    let request = v1::GetRequest {
+        id: like.to_string(),
     };
-    workers.into_iter().for_each(&mut live);
-    let mut number = order.workers;
-    while !wanted.is_empty() {
-        number += 1;
-        let heir = join(coordinator.clone(), order.clone(), number);
-        let heir = time::timeout(Duration::from_secs(60), heir).await??;
-        wanted.retain(|shard| *shard != heir.lease.shard);
-        live(heir);
+    let got = client.get(request).await?.into_inner();
+    let spec = got.campaign.and_then(|campaign| campaign.spec);
+    let spec = spec.context("no specification")?;
+    let mut took = Vec::new();
+    for number in 0..SUBMISSIONS {
+        let spec = v1::Spec {
+            targets: vec![format!("10.0.0.{number}")],
+            ..spec.clone()
+        };
+        let id = Ulid::new().to_string();
+        let request = v1::SubmitRequest {
+            id: id.clone(),
+            spec: Some(spec),
+        };
+        let asked = Instant::now();
+        client.submit(request).await?;
+        took.push(asked.elapsed());
+        client.cancel(v1::CancelRequest { id }).await?;
+        time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(took)
+}
+
+/// Reports mails that belong to no finding. Returns how long the coordinator took to store each.
+async fn mail(coordinator: &Coordinator) -> anyhow::Result<Vec<Duration>> {
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let canary = Canary {
+        domain: "swarm.test".to_owned(),
+        other_domain: None,
+        address: Ipv4Addr::LOCALHOST.into(),
+        smtp: 25,
+        http: 80,
+        https: 443,
+        raw: 7401,
+        key: (&key).into(),
+    };
+    let mut client = coordinator.canary();
+    let canary = Some((&canary).into());
+    client.register(v1::RegisterRequest { canary }).await?;
+    let nonces = NonceKey([9; 32]);
+    let occasion = Occasion {
+        campaign: CampaignId(Ulid::new()),
+        endpoint: "10.0.0.1:25".parse()?,
+        vantage: VANTAGE,
+        round: 0,
+    };
+    let mut took = Vec::new();
+    for number in 0..MAILS {
+        let probe = ProbeId::from_static("smtp-relay");
+        let variant = number.to_string();
+        let sighting = Sighting {
+            nonce: nonces.nonce(&occasion, &probe, &variant, Role::Destination),
+            egress_ip: Ipv4Addr::LOCALHOST.into(),
+            received_at: Timestamp::now(),
+            helo: "mail.example".to_owned().into(),
+            mail_from: String::new().into(),
+            rcpt_to: String::new().into(),
+            header: String::new().into(),
+            signature: Default::default(),
+        };
+        let sighting = Some((&sighting.signed(&key)).into());
+        let asked = Instant::now();
+        client.record(v1::RecordRequest { sighting }).await?;
+        took.push(asked.elapsed());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(took)
+}
+
+/// Lets some workers die and others come. Returns how long it takes until each shard of a dead
+/// worker is another's.
+async fn recover(
+    order: &Order,
+    coordinator: &Coordinator,
+    held: &Arc<Mutex<HashMap<ShardId, usize>>>,
+    stage: &watch::Sender<Stage>,
+) -> anyhow::Result<Duration> {
+    let from = order.workers - order.deaths;
+    let died = Instant::now();
+    stage.send(Stage::Die(from))?;
+    let mut heirs = JoinSet::new();
+    for number in order.workers..order.workers + order.deaths {
+        let worker = Worker {
+            number,
+            coordinator: coordinator.clone(),
+            order: Order {
+                observations: 0,
+                ..order.clone()
+            },
+            seen: Arc::default(),
+            stage: stage.subscribe(),
+            held: Arc::clone(held),
+        };
+        heirs.spawn(worker.live());
+    }
+    let wait = Duration::from_secs(60);
+    let died_with = |held: &HashMap<ShardId, usize>| {
+        held.values()
+            .filter(|number| (from..order.workers).contains(number))
+            .count()
+    };
+    while died_with(&held.lock().expect("no holder panics")) > 0 {
+        ensure!(died.elapsed() < wait, "a dead worker's shard is nobody's");
+        time::sleep(Duration::from_millis(20)).await;
     }
     Ok(died.elapsed())
 }

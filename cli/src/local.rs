@@ -78,6 +78,7 @@ impl LocalCluster {
     ) -> anyhow::Result<Self> {
         let options = ajar_coordinator::Options {
             store: Arc::clone(&store),
+            connections: ajar_store::Options::default().connections,
             queue: ajar_queue::open("memory:").await?,
             signers,
             drives,

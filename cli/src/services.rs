@@ -30,7 +30,11 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
     let stop = stop::on_signal();
     let _owner = Owner::of(&options.store)?;
     let opening = async {
-        let store = ajar_store::open(&options.store, &ajar_store::Options::default()).await;
+        let opened_by = ajar_store::Options {
+            connections: options.store_connections,
+            ..ajar_store::Options::default()
+        };
+        let store = ajar_store::open(&options.store, &opened_by).await;
         let store = store.map_err(|error| unusable(error.is_transient(), error))?;
         let queue = ajar_queue::open(&options.redis).await;
         let queue = queue.map_err(|error| unusable(error.is_transient(), error))?;
@@ -47,6 +51,7 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
     tracing::info!(listen = %listener.local_addr()?, tls = tls.is_some(), "the coordinator is ready");
     let options = ajar_coordinator::Options {
         store: Arc::clone(&store),
+        connections: options.store_connections,
         queue,
         signers,
         drives: ajar_coordinator::Drives::Shared,

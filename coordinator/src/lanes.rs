@@ -1,12 +1,10 @@
-//! Who may use the store at the same time. It has ten connections: batches and grants come by the thousand and can wait, a renewal
-//! that waits behind them ends a lease.
+//! Shares the store's connections out. They are few: batches and grants come by the thousand and can
+//! wait, but a renewal that waits behind them ends a lease.
 
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Batches at a time. More would not be faster: they wait for the same disk.
-const BATCHES: usize = 6;
 /// Grants at a time: one that holds the site's lock, and the next one.
 const GRANTS: usize = 2;
 
@@ -18,9 +16,12 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn new() -> Self {
+    /// For a store with so many connections. Six of ten are for batches: more would not be faster,
+    /// since they wait for the same disk.
+    pub(crate) fn new(connections: u32) -> Self {
+        let batches = (connections as usize * 6 / 10).max(1);
         Self {
-            batches: Arc::new(Semaphore::new(BATCHES)),
+            batches: Arc::new(Semaphore::new(batches)),
             grants: Arc::new(Semaphore::new(GRANTS)),
         }
     }

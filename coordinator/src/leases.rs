@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use ajar_model::{CampaignId, Lease, ProbeId, ShardId, Target, Timestamp, Untrusted, lease::Work};
-use ajar_proto::{convert, v1, v1::work_service_server::WorkService};
+use ajar_proto::{
+    convert, v1,
+    v1::{lease_news::News, work_service_server::WorkService},
+};
 use ajar_queue::{Line, Priority};
-use ajar_store::{ATTEMPTS, Caps, Grant, GrantRequest, Renewal, Renewed, Trouble};
+use ajar_store::{ATTEMPTS, Caps, Grant, GrantRequest, Trouble};
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -34,64 +37,25 @@ const REPLACED: Duration = Duration::from_secs(60);
 
 #[tonic::async_trait]
 impl WorkService for Coordinator {
+    type SessionStream = BoxStream<'static, Result<v1::SessionResponse, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        Ok(Response::new(self.begin_session(request)))
+    }
+
     async fn lease(
         &self,
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
         let certified = caller::worker(&request);
-        let mut request = request.into_inner();
-        let owner = holders::owner(&request.worker, certified.as_deref());
-        // Otherwise one worker could confirm its own finding from a second place.
-        if let Some(uri) = &certified {
-            request.vantage = roles::vantage_of(uri).to_owned();
-        }
-        self.note_worker(&request.worker);
-        let store = &self.options.store;
-        store
-            .seen_worker(&request.worker, &request.vantage)
-            .await
-            .map_err(error::store)?;
-        if !self.clock.is_right() {
-            tokio::time::sleep(WAIT).await;
-            return Ok(Response::new(v1::LeaseResponse { lease: None }));
-        }
-        let asking = Asking {
-            worker: request.worker,
-            owner,
-            vantage: request.vantage,
-            abilities: Abilities::named(request.probes),
-        };
-        let deadline = Instant::now() + WAIT;
-        let mut tries = 0;
-        // Campaigns that have nothing for this worker just now.
-        let mut passed = Vec::new();
-        while Instant::now() < deadline && tries < TRIES {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // A shard is taken by nobody who may have to wait with it.
-            let Ok(place) = tokio::time::timeout(left, self.lanes.grant()).await else {
-                break;
-            };
-            self.divide().await?;
-            let mut lines = self.shares.lines();
-            lines.retain(|line| !passed.contains(line));
-            let queue = &self.options.queue;
-            let proposed = queue.take(&lines, OUT).await.map_err(error::queue)?;
-            let Some(shard) = proposed else {
-                drop(place);
-                tokio::time::sleep(POLL).await;
-                continue;
-            };
-            tries += 1;
-            match self.grant(shard, &asking).await? {
-                Tried::Leased(lease) => {
-                    let lease = Some((*lease).into());
-                    return Ok(Response::new(v1::LeaseResponse { lease }));
-                }
-                Tried::Pass(line) => passed.push(line),
-                Tried::Next => {}
-            }
-        }
-        Ok(Response::new(v1::LeaseResponse { lease: None }))
+        let asking = self.introduced(request.into_inner(), certified.as_deref());
+        self.note_worker(&asking.worker);
+        self.tell_presence(&asking).await;
+        let lease = self.seek(&asking).await?.map(Into::into);
+        Ok(Response::new(v1::LeaseResponse { lease }))
     }
 
     async fn renew(
@@ -100,63 +64,15 @@ impl WorkService for Coordinator {
     ) -> Result<Response<v1::RenewResponse>, Status> {
         let certified = caller::worker(&request);
         let request = request.into_inner();
-        let shard = convert::shard_in(request.shard)?;
-        self.check_holder(shard, request.token, certified.as_deref())
-            .await?;
         // Whoever is busy asks for no other lease, and has its part of the rate all the same.
         if !request.worker.is_empty() {
             self.note_worker(&request.worker);
         }
-        let refused = |cause: String| {
-            Ok(Response::new(v1::RenewResponse {
-                cause,
-                ..v1::RenewResponse::default()
-            }))
-        };
-        let planned = match self.permitted_plan(shard.campaign).await? {
-            Ok(planned) => planned,
-            Err(cause) => return refused(cause.to_string()),
-        };
-        let (each, caps) = self.terms(&planned, Priority::Normal);
-        let renewal = Renewal {
-            shard,
-            token: request.token,
-            number: request.number,
-            rate: match request.rate {
-                // A worker of an older version slows down before it asks, and never otherwise.
-                0 => request.want_rate,
-                rate => rate,
-            },
-            want_rate: request.want_rate.min(each),
-            caps,
-            ttl: TTL,
-            margin: MARGIN,
-        };
-        let renewed = self.options.store.renew(&[renewal]).await;
-        let renewed = renewed.map_err(error::store)?.pop();
-        let renewed = renewed.unwrap_or(Renewed::Fenced);
-        let answer = match renewed {
-            Renewed::Kept { .. } => "kept",
-            Renewed::Fenced => "fenced",
-            Renewed::Stopped => "stopped",
-        };
-        metrics::counter!("ajar_renewals_total", "answer" => answer).increment(1);
-        let (rate, epoch) = match renewed {
-            Renewed::Kept { rate, epoch } => (rate, epoch),
-            Renewed::Fenced => {
-                let cause =
-                    "the shard is closed or another's, or its campaign has another authorization";
-                return refused(cause.to_owned());
-            }
-            Renewed::Stopped => return refused("the campaign is not running".to_owned()),
-        };
-        Ok(Response::new(v1::RenewResponse {
-            kept: true,
-            ttl: Some(convert::duration_out(TTL)),
-            rate,
-            cause: String::new(),
-            epoch,
-        }))
+        let kept = self.keep(vec![request], certified.as_deref()).await?.pop();
+        match kept.and_then(|news| news.news) {
+            Some(News::Renewed(renewed)) => Ok(Response::new(renewed)),
+            _ => Err(Status::internal("a renewal has no answer")),
+        }
     }
 
     async fn release(
@@ -171,10 +87,8 @@ impl WorkService for Coordinator {
         let store = &self.options.store;
         let cause = cleaned(&request.cause);
         let failed = request.failed.then_some(cause.as_str());
-        store
-            .release(shard, request.token, failed)
-            .await
-            .map_err(error::store)?;
+        let released = store.release(shard, request.token, failed).await;
+        released.map_err(error::store)?;
         if !cause.is_empty() {
             let holder = self.holder(shard, request.token).await?;
             let vantage = holder.and_then(|holder| holder.vantage);
@@ -193,13 +107,7 @@ impl WorkService for Coordinator {
             "" => Duration::ZERO,
             _ => LATER,
         };
-        let work = self.work(shard).await?;
-        let priority = work.map_or(Priority::Normal, |work| priority(&work));
-        let queue = &self.options.queue;
-        if let Err(error) = queue.offer(&[shard], priority, delay).await {
-            tracing::debug!(%error, "a released shard comes back later");
-        }
-        self.shares.offered();
+        self.offer_again(shard, delay).await?;
         Ok(Response::new(v1::ReleaseResponse {}))
     }
 
@@ -240,9 +148,9 @@ impl WorkService for Coordinator {
     }
 }
 
-/// A worker that asks for a lease.
-struct Asking {
-    worker: String,
+/// A worker that asks for leases.
+pub(crate) struct Asking {
+    pub worker: String,
     /// The name by which the store knows it.
     owner: String,
     vantage: String,
@@ -254,10 +162,121 @@ enum Tried {
     Leased(Box<Lease>),
     /// Nothing else of its line is for this worker just now.
     Pass(Line),
+    /// It is for another vantage point.
+    Other,
     Next,
 }
 
 impl Coordinator {
+    /// Describes a worker by its own words, and by its certificate where that says more.
+    pub(crate) fn introduced(&self, request: v1::LeaseRequest, certified: Option<&str>) -> Asking {
+        Asking {
+            owner: holders::owner(&request.worker, certified),
+            worker: request.worker,
+            // Otherwise one worker could confirm its own finding from a second place.
+            vantage: match certified {
+                Some(uri) => roles::vantage_of(uri).to_owned(),
+                None => request.vantage,
+            },
+            abilities: Abilities::named(request.probes),
+        }
+    }
+
+    /// Lets all coordinators know that a worker is there.
+    pub(crate) async fn tell_presence(&self, asking: &Asking) {
+        let store = &self.options.store;
+        if let Err(error) = store.seen_worker(&asking.worker, &asking.vantage).await {
+            tracing::debug!(%error, "nobody is told that a worker is there");
+        }
+    }
+
+    /// Looks for a lease, and waits a while if there is none at present.
+    pub(crate) async fn seek(&self, asking: &Asking) -> Result<Option<Lease>, Status> {
+        if !self.clock.is_right() {
+            tokio::time::sleep(WAIT).await;
+            return Ok(None);
+        }
+        let deadline = Instant::now() + WAIT;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let mut tries = 0;
+        // Campaigns that have nothing for this worker just now.
+        let mut passed = Vec::new();
+        let mut is_for_others = false;
+        while !left().is_zero() && tries < TRIES {
+            // A worker that takes a shard from the queue must not wait with it.
+            let Ok(_place) = tokio::time::timeout(left(), self.lanes.grant()).await else {
+                break;
+            };
+            let wait = match is_for_others {
+                true => Duration::ZERO,
+                false => left(),
+            };
+            let Some(shard) = self.proposed(&passed, wait).await? else {
+                break;
+            };
+            tries += 1;
+            match self.grant(shard, asking).await? {
+                Tried::Leased(lease) => return Ok(Some(*lease)),
+                Tried::Pass(line) => passed.push(line),
+                Tried::Other => {}
+                Tried::Next => continue,
+            }
+            is_for_others = true;
+        }
+        // Other workers, which may be able to take what is left, come first.
+        if tries > 0 {
+            tokio::time::sleep(left().min(LATER)).await;
+        }
+        Ok(None)
+    }
+
+    /// Takes a shard from the queue, or waits for one. All requests behind this one wait with it:
+    /// there is nothing for them either.
+    async fn proposed(&self, passed: &[Line], wait: Duration) -> Result<Option<ShardId>, Status> {
+        let deadline = Instant::now() + wait;
+        loop {
+            self.divide().await?;
+            let mut lines = self.shares.lines();
+            lines.retain(|line| !passed.contains(line));
+            if !lines.is_empty() {
+                let queue = &self.options.queue;
+                let proposed = queue.take(&lines, OUT).await.map_err(error::queue)?;
+                if proposed.is_some() {
+                    return Ok(proposed);
+                }
+            }
+            if Instant::now() + POLL >= deadline {
+                return Ok(None);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Takes back a lease of which its worker never heard.
+    pub(crate) async fn take_back(&self, lease: &Lease) {
+        let Lease { shard, token, .. } = *lease;
+        let released = self.options.store.release(shard, token, None).await;
+        let offered = match released.map_err(error::store) {
+            Ok(()) => self.offer_again(shard, Duration::ZERO).await,
+            Err(status) => Err(status),
+        };
+        if let Err(status) = offered {
+            tracing::debug!(%shard, cause = status.message(), "a lease ends by time");
+        }
+    }
+
+    /// Offers a shard that was given back.
+    async fn offer_again(&self, shard: ShardId, delay: Duration) -> Result<(), Status> {
+        let work = self.work(shard).await?;
+        let priority = work.map_or(Priority::Normal, |work| priority(&work));
+        let queue = &self.options.queue;
+        if let Err(error) = queue.offer(&[shard], priority, delay).await {
+            tracing::debug!(%error, "a released shard comes back later");
+        }
+        self.shares.offered();
+        Ok(())
+    }
+
     async fn grant(&self, shard: ShardId, asking: &Asking) -> Result<Tried, Status> {
         let vantage = &asking.vantage;
         let (store, queue) = (&self.options.store, &self.options.queue);
@@ -275,7 +294,7 @@ impl Coordinator {
         };
         if self.is_for_another(shard.campaign, &work, vantage).await? {
             again(LATER).await?;
-            return Ok(Tried::Next);
+            return Ok(Tried::Other);
         }
         let Ok(planned) = self.permitted_plan(shard.campaign).await? else {
             // Another coordinator may grant it, or else housekeeping ends the campaign.
@@ -372,7 +391,7 @@ impl Coordinator {
     }
 
     /// Returns the rate that a lease of a campaign should have, and the caps over all of its leases.
-    fn terms(&self, planned: &Planned, priority: Priority) -> (u32, Caps) {
+    pub(crate) fn terms(&self, planned: &Planned, priority: Priority) -> (u32, Caps) {
         let part = self.shares.part(planned.campaign.id);
         let (each, share) = part.map_or((u32::MAX, u32::MAX), |part| {
             (part.each(priority), part.most(priority))
@@ -435,7 +454,7 @@ impl Coordinator {
         Ok(!troubles.any(|trouble| trouble.vantage == *wanted))
     }
 
-    fn note_worker(&self, worker: &str) {
+    pub(crate) fn note_worker(&self, worker: &str) {
         let mut workers = self.workers.lock().expect("no holder panics");
         workers.insert(worker.to_owned(), Instant::now());
     }

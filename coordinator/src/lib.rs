@@ -57,9 +57,12 @@ mod plans;
 mod receipts;
 mod recent;
 mod refused;
+mod renewals;
 mod retention;
 mod roles;
 mod schedules;
+mod sending;
+mod sessions;
 mod shares;
 mod tenants;
 mod troubles;
@@ -75,11 +78,16 @@ use plans::Plans;
 use receipts::Receipts;
 use recent::Recent;
 use refused::Refused;
+use renewals::Renewals;
+use sending::Looks;
+use sessions::Kept;
 use shares::Shares;
 
 /// What a coordinator is told at its start.
 pub struct Options {
     pub store: Arc<dyn Store>,
+    /// How many may use the store at the same time.
+    pub connections: u32,
     pub queue: Arc<dyn ShardQueue>,
     /// Whose authorizations are accepted, from one moment to the next.
     pub signers: watch::Receiver<AllowedSigners>,
@@ -155,6 +163,11 @@ struct Coordinator {
     refused: Refused,
     troubles: Troubles,
     watches: Watches,
+    renewals: Renewals,
+    looks: Looks,
+    kept: Kept,
+    /// Cancelled when this coordinator is to end.
+    shutdown: CancellationToken,
 }
 
 /// Serves connections from `incoming` until `shutdown` is cancelled. Where `callers` are certified, each may do what its certificate says.
@@ -171,6 +184,8 @@ where
     let receipts = Receipts::new(Arc::clone(&options.store));
     let refusals = Refusals::new(Arc::clone(&options.store));
     let guard = Guard::new(callers == Callers::Certified, refusals.clone());
+    let lanes = Lanes::new(options.connections);
+    let renewals = Renewals::new(Arc::clone(&options.store));
     let coordinator = Coordinator {
         options: Arc::new(options),
         workers: Arc::default(),
@@ -181,14 +196,19 @@ where
         refusals,
         holders: holders::none(),
         canary_keys: CanaryKeys::default(),
-        lanes: Lanes::new(),
+        lanes,
         clock: Clock::default(),
         name: format!("coordinator-{}", Ulid::new().to_string().to_lowercase()).into(),
         refused: Refused::default(),
         troubles: Troubles::default(),
         watches: Watches::default(),
+        renewals,
+        looks: sending::none(),
+        kept: Kept::default(),
+        shutdown: shutdown.clone(),
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
+    let looking = tokio::spawn(coordinator.clone().keep_looking_what_may_send());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<WorkServiceServer<Coordinator>>()
@@ -236,6 +256,7 @@ where
         () = grace(shutdown) => Ok(()),
     };
     housekeeping.abort();
+    looking.abort();
     result
 }
 

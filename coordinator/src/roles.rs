@@ -45,9 +45,10 @@ impl Role {
     pub(crate) fn may(self, path: &str) -> bool {
         let call = path.trim_start_matches('/').split_once('/');
         match call.unwrap_or_default() {
-            ("ajar.v1.WorkService", "Lease" | "Renew" | "Release" | "Describe" | "Report") => {
-                self == Role::Worker
-            }
+            (
+                "ajar.v1.WorkService",
+                "Session" | "Lease" | "Renew" | "Release" | "Describe" | "Report",
+            ) => self == Role::Worker,
             ("ajar.v1.CanaryService", "Register" | "Record") => self == Role::Canary,
             ("ajar.v1.FindingService", "List" | "Show")
             | ("ajar.v1.ScheduleService" | "ajar.v1.ExclusionService", "List")
@@ -133,7 +134,7 @@ mod tests {
     fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
         let all = Role::ALL;
         let methods = methods();
-        assert_eq!(methods.len(), 29, "{methods:?}");
+        assert_eq!(methods.len(), 30, "{methods:?}");
         for method in methods {
             let may: Vec<Role> = all.into_iter().filter(|role| role.may(&method)).collect();
             let reads = ["Get", "List", "Watch", "Audit", "ListCanaries", "Show"];

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use crate::{
     Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingQuery, Grant,
     GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed, Resumption,
-    SeenWorker, Store, Summary, TOKEN_LIFE, Transition, Trouble, Unleased, audit, campaigns,
-    excluding,
+    SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition, Trouble, Unleased, audit,
+    campaigns, excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     grant, ingest, mails,
     orders::{Orders, Stop},
@@ -106,6 +106,10 @@ impl<B: Backend> Store for Engine<B> {
 
     async fn demands(&self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error> {
         self.0.read().await?.demands(only, most).await
+    }
+
+    async fn sending(&self) -> Result<Vec<Sending>, Error> {
+        self.0.read().await?.sending().await
     }
 
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error> {

@@ -62,6 +62,16 @@ pub struct Demand {
     pub revisit_waits: bool,
 }
 
+/// A campaign for which something may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sending {
+    pub campaign: CampaignId,
+    /// Authorizations that it had before. Leases of a lower revision have ended.
+    pub revision: u64,
+    /// Counts the changes of the exclusions.
+    pub epoch: u64,
+}
+
 /// A worker that a token was issued to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {

@@ -58,7 +58,7 @@ pub use crate::{
     audit::{AuditChain, AuditEntry, AuditLink},
     error::Error,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
-    leases::{Caps, Demand, Grant, GrantRequest, Holder, Renewal, Renewed, Unleased},
+    leases::{Caps, Demand, Grant, GrantRequest, Holder, Renewal, Renewed, Sending, Unleased},
     open::{Access, Clock, Options, open},
     orders::{Orders, Stop},
     replicas::{Replicas, SeenCoordinator},
@@ -136,6 +136,10 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// Returns what running campaigns that are not stopped have and could use: the one that is
     /// named, or all that no single process drives. Open shards are counted up to `most`.
     async fn demands(&self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error>;
+
+    /// Returns the campaigns for which something may be sent at present: all that are running and
+    /// not stopped.
+    async fn sending(&self) -> Result<Vec<Sending>, Error>;
 
     /// The shards of a campaign that were given up, by number, at most `limit` of them.
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;

@@ -5,18 +5,18 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use ajar_model::{
     Lease, NonceKey, Permission, Plan, ProbeId, Scope, Spec, Target, Targets, Tier, Timestamp,
-    addresses::AddressSet, admission::Refusal, lease::Work, signers::AllowedSigners,
+    addresses::AddressSet, admission::Refusal, lease::Work,
 };
 use ajar_proto::{convert, dial::Traced, trace, v1, v1::work_service_client::WorkServiceClient};
 use ajar_sweep::syn;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -25,7 +25,7 @@ use crate::{
     egress::Egress,
     exclusions::Exclusions,
     fence::{Fence, Now},
-    pacer::Budget,
+    kept::{Kept, MARGIN, News},
     prefix_slots::PrefixSlots,
     reach::{Asking, Unreached},
     report::{Delivery, Reporter},
@@ -33,10 +33,8 @@ use crate::{
     visit::Visitor,
 };
 
-/// How much earlier than the coordinator the worker considers a lease ended.
-const MARGIN: Duration = Duration::from_secs(2);
-/// How often a lease is renewed, which is also how soon a stop takes effect.
-const RENEWAL: Duration = Duration::from_secs(1);
+/// News of a lease that wait until they are followed.
+const HEARD: usize = 4;
 /// How long a coordinator may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -94,11 +92,17 @@ impl Worker {
             return Ok(());
         }
         let error = ran.err();
+        self.give_back(&lease, error.as_ref()).await;
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Gives back a lease that was not run to its end.
+    pub(crate) async fn give_back(&self, lease: &Lease, error: Option<&Error>) {
         let release = v1::ReleaseRequest {
             shard: Some(lease.shard.into()),
             token: lease.token,
-            failed: error.as_ref().is_some_and(Error::is_of_the_shard),
-            cause: error.as_ref().map(ToString::to_string).unwrap_or_default(),
+            failed: error.is_some_and(Error::is_of_the_shard),
+            cause: error.map(ToString::to_string).unwrap_or_default(),
             worker: self.options.name.clone(),
             vantage: self.options.vantage.clone(),
         };
@@ -106,7 +110,6 @@ impl Worker {
         if let Err(status) = in_time(self.control.clone().release(release)).await {
             tracing::debug!(shard = %lease.shard, cause = status.message(), "a lease ends by time");
         }
-        error.map_or(Ok(()), Err)
     }
 
     async fn describe_and_run(
@@ -221,23 +224,30 @@ impl Worker {
             spec: Arc::new(spec),
         });
         let give_up = self.give_up.clone();
-        let coordinator = &options.coordinator;
-        let mut reporter =
-            Reporter::new(coordinator, lease.shard, lease.token, give_up, ends.moved);
+        let results = self.results.clone();
+        let mut reporter = Reporter::new(results, lease.shard, lease.token, give_up, ends.moved);
         let stop = ends.stop.child_token();
-        let keeper = Keeper {
-            client: self.control.clone(),
-            name: options.name.clone(),
+        let (news, heard) = mpsc::channel(HEARD);
+        let keeping = self.session.keep(Kept {
             lease: lease.clone(),
-            fence,
+            name: options.name.clone(),
+            fence: Arc::clone(&fence),
             budget,
             usable: u32::try_from(usable).unwrap_or(u32::MAX),
             starting,
             permission,
             signers: options.signers.clone(),
+            asked: AtomicU64::new(0),
+            news,
+        });
+        let keeper = Keeper {
+            client: self.control.clone(),
+            lease: lease.clone(),
+            fence,
             exclusions,
+            heard,
         };
-        let keeping = tokio::spawn(keeper.keep(stop.clone()));
+        let kept = tokio::spawn(keeper.keep(stop.clone()));
         let context = Context {
             visitor,
             syn,
@@ -252,10 +262,11 @@ impl Worker {
         let ran = shard::run(&targets, lease.cursor..lease.end, context, &stop).await;
         // The lease is kept while results are on their way: they move its cursor.
         let delivery = reporter.finish().await;
-        let lost = match keeping.is_finished() {
-            true => keeping.await.unwrap_or(Lost::Ended),
+        drop(keeping);
+        let lost = match kept.is_finished() {
+            true => kept.await.unwrap_or(Lost::Ended),
             false => {
-                keeping.abort();
+                kept.abort();
                 Lost::Ended
             }
         };
@@ -350,28 +361,22 @@ enum Lost {
     Unauthorized(Refusal),
 }
 
+/// Follows what its session hears of a lease.
 struct Keeper {
     client: WorkServiceClient<Traced>,
-    /// Of this worker.
-    name: String,
     lease: Lease,
     fence: Arc<Fence>,
-    budget: Arc<Budget>,
-    /// The rate that its networks can use together.
-    usable: u32,
-    /// True while some targets wait for their first connection.
-    starting: Arc<AtomicBool>,
-    permission: Permission,
-    signers: watch::Receiver<AllowedSigners>,
     exclusions: Arc<Exclusions>,
+    heard: mpsc::Receiver<News>,
 }
 
 impl Keeper {
-    /// Renews the lease until it is lost; then stops its shard, at the fence at the latest.
-    async fn keep(self, stop: CancellationToken) -> Lost {
+    /// Waits until the lease is lost, at its fence at the latest; then stops its shard.
+    async fn keep(mut self, stop: CancellationToken) -> Lost {
         let fence = Arc::clone(&self.fence);
         let lost = tokio::select! {
-            lost = self.renew() => lost,
+            biased;
+            cause = self.listen() => Lost::Unauthorized(cause),
             () = fence.closed() => Lost::Ended,
         };
         fence.close();
@@ -379,18 +384,20 @@ impl Keeper {
         lost
     }
 
-    /// While targets are started, all that its networks can use. Conversations that remain need little: the rest goes back.
-    fn want(&self) -> u32 {
-        let demand = self.budget.demand();
-        match self.starting.load(Ordering::Relaxed) {
-            true => self.usable,
-            false => demand.saturating_mul(4).clamp(4, self.usable.max(4)),
+    /// Follows the exclusions until the authorization no longer allows the lease.
+    async fn listen(&mut self) -> Refusal {
+        loop {
+            match self.heard.recv().await {
+                Some(News::Epoch(epoch, sent)) => self.follow(epoch, sent).await,
+                Some(News::Unauthorized(cause)) => return cause,
+                None => return std::future::pending().await,
+            }
         }
     }
 
     /// Learns what was excluded up to an epoch. Without an answer nothing more is sent in a short
     /// while.
-    async fn follow(&self, epoch: u64, sent: Now) {
+    async fn follow(&self, epoch: u64, sent: Option<Now>) {
         // A coordinator of an older version knows no epochs.
         if epoch != 0 && epoch != self.exclusions.epoch() {
             let described = describe(&self.client, &self.lease, &self.exclusions).await;
@@ -398,51 +405,10 @@ impl Keeper {
                 tracing::warn!(%error, "what was excluded is not known yet");
             }
         }
-        if epoch == 0 || epoch == self.exclusions.epoch() {
+        if let Some(sent) = sent
+            && (epoch == 0 || epoch == self.exclusions.epoch())
+        {
             self.fence.confirm(sent);
-        }
-    }
-
-    async fn renew(mut self) -> Lost {
-        let mut ttl = self.lease.ttl;
-        let mut number = 0;
-        loop {
-            number += 1;
-            tokio::time::sleep(RENEWAL.min(ttl / 3)).await;
-            let checked = {
-                let signers = self.signers.borrow();
-                self.permission.check(&signers, Timestamp::now()).map(drop)
-            };
-            if let Err(cause) = checked {
-                return Lost::Unauthorized(cause.into());
-            }
-            let want = self.want();
-            // Slower before the coordinator hears of it, faster only afterwards.
-            self.budget.set_rate(self.budget.rate().min(want));
-            let sent = Now::read();
-            let request = v1::RenewRequest {
-                shard: Some(self.lease.shard.into()),
-                token: self.lease.token,
-                want_rate: want,
-                rate: self.budget.rate(),
-                number,
-                worker: self.name.clone(),
-            };
-            match in_time(self.client.renew(request)).await {
-                Ok(renewed) if renewed.kept => {
-                    ttl = convert::duration_in("ttl", renewed.ttl).unwrap_or(ttl);
-                    self.fence.extend(sent, ttl.saturating_sub(MARGIN));
-                    self.budget.set_rate(renewed.rate);
-                    self.follow(renewed.epoch, sent).await;
-                }
-                Ok(refused) => {
-                    tracing::info!(shard = %self.lease.shard, cause = refused.cause, "the lease ends");
-                    return Lost::Ended;
-                }
-                Err(status) => {
-                    tracing::debug!(cause = status.message(), "the lease could not be renewed");
-                }
-            }
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ajar_model::{CampaignId, Lease, Spec, campaign::Sweep, signers::AllowedSigners};
+use ajar_model::{CampaignId, Spec, campaign::Sweep, signers::AllowedSigners};
 use ajar_probe::Limits;
 use ajar_proto::{
     dial::{Coordinator, Traced},
@@ -21,10 +21,10 @@ use ajar_proto::{
 };
 use ajar_sweep::syn::{self, Syn};
 use exclusions::Exclusions;
-use fence::Now;
 use pacer::Pacer;
 use places::Places;
 use reach::Reach;
+use session::Session;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -32,11 +32,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod calls;
 mod egress;
 mod exclusions;
 mod fault;
 pub mod fence;
+mod kept;
 mod lease;
+pub mod limit;
 pub mod pacer;
 mod passes;
 mod places;
@@ -44,6 +47,7 @@ mod prefix_slots;
 mod progress;
 mod reach;
 mod report;
+mod session;
 mod shard;
 mod sweep;
 mod turn;
@@ -73,9 +77,8 @@ pub struct Options {
 const LEASES: usize = 64;
 /// Leases that it holds at all: slow conversations may outlast the start of many others.
 const ALL_LEASES: usize = 256;
-/// Pause after the coordinator had nothing, or did not answer.
+/// The first and the longest pause after leases that this worker could not run.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Longest pause after leases that this worker could not run.
 const LONG_PAUSE: Duration = Duration::from_secs(15);
 /// How long results may take to be stored after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(20);
@@ -83,8 +86,11 @@ const GRACE: Duration = Duration::from_secs(20);
 /// What the leases of one worker share.
 struct Worker {
     options: Options,
-    /// For leases and renewals; results have connections of their own.
+    /// For the session and short questions. Results have another connection: nothing waits behind
+    /// them.
     control: WorkServiceClient<Traced>,
+    results: WorkServiceClient<Traced>,
+    session: Arc<Session>,
     places: Arc<Places>,
     /// The limits of each campaign that it has a lease of.
     pacers: Mutex<HashMap<CampaignId, Weak<Pacer>>>,
@@ -112,8 +118,17 @@ pub fn check(sweep: Sweep) -> Result<(), syn::Error> {
 
 /// Works until `drain` is cancelled; then visits no further target, reports what was seen and gives its leases back.
 pub async fn run(options: Options, drain: CancellationToken) {
+    let (session, mut grants) = Session::new(v1::LeaseRequest {
+        worker: options.name.clone(),
+        vantage: options.vantage.clone(),
+        probes: ajar_probe::probes()
+            .map(|probe| probe.id().to_string())
+            .collect(),
+    });
     let worker = Arc::new(Worker {
         control: options.coordinator.work(),
+        results: options.coordinator.work(),
+        session,
         places: Places::new(options.capacity),
         pacers: Mutex::default(),
         exclusions: Mutex::default(),
@@ -124,6 +139,8 @@ pub async fn run(options: Options, drain: CancellationToken) {
         options,
     });
     let following = tokio::spawn(Arc::clone(&worker.places).follow());
+    let session = Arc::clone(&worker.session);
+    let talking = tokio::spawn(session.run(worker.control.clone()));
     let places = Arc::new(Semaphore::new(LEASES));
     let mut leases = Leases::new();
     let mut pause = Pause::new();
@@ -132,45 +149,53 @@ pub async fn run(options: Options, drain: CancellationToken) {
         let Some(place) = worker.place(&places, &mut leases, &mut pause).await else {
             continue;
         };
-        let sent = Now::read();
-        let asked = tokio::select! {
-            asked = worker.ask() => asked,
+        worker.session.want(true);
+        let (mut lease, sent) = tokio::select! {
+            granted = grants.recv() => granted.expect("its session lives as long as the worker"),
+            Some(ended) = leases.join_next() => {
+                pause.after(&flat(ended));
+                worker.session.want(!pause.is_on());
+                continue;
+            }
             () = worker.drain.cancelled() => break,
         };
-        match asked {
-            Ok(Some(lease)) => {
-                pause.away = false;
-                let alone = lease.alone;
-                if alone {
-                    // The others go back, and are had again afterwards.
-                    stop.cancel();
-                    stop = worker.drain.child_token();
-                    worker.end(&mut leases, &mut pause).await;
-                }
-                let (running, stop) = (Arc::clone(&worker), stop.clone());
-                let moved = CancellationToken::new();
-                let ends = lease::Ends {
-                    stop,
-                    moved: moved.clone(),
-                };
-                leases.spawn(async move { running.run_lease(lease, sent, place, ends).await });
-                if alone {
-                    // A shard that moves is no poison: others may run beside it again.
-                    tokio::select! {
-                        () = worker.end(&mut leases, &mut pause) => {}
-                        () = moved.cancelled() => {}
-                    }
-                }
+        // A coordinator of an older version takes our word for it.
+        if lease.vantage.is_empty() {
+            lease.vantage.clone_from(&worker.options.vantage);
+        }
+        let alone = lease.alone;
+        if alone {
+            // The others go back, and are had again afterwards.
+            stop.cancel();
+            stop = worker.drain.child_token();
+            worker.end(&mut leases, &mut pause).await;
+        }
+        let (running, stop) = (Arc::clone(&worker), stop.clone());
+        let moved = CancellationToken::new();
+        let ends = lease::Ends {
+            stop,
+            moved: moved.clone(),
+        };
+        leases.spawn(async move { running.run_lease(lease, sent, place, ends).await });
+        if alone {
+            // A shard that moves is no poison: others may run beside it again.
+            tokio::select! {
+                () = worker.end(&mut leases, &mut pause) => {}
+                () = moved.cancelled() => {}
             }
-            Ok(None) => {
-                pause.away = false;
-                pause.briefly();
-            }
-            Err(error) => pause.without_answer(&error),
         }
     }
+    worker.session.want(false);
     following.abort();
-    let ended = async { while leases.join_next().await.is_some() {} };
+    let ended = async {
+        loop {
+            tokio::select! {
+                biased;
+                Some((lease, _)) = grants.recv() => worker.give_back(&lease, None).await,
+                ended = leases.join_next() => if ended.is_none() { return },
+            }
+        }
+    };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("results could not be stored in time; their targets will be visited again");
         worker.give_up.cancel();
@@ -179,6 +204,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
         })
         .await;
     }
+    talking.abort();
 }
 
 impl Worker {
@@ -216,26 +242,6 @@ impl Worker {
             }
             place = usable, if may_take => Some(place),
         }
-    }
-
-    async fn ask(&self) -> Result<Option<Lease>, lease::Error> {
-        let request = v1::LeaseRequest {
-            worker: self.options.name.clone(),
-            vantage: self.options.vantage.clone(),
-            probes: ajar_probe::probes()
-                .map(|probe| probe.id().to_string())
-                .collect(),
-        };
-        let response = self.control.clone().lease(request).await?.into_inner();
-        let Some(lease) = response.lease else {
-            return Ok(None);
-        };
-        let mut lease = Lease::try_from(lease)?;
-        // A coordinator of an older version takes our word for it.
-        if lease.vantage.is_empty() {
-            lease.vantage.clone_from(&self.options.vantage);
-        }
-        Ok(Some(lease))
     }
 
     /// What finds open targets by SYNs, if that is how this campaign does it.
@@ -294,7 +300,6 @@ struct Pause {
     until: Instant,
     next: Duration,
     said: Option<String>,
-    away: bool,
 }
 
 impl Pause {
@@ -303,7 +308,6 @@ impl Pause {
             until: Instant::now(),
             next: PAUSE,
             said: None,
-            away: false,
         }
     }
 
@@ -311,16 +315,8 @@ impl Pause {
         tokio::time::sleep_until(self.until).await;
     }
 
-    /// Nothing was to be had.
-    fn briefly(&mut self) {
-        self.until = self.until.max(Instant::now() + PAUSE);
-    }
-
-    fn without_answer(&mut self, error: &lease::Error) {
-        if !std::mem::replace(&mut self.away, true) {
-            tracing::warn!(%error, "no lease is to be had; asking again until there is one");
-        }
-        self.briefly();
+    fn is_on(&self) -> bool {
+        self.until > Instant::now()
     }
 
     /// A lease that this worker cannot run is offered to it again: it leaves time for others, more each time.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use ajar_model::{Ahead, Observation, ShardId};
-use ajar_proto::{dial::Coordinator, v1};
+use ajar_proto::{
+    dial::Traced,
+    v1::{self, work_service_client::WorkServiceClient},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -45,17 +48,16 @@ impl Reporter {
     /// Reports on a shard, under this token. `give_up` ends the attempts to reach a coordinator
     /// that is away; `moved` is cancelled once the shard's cursor has moved.
     pub fn new(
-        coordinator: &Coordinator,
+        client: WorkServiceClient<Traced>,
         shard: ShardId,
         token: u64,
         give_up: CancellationToken,
         moved: CancellationToken,
     ) -> Self {
         let (batches, queue) = mpsc::channel(CREDIT);
-        let coordinator = coordinator.clone();
         let delivery = async move {
             tokio::select! {
-                delivery = deliver(coordinator, queue, moved) => delivery,
+                delivery = deliver(client, queue, moved) => delivery,
                 () = give_up.cancelled() => Delivery::Lost,
             }
         };
@@ -108,7 +110,7 @@ impl Reporter {
 
 /// Sends each batch until it is acknowledged, over as many streams as that takes.
 async fn deliver(
-    coordinator: Coordinator,
+    client: WorkServiceClient<Traced>,
     mut queue: mpsc::Receiver<v1::ReportRequest>,
     moved: CancellationToken,
 ) -> Delivery {
@@ -116,14 +118,7 @@ async fn deliver(
     let mut pending: Option<v1::ReportRequest> = None;
     let mut refused = (0, 0);
     loop {
-        let ended = stream(
-            &coordinator,
-            &mut queue,
-            &mut pending,
-            &mut delivery,
-            &moved,
-        )
-        .await;
+        let ended = stream(&client, &mut queue, &mut pending, &mut delivery, &moved).await;
         if ended.as_ref().is_err_and(|status| !may_pass(status)) {
             let batch = pending.as_ref().map_or(0, |batch| batch.sequence);
             refused = (batch, if refused.0 == batch { refused.1 + 1 } else { 1 });
@@ -144,7 +139,7 @@ async fn deliver(
 
 /// One stream, until the queue ends or the stream breaks. The batch that is not acknowledged stays in `pending`.
 async fn stream(
-    coordinator: &Coordinator,
+    client: &WorkServiceClient<Traced>,
     queue: &mut mpsc::Receiver<v1::ReportRequest>,
     pending: &mut Option<v1::ReportRequest>,
     delivery: &mut Delivery,
@@ -157,7 +152,7 @@ async fn stream(
         return Ok(());
     }
     let (outgoing, requests) = mpsc::channel(1);
-    let mut client = coordinator.work();
+    let mut client = client.clone();
     let opening = client.report(ReceiverStream::new(requests));
     let mut first = pending.clone();
     // The server may answer the call only after the first message.

@@ -64,6 +64,9 @@ pub struct Coordinator {
     /// The store: postgres:// or a SQLite file.
     #[arg(long, value_name = "URL", default_value = "ajar.db")]
     pub store: String,
+    /// Most connections to PostgreSQL at a time.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(4..=1000))]
+    pub store_connections: u32,
     /// Most new connections a second over all campaigns; no limit if not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub site_rate: Option<u32>,

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 
 use crate::{
     Admission, AuditLink, CampaignQuery, Demand, Error, FindingQuery, GrantRequest, Holder, Mute,
-    Progress, Quarantined, SeenWorker, Summary, Trouble, Unleased,
+    Progress, Quarantined, SeenWorker, Sending, Summary, Trouble, Unleased,
     exclusions::{Exclusion, ExclusionQuery},
     orders::Stop,
     replicas::SeenCoordinator,
@@ -152,6 +152,8 @@ pub(crate) trait CampaignRows: Send {
     /// Reads the same and locks nothing: a shared lock would let renewals pass a pause that waits
     /// for the row.
     async fn standing(&mut self, id: CampaignId) -> Result<Option<Standing>, Error>;
+    /// See [`crate::Store::sending`].
+    async fn sending(&mut self) -> Result<Vec<Sending>, Error>;
     /// What the findings of a campaign are judged by.
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error>;
     /// Reads no observations, and of the findings only the first one that waits for another visit, if there is one.

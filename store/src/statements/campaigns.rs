@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row};
 
 use super::{DatabaseRow, Tx};
 use crate::{
-    Admission, CampaignQuery, Error, Progress, Stop, Summary, Trouble,
+    Admission, CampaignQuery, Error, Progress, Sending, Stop, Summary, Trouble,
     columns::{At, Document},
     rows::{CampaignRows, FindingRows, JudgingKey, OrderRows, Standing},
     stored::{self, signed, unsigned},
@@ -233,6 +233,23 @@ impl CampaignRows for Tx {
             })
         })
         .transpose()
+    }
+
+    async fn sending(&mut self) -> Result<Vec<Sending>, Error> {
+        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+            "SELECT id, revision, (SELECT epoch FROM epochs WHERE one) FROM campaigns c \
+             WHERE state = 'running' AND NOT EXISTS (SELECT 1 FROM stops WHERE tenant IN ('', c.tenant))",
+        )
+        .fetch_all(&mut *self.0)
+        .await?;
+        let sending = |(campaign, revision, epoch): (String, _, _)| {
+            Ok(Sending {
+                campaign: stored::parsed("a campaign's id", &campaign)?,
+                revision: unsigned("a revision", revision)?,
+                epoch: unsigned("an epoch", epoch)?,
+            })
+        };
+        rows.into_iter().map(sending).collect()
     }
 
     async fn judging_key(&mut self, id: CampaignId) -> Result<Option<JudgingKey>, Error> {

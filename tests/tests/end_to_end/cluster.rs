@@ -96,6 +96,7 @@ async fn a_worker_that_is_busy_and_asks_for_nothing_keeps_others_from_its_part_o
                 worker: (*worker).to_owned(),
                 rate: lease.rate,
                 number: 0,
+                revision: 0,
             };
             let renewed = coordinator.work().renew(renewal).await.unwrap();
             assert!(renewed.into_inner().kept);

@@ -23,6 +23,7 @@ mod resume;
 mod revisits;
 mod roles;
 mod schedules;
+mod sessions;
 mod sni;
 mod stop;
 mod tenants;

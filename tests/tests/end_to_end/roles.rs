@@ -171,7 +171,7 @@ fn everybody_does_their_own_work_in_a_certified_cluster_and_nobody_elses() {
         ("viewer/ann", "/ajar.v1.CampaignService/Submit"),
         ("viewer/ann", "/ajar.v1.CampaignService/StopAll"),
         ("worker/ann", "/ajar.v1.CanaryService/Register"),
-        ("operator/ann", "/ajar.v1.WorkService/Lease"),
+        ("operator/ann", "/ajar.v1.WorkService/Session"),
         ("canary/ann", "/ajar.v1.CampaignService/Audit"),
     ] {
         let of = |line: &&str| {
@@ -220,6 +220,7 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
         worker: "one".to_owned(),
         rate: lease.rate,
         number: 0,
+        revision: 0,
     };
     let release = v1::ReleaseRequest {
         shard: lease.shard.clone(),
@@ -244,7 +245,16 @@ async fn nobody_speaks_of_the_lease_of_another_worker() {
     };
     let reported = bob.report(futures::stream::iter([report])).await;
     let mut answers = reported.unwrap().into_inner();
+    let session = v1::SessionRequest {
+        number: 1,
+        worker: Some(v1::LeaseRequest::default()),
+        leases: vec![renewal.clone()],
+        room: 0,
+    };
+    let session = bob.session(futures::stream::iter([session])).await;
+    let mut said = session.unwrap().into_inner();
     let refusals = [
+        said.message().await.map(drop).unwrap_err(),
         bob.renew(renewal.clone()).await.map(drop).unwrap_err(),
         bob.release(release.clone()).await.map(drop).unwrap_err(),
         answers.message().await.map(drop).unwrap_err(),

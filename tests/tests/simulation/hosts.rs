@@ -148,6 +148,7 @@ async fn coordinate(site: Site, signers: watch::Receiver<AllowedSigners>) -> tur
         Some((accepted.map(|(stream, _)| Wire(stream)), listener))
     });
     let options = ajar_coordinator::Options {
+        connections: ajar_store::Options::default().connections,
         store: site.store,
         queue: site.queue,
         signers,

@@ -14,8 +14,8 @@ use ajar_store::{
     Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, Excluded, Exclusion,
     ExclusionQuery, Exclusions, FindingQuery, Grant, GrantRequest, Hold, Holder, Ingested,
     ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal, Renewed, Replicas,
-    Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator, SeenWorker, Stop,
-    Store, Summary, Transition, Trouble, Unleased,
+    Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator, SeenWorker, Sending,
+    Stop, Store, Summary, Transition, Trouble, Unleased,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -162,6 +162,7 @@ flaky! {
     async fn drop_unused(&self) -> Result<(), Error>;
     async fn progress(&self, id: CampaignId) -> Result<Progress, Error>;
     async fn unleased_shards(&self, only: Option<CampaignId>, margin: Duration) -> Result<Vec<Unleased>, Error>;
+    async fn sending(&self) -> Result<Vec<Sending>, Error>;
     async fn demands(&self, only: Option<CampaignId>, most: u32) -> Result<Vec<Demand>, Error>;
     async fn quarantined(&self, id: CampaignId, limit: u32) -> Result<Vec<Quarantined>, Error>;
     async fn mute(&self, id: CampaignId, ports: u32, limit: u32) -> Result<Mute, Error>;
