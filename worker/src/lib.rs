@@ -154,7 +154,8 @@ pub async fn run(options: Options, drain: CancellationToken) {
             granted = grants.recv() => granted.expect("its session lives as long as the worker"),
             Some(ended) = leases.join_next() => {
                 pause.after(&flat(ended));
-                worker.session.want(!pause.is_on());
+                // Until there is room: a lease that waited for it would end meanwhile.
+                worker.session.want(false);
                 continue;
             }
             () = worker.drain.cancelled() => break,
@@ -313,10 +314,6 @@ impl Pause {
 
     async fn wait(&self) {
         tokio::time::sleep_until(self.until).await;
-    }
-
-    fn is_on(&self) -> bool {
-        self.until > Instant::now()
     }
 
     /// A lease that this worker cannot run is offered to it again: it leaves time for others, more each time.

@@ -189,6 +189,9 @@ impl<'a> Talk<'a> {
                 let (answers, heard) = mpsc::channel(WAITING);
                 let (out, requests) = mpsc::channel(WAITING);
                 let worker = self.session.worker.clone();
+                // Nobody read the first message: it is said again.
+                self.answer_by = None;
+                self.session.prompt.notify_one();
                 let calling = tokio::spawn(calls::answer(client, worker, requests, answers));
                 self.renew_at = Instant::now();
                 let ended = self.talk(&out, heard).await;
