@@ -15,6 +15,7 @@ mod coordinator;
 mod discovery;
 mod figures;
 mod growth;
+mod load;
 mod memory;
 mod page;
 mod pipeline;
@@ -78,7 +79,7 @@ fn main() -> anyhow::Result<()> {
                 let mut next = || -> anyhow::Result<u64> {
                     Ok(arguments.next().context("swarm URL NUMBER...")?.parse()?)
                 };
-                let order = swarm::Order {
+                let order = load::Order {
                     url,
                     workers: next()? as usize,
                     leases: next()? as usize,

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::swarm::{Order, Seen, Stage, VANTAGE};
+use crate::load::{Order, Seen, Stage, VANTAGE};
 
 /// Reports on a lease what is made up, at the rate that is ordered.
 pub async fn send(

@@ -6,7 +6,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -31,9 +31,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use ulid::Ulid;
 
-use crate::reports;
+use crate::{
+    load::{Order, Seen, Stage, VANTAGE},
+    reports,
+};
 
-pub const VANTAGE: &str = "swarm";
 /// How often something is said in a session in which no lease is to be kept.
 const BEAT: Duration = Duration::from_secs(3);
 /// How often a campaign is paused, for how long, and how long the next one is waited for.
@@ -43,45 +45,6 @@ const BETWEEN: Duration = Duration::from_secs(2);
 /// Campaigns that are submitted meanwhile, and mails that arrive.
 const SUBMISSIONS: usize = 50;
 const MAILS: usize = 500;
-
-/// What a swarm is to do.
-#[derive(Debug, Clone)]
-pub struct Order {
-    pub url: String,
-    pub workers: usize,
-    /// Leases that each has.
-    pub leases: usize,
-    /// How long they report, in seconds.
-    pub seconds: u64,
-    /// Observations a second of each, on its first lease; a batch is sent whenever there are `batch` of them.
-    pub observations: u64,
-    pub batch: u64,
-    /// How many of them die then.
-    pub deaths: usize,
-}
-
-/// What was counted and timed.
-#[derive(Debug, Default)]
-pub struct Seen {
-    leases: AtomicUsize,
-    renewals: AtomicU64,
-    pub observations: AtomicU64,
-    /// How long the answers took to what named leases.
-    answers: Mutex<Vec<Duration>>,
-    /// How long after a pause was asked for each lease first heard of it.
-    ends: Mutex<HashMap<(ShardId, Instant), Duration>>,
-}
-
-/// What all workers are to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    Join,
-    Work,
-    /// A campaign is paused, as was asked for then.
-    Pause(CampaignId, Instant),
-    /// Those from this number on die.
-    Die(usize),
-}
 
 /// Does as it is ordered, and says as JSON how that went.
 pub async fn run(order: &Order) -> anyhow::Result<String> {
