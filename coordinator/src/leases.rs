@@ -51,7 +51,7 @@ impl WorkService for Coordinator {
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
         let certified = caller::worker(&request);
-        let asking = self.introduced(request.into_inner(), certified.as_deref());
+        let asking = Asking::new(request.into_inner(), certified.as_deref());
         self.note_worker(&asking.worker);
         self.tell_presence(&asking).await;
         let lease = self.seek(&asking).await?.map(Into::into);
@@ -157,6 +157,22 @@ pub(crate) struct Asking {
     abilities: Abilities,
 }
 
+impl Asking {
+    /// Describes a worker by its own words, and by its certificate where that says more.
+    pub(crate) fn new(request: v1::LeaseRequest, certified: Option<&str>) -> Self {
+        Self {
+            owner: holders::owner(&request.worker, certified),
+            worker: request.worker,
+            // Otherwise one worker could confirm its own finding from a second place.
+            vantage: match certified {
+                Some(uri) => roles::vantage_of(uri).to_owned(),
+                None => request.vantage,
+            },
+            abilities: Abilities::named(request.probes),
+        }
+    }
+}
+
 /// The outcome of a proposal.
 enum Tried {
     Leased(Box<Lease>),
@@ -168,20 +184,6 @@ enum Tried {
 }
 
 impl Coordinator {
-    /// Describes a worker by its own words, and by its certificate where that says more.
-    pub(crate) fn introduced(&self, request: v1::LeaseRequest, certified: Option<&str>) -> Asking {
-        Asking {
-            owner: holders::owner(&request.worker, certified),
-            worker: request.worker,
-            // Otherwise one worker could confirm its own finding from a second place.
-            vantage: match certified {
-                Some(uri) => roles::vantage_of(uri).to_owned(),
-                None => request.vantage,
-            },
-            abilities: Abilities::named(request.probes),
-        }
-    }
-
     /// Lets all coordinators know that a worker is there.
     pub(crate) async fn tell_presence(&self, asking: &Asking) {
         let store = &self.options.store;

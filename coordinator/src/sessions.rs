@@ -76,7 +76,7 @@ impl Coordinator {
                 let worker = first.worker.clone();
                 let worker =
                     worker.ok_or_else(|| Status::invalid_argument("no worker is named"))?;
-                let asking = coordinator.introduced(worker, certified.as_deref());
+                let asking = Asking::new(worker, certified.as_deref());
                 let mut session = Session {
                     asking: Arc::new(asking),
                     certified,

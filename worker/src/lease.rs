@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use ajar_model::{
@@ -29,14 +28,13 @@ use crate::{
     prefix_slots::PrefixSlots,
     reach::{Asking, Unreached},
     report::{Delivery, Reporter},
+    session::{ANSWER, no_answer},
     shard::{self, Context, Ran},
     visit::Visitor,
 };
 
 /// News of a lease that wait until they are followed.
 const HEARD: usize = 4;
-/// How long a coordinator may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why a lease was not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -419,6 +417,6 @@ async fn in_time<T>(
 ) -> Result<T, tonic::Status> {
     match tokio::time::timeout(ANSWER, call).await {
         Ok(answer) => answer.map(tonic::Response::into_inner),
-        Err(_) => Err(tonic::Status::unavailable("no answer in time")),
+        Err(_) => Err(no_answer()),
     }
 }

@@ -18,6 +18,7 @@ use ajar_proto::{
     dial::Traced,
     v1::{self, lease_news, work_service_client::WorkServiceClient},
 };
+use futures::{Stream, StreamExt};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until, timeout_at},
@@ -36,7 +37,7 @@ const BEAT: Duration = Duration::from_secs(3);
 /// When the first lease is named, after it was granted.
 const FIRST: Duration = Duration::from_secs(1);
 /// When a coordinator is given up that does not answer.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 /// The first pause before another session, and the longest: a part of it by chance, so that workers
 /// do not come back together.
 const SOON: Duration = Duration::from_millis(300);
@@ -194,31 +195,12 @@ impl<'a> Talk<'a> {
                 self.session.prompt.notify_one();
                 let calling = tokio::spawn(calls::answer(client, worker, requests, answers));
                 self.renew_at = Instant::now();
-                let ended = self.talk(&out, heard).await;
+                let ended = self.talk(&out, ReceiverStream::new(heard)).await;
                 calling.abort();
                 ended
             }
             Ok(Err(status)) => status.into(),
-            Ok(Ok(answers)) => {
-                let mut answers = answers.into_inner();
-                let (sender, heard) = mpsc::channel(WAITING);
-                let hearing = tokio::spawn(async move {
-                    loop {
-                        let answer = match answers.message().await {
-                            Ok(Some(answer)) => Ok(answer),
-                            Ok(None) => Err(Status::unavailable("the coordinator left")),
-                            Err(status) => Err(status),
-                        };
-                        let is_last = answer.is_err();
-                        if sender.send(answer).await.is_err() || is_last {
-                            return;
-                        }
-                    }
-                });
-                let ended = self.talk(&out, heard).await;
-                hearing.abort();
-                ended
-            }
+            Ok(Ok(answers)) => self.talk(&out, answers.into_inner()).await,
         }
     }
 
@@ -226,7 +208,7 @@ impl<'a> Talk<'a> {
     async fn talk(
         &mut self,
         out: &mpsc::Sender<v1::SessionRequest>,
-        mut heard: mpsc::Receiver<Result<v1::SessionResponse, Status>>,
+        mut heard: impl Stream<Item = Result<v1::SessionResponse, Status>> + Unpin,
     ) -> Ended {
         let mut beat_at = Instant::now() + BEAT;
         loop {
@@ -237,7 +219,7 @@ impl<'a> Talk<'a> {
                 None => self.renew_at.min(beat_at),
             };
             let due = tokio::select! {
-                answer = heard.recv() => match answer {
+                answer = heard.next() => match answer {
                     Some(Ok(answer)) => {
                         if let Some(within) = self.hear(answer) {
                             return Ended::Asked(within);
@@ -344,6 +326,7 @@ impl<'a> Talk<'a> {
     }
 }
 
-fn no_answer() -> Status {
+/// What is said of a coordinator that does not answer.
+pub(crate) fn no_answer() -> Status {
     Status::unavailable("no answer in time")
 }

@@ -75,6 +75,16 @@ impl Talk {
     }
 }
 
+/// A cluster in which ann has a lease.
+async fn leased() -> (Cluster, Talk, Lease) {
+    let cluster = Site::new().cluster().workers(0).start().unwrap();
+    let asked = "127.1.0.0/20 -p 25 --rate 160 --prefix-rate 20";
+    cluster.submit(asked).unwrap();
+    let mut ann = Talk::open(&cluster, "ann", 1).await;
+    let lease = ann.granted().await;
+    (cluster, ann, lease)
+}
+
 fn renewal(lease: &Lease) -> v1::RenewRequest {
     v1::RenewRequest {
         shard: Some(lease.shard.into()),
@@ -102,11 +112,8 @@ fn renewed(answer: &v1::SessionResponse) -> &v1::RenewResponse {
 
 #[tokio::test]
 async fn a_stop_arrives_before_its_worker_asks() {
-    let cluster = Site::new().cluster().workers(0).start().unwrap();
-    let asked = "127.1.0.0/20 -p 25 --rate 160 --prefix-rate 20";
-    let id = cluster.submit(asked).unwrap();
-    let mut ann = Talk::open(&cluster, "ann", 1).await;
-    let lease = ann.granted().await;
+    let (cluster, mut ann, lease) = leased().await;
+    let id = lease.shard.campaign;
     ann.name(vec![renewal(&lease)]).await;
     let answer = ann.next().await;
     assert!(renewed(&answer).kept, "{answer:?}");
@@ -124,11 +131,7 @@ async fn a_stop_arrives_before_its_worker_asks() {
 
 #[tokio::test]
 async fn an_exclusion_arrives_before_its_worker_asks() {
-    let cluster = Site::new().cluster().workers(0).start().unwrap();
-    let asked = "127.1.0.0/20 -p 25 --rate 160 --prefix-rate 20";
-    cluster.submit(asked).unwrap();
-    let mut ann = Talk::open(&cluster, "ann", 1).await;
-    let lease = ann.granted().await;
+    let (cluster, mut ann, lease) = leased().await;
     let excluded = cluster.run("exclude add 127.1.2.3 --reason asked");
     let excluded = excluded.unwrap();
     assert_eq!(excluded.status, 0, "{}", excluded.stderr);
@@ -141,11 +144,7 @@ async fn an_exclusion_arrives_before_its_worker_asks() {
 
 #[tokio::test]
 async fn a_lease_that_cannot_be_stored_harms_nobody_elses() {
-    let cluster = Site::new().cluster().workers(0).start().unwrap();
-    let asked = "127.1.0.0/20 -p 25 --rate 160 --prefix-rate 20";
-    cluster.submit(asked).unwrap();
-    let mut ann = Talk::open(&cluster, "ann", 1).await;
-    let lease = ann.granted().await;
+    let (cluster, mut ann, lease) = leased().await;
     let mut eve = Talk::open(&cluster, "eve", 0).await;
     let absurd = v1::RenewRequest {
         token: u64::MAX,
