@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Grants at a time: one that holds the site's lock, and the next one.
-const GRANTS: usize = 2;
-
 /// Clones share the lanes.
 #[derive(Clone)]
 pub(crate) struct Lanes {
@@ -16,13 +13,17 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// For a store with so many connections. Six of ten are for batches: more would not be faster,
-    /// since they wait for the same disk.
+    /// Divides so many connections. Of ten, five are for batches: with more of them batches would not be
+    /// faster, since all wait for the same disk. Three are for grants: one grant holds the lock of its
+    /// authorization while others prepare.
     pub(crate) fn new(connections: u32) -> Self {
-        let batches = (connections as usize * 6 / 10).max(1);
+        let lane = |of_ten: usize| {
+            let places = (connections as usize * of_ten / 10).max(1);
+            Arc::new(Semaphore::new(places))
+        };
         Self {
-            batches: Arc::new(Semaphore::new(batches)),
-            grants: Arc::new(Semaphore::new(GRANTS)),
+            batches: lane(5),
+            grants: lane(3),
         }
     }
 

@@ -1,9 +1,7 @@
 //! Who may run a shard, for how long and how fast.
 //!
-//! Locks are taken in one order: campaign, authorization, site, shard, leases by shard, sums by
-//! campaign, blocks.
-
-use std::collections::BTreeSet;
+//! A grant locks in this order: campaign, shard, leases by shard, blocks, authorization, site, sums by
+//! campaign. It locks the authorization late, since all of its campaigns wait for that lock.
 
 use ajar_model::{Ahead, CampaignId, ShardId, Timestamp};
 use ipnet::IpNet;
@@ -14,79 +12,71 @@ use crate::{
     stored,
 };
 
+/// How often expired leases may be found in the way.
+const TRIES: u32 = 4;
+
 /// See [`crate::Store::grant`].
 pub(crate) async fn grant(backend: &dyn Backend, request: &GrantRequest) -> Result<Grant, Error> {
     stored::name("a worker's identity", &request.owner)?;
     stored::name("a vantage point", &request.vantage)?;
-    let grant = try_grant(backend.write().await?, request).await?;
-    // Expired leases count until somebody ends them.
-    if grant == Grant::NoRate && release::expired(backend, request.margin).await? > 0 {
-        return try_grant(backend.write().await?, request).await;
+    for _ in 0..TRIES {
+        match try_grant(backend.write().await?, request).await? {
+            // Expired leases have their rate until they are ended.
+            Some(Grant::NoRate) if release::expired(backend, request.margin).await? > 0 => {}
+            Some(grant) => return Ok(grant),
+            None => {}
+        }
     }
-    Ok(grant)
+    Ok(Grant::BlocksBusy)
 }
 
-async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Grant, Error> {
+/// Returns nothing if leases were in the way that had expired, which it has ended.
+async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Option<Grant>, Error> {
     let GrantRequest { shard, caps, .. } = *request;
     let standing = tx.lock_campaign(shard.campaign).await?;
     let Some(standing) = standing.filter(Standing::may_send) else {
-        return Ok(Grant::NotOpen);
+        return Ok(Some(Grant::NotOpen));
     };
     if standing.revision != request.revision {
-        return Ok(Grant::Outdated);
+        return Ok(Some(Grant::Outdated));
     }
-    if caps.authorization.is_some() {
-        tx.lock_authorization(shard.campaign).await?;
-    }
-    if caps.site.is_some() {
-        tx.lock(Lock::Site).await?;
-    }
-    // Read after the locks were waited for.
+    // Read after the campaign was waited for.
     let (server, now) = tx.server().await?;
     let cutoff = stored::cutoff(now, request.margin);
     if failover::settle(tx.as_mut(), server, now, request.ttl + request.margin).await? {
         tx.commit().await?;
-        return Ok(Grant::FailedOver);
+        return Ok(Some(Grant::FailedOver));
     }
     let Some(row) = tx.lock_shard(shard).await?.filter(|row| !row.closed) else {
-        return Ok(Grant::NotOpen);
+        return Ok(Some(Grant::NotOpen));
     };
     let blocks = distinct(&request.blocks);
-    let dead = tx.lock_overlapping(shard, &blocks).await?;
-    if let Some(refused) = refused(&dead, shard, cutoff) {
-        return Ok(refused);
+    let in_the_way = tx.lock_overlapping(shard, &blocks).await?;
+    if let Some(refused) = refused(&in_the_way, shard, cutoff) {
+        return Ok(Some(refused));
+    }
+    if !in_the_way.is_empty() {
+        // A late renewal must not revive one of them beside the lease that is about to be granted.
+        release::forget(tx.as_mut(), &in_the_way).await?;
+        tx.commit().await?;
+        return Ok(None);
     }
     let mut end = row.to.unwrap_or(request.targets);
     if end > request.targets {
-        return Ok(Grant::Outdated);
+        return Ok(Some(Grant::Outdated));
     }
     let mut attempt = row.attempt;
     if attempt >= ATTEMPTS {
         let left = end.saturating_sub(row.cursor);
         if left <= ATOM {
-            let own: Vec<LeaseRow> = dead.into_iter().filter(|l| l.shard == shard).collect();
-            return quarantine(tx, &own, request, row).await;
+            return quarantine(tx, shard, row).await.map(Some);
         }
         let middle = row.cursor + left / 2;
         tx.insert_rest(shard, middle, end).await?;
         (end, attempt) = (middle, 1);
     }
-    if !dead.is_empty() {
-        let campaigns = dead.iter().map(|lease| lease.shard.campaign);
-        for id in campaigns.chain([shard.campaign]).collect::<BTreeSet<_>>() {
-            tx.lock_sum(id).await?;
-        }
-        // A late renewal must not revive one of them beside the lease that is about to be granted.
-        release::forget(tx.as_mut(), &dead).await?;
-    }
-    let room = room(tx.as_mut(), shard.campaign, &caps).await?;
-    let room = u32::try_from(room.max(0)).unwrap_or(u32::MAX);
-    let rate = request.want_rate.max(1).min(room);
-    if rate == 0 {
-        return Ok(Grant::NoRate);
-    }
     if !tx.put_blocks(shard, &blocks).await? {
-        return Ok(Grant::BlocksBusy);
+        return Ok(Some(Grant::BlocksBusy));
     }
     let token = tx.issue_token(request, now).await?;
     let granted = ShardRow {
@@ -97,6 +87,18 @@ async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Gran
         ..row
     };
     tx.put_shard(shard, &granted).await?;
+    if caps.authorization.is_some() {
+        tx.lock_authorization(shard.campaign).await?;
+    }
+    if caps.site.is_some() {
+        tx.lock(Lock::Site).await?;
+    }
+    let room = room(tx.as_mut(), shard.campaign, &caps).await?;
+    let room = u32::try_from(room.max(0)).unwrap_or(u32::MAX);
+    let rate = request.want_rate.max(1).min(room);
+    if rate == 0 {
+        return Ok(Some(Grant::NoRate));
+    }
     let lease = LeaseRow {
         shard,
         token,
@@ -109,14 +111,14 @@ async fn try_grant(mut tx: Box<dyn Rows>, request: &GrantRequest) -> Result<Gran
     tx.insert_lease(&lease).await?;
     tx.add_to_sum(shard.campaign, lease.sum()).await?;
     tx.commit().await?;
-    Ok(Grant::Granted {
+    Ok(Some(Grant::Granted {
         token,
         cursor: granted.cursor,
         end,
         rate,
         attempt: granted.attempt,
         epoch: standing.epoch,
-    })
+    }))
 }
 
 /// Refuses a shard if a lease of its own or of one of its blocks is live.
@@ -130,13 +132,7 @@ fn refused(leases: &[LeaseRow], shard: ShardId, cutoff: Timestamp) -> Option<Gra
 }
 
 /// Gives a shard up. Its campaign can end without it, and says so.
-async fn quarantine(
-    mut tx: Box<dyn Rows>,
-    own: &[LeaseRow],
-    request: &GrantRequest,
-    row: ShardRow,
-) -> Result<Grant, Error> {
-    release::forget(tx.as_mut(), own).await?;
+async fn quarantine(mut tx: Box<dyn Rows>, shard: ShardId, row: ShardRow) -> Result<Grant, Error> {
     let quarantined = ShardRow {
         closed: true,
         quarantined: true,
@@ -144,7 +140,7 @@ async fn quarantine(
         token: None,
         ..row
     };
-    tx.put_shard(request.shard, &quarantined).await?;
+    tx.put_shard(shard, &quarantined).await?;
     tx.commit().await?;
     Ok(Grant::Quarantined)
 }

@@ -1,7 +1,7 @@
 //! Keeping leases, many at once, and moving their rates.
 //!
-//! Locks are taken in one order: leases by shard, sums by campaign. A grant takes authorization and
-//! site before its leases: here they are only tried.
+//! A renewal locks in this order: leases by shard, authorization, site, sums by campaign. It waits for
+//! no grant: if one holds the authorization or the site, no rate rises this time.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
