@@ -4,6 +4,7 @@
 //! What comes in is converted fallibly ([`convert`]): a peer's message either becomes a value of the model or
 //! is refused with the name of the field.
 
+mod codec;
 pub mod convert;
 pub mod dial;
 pub mod local;
