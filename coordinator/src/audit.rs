@@ -1,6 +1,6 @@
 //! Entries of the audit log, and reading it.
 
-use ajar_model::Timestamp;
+use ajar_model::{CampaignId, Timestamp};
 use ajar_proto::{convert, v1};
 use ajar_store::{AuditEntry, AuditLink};
 use futures::stream::{BoxStream, StreamExt};
@@ -20,6 +20,14 @@ pub(crate) fn entry(actor: &str, action: &str, detail: String) -> AuditEntry {
         authorization: None,
         campaign: None,
         detail,
+    }
+}
+
+/// Makes an entry, as of now, about one campaign.
+pub(crate) fn of(id: CampaignId, actor: &str, action: &str, detail: String) -> AuditEntry {
+    AuditEntry {
+        campaign: Some(id),
+        ..entry(actor, action, detail)
     }
 }
 

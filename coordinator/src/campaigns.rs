@@ -135,14 +135,8 @@ impl CampaignService for Coordinator {
         let (caller, tenants) = (caller::name(&request), caller::tenants(&request));
         let id = convert::campaign_id(&request.into_inner().id)?;
         self.campaign_of(&tenants, id).await?;
-        let entry = AuditEntry {
-            at: Timestamp::now(),
-            actor: caller,
-            action: "campaign.remove".to_owned(),
-            authorization: None,
-            campaign: Some(id),
-            detail: "with everything that it found".to_owned(),
-        };
+        let detail = "with everything that it found".to_owned();
+        let entry = audit::of(id, &caller, "campaign.remove", detail);
         let state = self.options.store.remove_campaign(id, &entry).await;
         self.forget_plan(id);
         match state.map_err(error::store)? {
@@ -256,6 +250,7 @@ impl Coordinator {
         };
         let permission = self.permit(&spec).map_err(NotAdmitted::from)?;
         let registered = admit::registered(&spec, &permission);
+        let detail = format!("from {}", campaign.state.as_str());
         let resumption = Resumption {
             id,
             authorization: spec
@@ -264,12 +259,8 @@ impl Coordinator {
                 .zip(registered.as_ref())
                 .filter(|_| is_new),
             audit: &AuditEntry {
-                at: Timestamp::now(),
-                actor: caller.to_owned(),
-                action: "campaign.resume".to_owned(),
                 authorization: registered.as_ref().map(|registered| registered.id.clone()),
-                campaign: Some(id),
-                detail: format!("from {}", campaign.state.as_str()),
+                ..audit::of(id, caller, "campaign.resume", detail)
             },
         };
         let before = self.options.store.resume(&resumption).await;
@@ -312,20 +303,14 @@ impl Coordinator {
     ) -> Result<(), Status> {
         let store = &self.options.store;
         let campaign = self.summary(id).await?;
+        let detail = format!("from {} to {}", campaign.state.as_str(), to.as_str());
         let transition = Transition {
             id,
             from,
             to,
             cause: None,
             not_before: None,
-            audit: &AuditEntry {
-                at: Timestamp::now(),
-                actor: caller.to_owned(),
-                action: action.to_owned(),
-                authorization: None,
-                campaign: Some(id),
-                detail: format!("from {} to {}", campaign.state.as_str(), to.as_str()),
-            },
+            audit: &audit::of(id, caller, action, detail),
         };
         if store.transition(&transition).await.map_err(error::store)? {
             return Ok(());

@@ -64,8 +64,9 @@ impl Coordinator {
         let registered = store.canaries().await.map_err(error::store)?;
         let mut keys: Vec<CanaryKey> = registered.iter().map(|canary| canary.key).collect();
         if !by_one(&keys) {
-            for id in store.active_campaigns(only).await.map_err(error::store)? {
-                keys.push(self.plan(id).await?.campaign.spec.canary.key);
+            for active in store.active_campaigns(only).await.map_err(error::store)? {
+                let plan = self.plan(active.campaign).await?;
+                keys.push(plan.campaign.spec.canary.key);
             }
         }
         let signed = by_one(&keys);

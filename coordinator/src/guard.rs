@@ -74,13 +74,11 @@ impl Refusals {
         let Some((caller, what)) = first else {
             return Ok(());
         };
+        let detail =
+            format!("{others} more within a minute, the first of them by {caller}: {what}");
         let entry = AuditEntry {
             at,
-            actor: "coordinator".to_owned(),
-            action: "call.refused".to_owned(),
-            authorization: None,
-            campaign: None,
-            detail: format!("{others} more within a minute, the first of them by {caller}: {what}"),
+            ..audit::entry("coordinator", "call.refused", detail)
         };
         self.store.audit(&entry).await
     }

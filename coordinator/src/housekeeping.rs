@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ajar_model::{CampaignId, Timestamp, authorization, campaign::State};
 use ajar_queue::Priority;
-use ajar_store::{AuditEntry, Transition};
+use ajar_store::{Active, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::{Coordinator, Drives, MARGIN, error, leases::ABANDONED};
+use crate::{Coordinator, Drives, MARGIN, audit, error, leases::ABANDONED};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -143,20 +143,14 @@ impl Coordinator {
             if !permitted {
                 continue;
             }
+            let detail = "a late mail proved a finding, which is to be confirmed".to_owned();
             let transition = Transition {
                 id,
                 from: &[State::Finished],
                 to: State::Settling,
                 cause: None,
                 not_before: None,
-                audit: &AuditEntry {
-                    at: self.clock.now(),
-                    actor: "coordinator".to_owned(),
-                    action: "campaign.reopen".to_owned(),
-                    authorization: None,
-                    campaign: Some(id),
-                    detail: "a late mail proved a finding, which is to be confirmed".to_owned(),
-                },
+                audit: &audit::of(id, "coordinator", "campaign.reopen", detail),
             };
             store.transition(&transition).await.map_err(error::store)?;
         }
@@ -166,8 +160,9 @@ impl Coordinator {
     async fn conclude_campaigns(&self) -> Result<(), Status> {
         let store = &self.options.store;
         let active = store.active_campaigns(self.options.drives.only()).await;
-        for id in active.map_err(error::store)? {
-            match self.conclude(id).await {
+        for active in active.map_err(error::store)? {
+            let id = active.campaign;
+            match self.care_for(active).await {
                 Err(status) if status.code() == Code::Unavailable => return Err(status),
                 // A fault of one campaign must not stop the others.
                 Err(status) => self.troubles.log(&id.to_string(), status.message()),
@@ -178,16 +173,25 @@ impl Coordinator {
     }
 
     /// Lets a campaign visit again what is due for that, and ends one that is done, or may not go on.
-    async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
-        let store = &self.options.store;
-        let due = store.plan_revisits(id, ABANDONED).await;
-        let due = due.map_err(error::store)?;
-        if !due.is_empty() {
-            self.offer(&due, Priority::High).await?;
+    async fn care_for(&self, active: Active) -> Result<(), Status> {
+        let Active { campaign: id, .. } = active;
+        if active.is_due {
+            let due = self.options.store.plan_revisits(id, ABANDONED).await;
+            let due = due.map_err(error::store)?;
+            if !due.is_empty() {
+                self.offer(&due, Priority::High).await?;
+            }
         }
+        match active.is_open {
+            true => self.end_if_expired(id).await,
+            false => self.conclude(id).await,
+        }
+    }
+
+    async fn conclude(&self, id: CampaignId) -> Result<(), Status> {
         let planned = self.plan(id).await?;
         let settle = Duration::from_secs(planned.campaign.spec.settle_secs.into());
-        let state = store.conclude(id, settle).await;
+        let state = self.options.store.conclude(id, settle).await;
         match state.map_err(error::store)? {
             Some(State::Running) => self.end_if_expired(id).await,
             Some(state) if state.is_final() => {
@@ -233,14 +237,7 @@ impl Coordinator {
             to: State::Incomplete,
             cause: Some(&cause),
             not_before: Some(not_after),
-            audit: &AuditEntry {
-                at: Timestamp::now(),
-                actor: "coordinator".to_owned(),
-                action: "campaign.end".to_owned(),
-                authorization: None,
-                campaign: Some(id),
-                detail: cause.clone(),
-            },
+            audit: &audit::of(id, "coordinator", "campaign.end", cause.clone()),
         };
         let moved = self.options.store.transition(&transition).await;
         if moved.map_err(error::store)? {

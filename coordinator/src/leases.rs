@@ -13,7 +13,8 @@ use futures::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    Coordinator, MARGIN, TTL, abilities::Abilities, caller, error, holders, plans::Planned, roles,
+    Coordinator, MARGIN, TTL, abilities::Abilities, caller, error, holders, plans::Planned,
+    presence::Presence, roles,
 };
 
 /// How long a request for work waits for a shard to come due; well below [`TTL`], which counts from the request.
@@ -27,8 +28,6 @@ const TRIES: u32 = 8;
 const OUT: Duration = Duration::from_secs(600);
 /// When a shard that could not be granted is proposed again.
 const LATER: Duration = Duration::from_secs(1);
-/// A worker that was not heard of for so long is not counted.
-const GONE: Duration = Duration::from_secs(30);
 /// How long after its last worker was heard a vantage point is waited for: a server that put it off
 /// remembers its address.
 pub(crate) const ABANDONED: Duration = Duration::from_secs(300);
@@ -52,8 +51,7 @@ impl WorkService for Coordinator {
     ) -> Result<Response<v1::LeaseResponse>, Status> {
         let certified = caller::worker(&request);
         let asking = Asking::new(request.into_inner(), certified.as_deref());
-        self.note_worker(&asking.worker);
-        self.tell_presence(&asking).await;
+        asking.note(&self.presence);
         let lease = self.seek(&asking).await?.map(Into::into);
         Ok(Response::new(v1::LeaseResponse { lease }))
     }
@@ -66,10 +64,10 @@ impl WorkService for Coordinator {
         let request = request.into_inner();
         // Whoever is busy asks for no other lease, and has its part of the rate all the same.
         if !request.worker.is_empty() {
-            self.note_worker(&request.worker);
+            self.presence.note(&request.worker, None);
         }
-        let kept = self.keep(vec![request], certified.as_deref()).await?.pop();
-        match kept.and_then(|news| news.news) {
+        let named = self.keep(vec![request], certified.as_deref()).await?.pop();
+        match named.and_then(|named| v1::LeaseNews::from(named).news) {
             Some(News::Renewed(renewed)) => Ok(Response::new(renewed)),
             _ => Err(Status::internal("a renewal has no answer")),
         }
@@ -171,6 +169,11 @@ impl Asking {
             abilities: Abilities::named(request.probes),
         }
     }
+
+    /// The worker is there.
+    pub(crate) fn note(&self, presence: &Presence) {
+        presence.note(&self.worker, Some(&self.vantage));
+    }
 }
 
 /// The outcome of a proposal.
@@ -184,14 +187,6 @@ enum Tried {
 }
 
 impl Coordinator {
-    /// Lets all coordinators know that a worker is there.
-    pub(crate) async fn tell_presence(&self, asking: &Asking) {
-        let store = &self.options.store;
-        if let Err(error) = store.seen_worker(&asking.worker, &asking.vantage).await {
-            tracing::debug!(%error, "nobody is told that a worker is there");
-        }
-    }
-
     /// Looks for a lease, and waits a while if there is none at present.
     pub(crate) async fn seek(&self, asking: &Asking) -> Result<Option<Lease>, Status> {
         if !self.clock.is_right() {
@@ -454,17 +449,6 @@ impl Coordinator {
         let troubles = store.troubles(campaign).await;
         let mut troubles = troubles.map_err(error::store)?.into_iter();
         Ok(!troubles.any(|trouble| trouble.vantage == *wanted))
-    }
-
-    pub(crate) fn note_worker(&self, worker: &str) {
-        let mut workers = self.workers.lock().expect("no holder panics");
-        workers.insert(worker.to_owned(), Instant::now());
-    }
-
-    pub(crate) fn workers(&self) -> u32 {
-        let mut workers = self.workers.lock().expect("no holder panics");
-        workers.retain(|_, heard| heard.elapsed() < GONE);
-        workers.len().max(1) as u32
     }
 }
 

@@ -6,11 +6,7 @@
 //! Architecture invariant: no other room talks to the queue or to the store while a cluster runs, and nothing that a
 //! worker says is believed beyond its own shard.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use ajar_model::{CampaignId, ShardId, lease::Work, shares::Weights, signers::AllowedSigners};
 use ajar_proto::{
@@ -54,6 +50,7 @@ mod ingest;
 mod lanes;
 mod leases;
 mod plans;
+mod presence;
 mod receipts;
 mod recent;
 mod refused;
@@ -75,6 +72,7 @@ pub use handshakes::secure;
 use holders::Holders;
 use lanes::Lanes;
 use plans::Plans;
+use presence::Presence;
 use receipts::Receipts;
 use recent::Recent;
 use refused::Refused;
@@ -145,9 +143,9 @@ const MARGIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 struct Coordinator {
     options: Arc<Options>,
-    /// When each worker was heard of last: how many there are decides how a campaign's rate is divided. Each replica counts
-    /// those that ask it; the store keeps the sum of what is granted under the cap.
-    workers: Arc<Mutex<HashMap<String, Instant>>>,
+    /// The number of workers decides how a campaign's rate is divided. Each replica counts those that
+    /// ask it; the store keeps the sum of all leases under the cap.
+    presence: Presence,
     plans: Plans,
     /// What shards consisted of under the tokens that workers reported with.
     works: Recent<(ShardId, u64), Arc<Work>>,
@@ -188,7 +186,7 @@ where
     let renewals = Renewals::new(Arc::clone(&options.store));
     let coordinator = Coordinator {
         options: Arc::new(options),
-        workers: Arc::default(),
+        presence: Presence::default(),
         plans: plans::none(),
         works: Recent::new(ingest::AT_HAND),
         shares: Shares::default(),
@@ -209,6 +207,7 @@ where
     };
     let housekeeping = tokio::spawn(housekeeping::run(coordinator.clone(), shutdown.clone()));
     let looking = tokio::spawn(coordinator.clone().keep_looking_what_may_send());
+    let telling = tokio::spawn(coordinator.clone().keep_telling_presence());
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter
         .set_serving::<WorkServiceServer<Coordinator>>()
@@ -257,6 +256,7 @@ where
     };
     housekeeping.abort();
     looking.abort();
+    telling.abort();
     result
 }
 

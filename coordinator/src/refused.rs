@@ -10,10 +10,10 @@ use std::{
 };
 
 use ajar_model::{CampaignId, Timestamp};
-use ajar_store::{AuditEntry, SeenCoordinator, Trouble};
+use ajar_store::{SeenCoordinator, Trouble};
 use tonic::Status;
 
-use crate::{Coordinator, error};
+use crate::{Coordinator, audit, error};
 
 /// How often the other coordinators hear of this one.
 const EVERY: Duration = Duration::from_secs(5);
@@ -69,14 +69,7 @@ impl Coordinator {
 
     async fn end_if_all_refuse(&self, id: CampaignId, cause: &str) -> Result<(), Status> {
         let store = &self.options.store;
-        let entry = AuditEntry {
-            at: self.clock.now(),
-            actor: "coordinator".to_owned(),
-            action: "campaign.end".to_owned(),
-            authorization: None,
-            campaign: Some(id),
-            detail: cause.to_owned(),
-        };
+        let entry = audit::of(id, "coordinator", "campaign.end", cause.to_owned());
         let ended = store.end_refused(id, cause, &entry).await;
         if ended.map_err(error::store)? {
             tracing::error!(campaign = %id, cause, "no coordinator runs a campaign any more: it is incomplete");

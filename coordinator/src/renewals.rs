@@ -92,6 +92,33 @@ async fn renew_all(store: Arc<dyn Store>, mut gathered: mpsc::Receiver<Asked>) {
     }
 }
 
+/// A lease that was to be kept.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub shard: ShardId,
+    pub token: u64,
+    /// The revision of its campaign that its worker goes by.
+    pub revision: u64,
+    /// Why it has ended, unless it was kept.
+    pub kept: Result<Terms, String>,
+}
+
+/// The terms on which a lease goes on.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub rate: u32,
+    pub epoch: u64,
+}
+
+impl From<Named> for v1::LeaseNews {
+    fn from(named: Named) -> Self {
+        match named.kept {
+            Ok(Terms { rate, epoch }) => kept(named.shard, named.token, rate, epoch),
+            Err(cause) => ended(named.shard, named.token, cause),
+        }
+    }
+}
+
 impl Coordinator {
     /// Keeps leases of one worker, and says what became of each. Fails if one of them is another
     /// worker's, by the URI of this one's certificate.
@@ -99,10 +126,9 @@ impl Coordinator {
         &self,
         requests: Vec<v1::RenewRequest>,
         certified: Option<&str>,
-    ) -> Result<Vec<v1::LeaseNews>, Status> {
+    ) -> Result<Vec<Named>, Status> {
         let mut plans = BTreeMap::new();
-        let mut renewals = Vec::new();
-        let mut news = Vec::new();
+        let (mut renewals, mut asked, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for request in requests {
             let shard = convert::shard_in(request.shard.clone())?;
             if certified.is_some() {
@@ -112,30 +138,35 @@ impl Coordinator {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => unknown.insert(self.plan_or_cause(shard.campaign).await?),
             };
+            let (token, revision) = (request.token, request.revision);
+            let named = move |kept| Named {
+                shard,
+                token,
+                revision,
+                kept,
+            };
             match planned {
-                Ok(planned) => renewals.push(self.renewal(shard, &request, planned)),
-                Err(cause) => news.push(ended(shard, request.token, cause.clone())),
+                Ok(planned) => {
+                    renewals.push(self.renewal(shard, &request, planned));
+                    asked.push(named);
+                }
+                Err(cause) => all.push(named(Err(cause.clone()))),
             }
         }
         if renewals.is_empty() {
-            return Ok(news);
+            return Ok(all);
         }
-        let asked: Vec<(ShardId, u64)> = renewals.iter().map(|r| (r.shard, r.token)).collect();
         let renewed = self.renewals.renew(renewals).await?;
-        for ((shard, token), renewed) in asked.into_iter().zip(renewed) {
-            let answer = match renewed {
-                Renewed::Kept { .. } => "kept",
-                Renewed::Fenced => "fenced",
-                Renewed::Stopped => "stopped",
+        for (named, renewed) in asked.into_iter().zip(renewed) {
+            let (answer, kept) = match renewed {
+                Renewed::Kept { rate, epoch } => ("kept", Ok(Terms { rate, epoch })),
+                Renewed::Fenced => ("fenced", Err(FENCED.to_owned())),
+                Renewed::Stopped => ("stopped", Err(STOPPED.to_owned())),
             };
             metrics::counter!("ajar_renewals_total", "answer" => answer).increment(1);
-            news.push(match renewed {
-                Renewed::Kept { rate, epoch } => kept(shard, token, rate, epoch),
-                Renewed::Fenced => ended(shard, token, FENCED.to_owned()),
-                Renewed::Stopped => ended(shard, token, STOPPED.to_owned()),
-            });
+            all.push(named(kept));
         }
-        Ok(news)
+        Ok(all)
     }
 
     /// Returns the plan of a campaign that may go on, or else why none of its leases is kept.

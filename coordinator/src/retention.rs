@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use ajar_model::Timestamp;
-use ajar_store::AuditEntry;
 use jiff::tz::TimeZone;
 use tonic::Status;
 
@@ -33,10 +32,7 @@ impl Coordinator {
             for id in old.map_err(error::store)? {
                 let days = keep.as_secs() / (24 * 3600);
                 let detail = format!("evidence is kept for {days} days");
-                let entry = AuditEntry {
-                    campaign: Some(id),
-                    ..audit::entry("coordinator", "campaign.remove", detail)
-                };
+                let entry = audit::of(id, "coordinator", "campaign.remove", detail);
                 let removed = store.remove_campaign(id, &entry).await;
                 removed.map_err(error::store)?;
                 tracing::info!(campaign = %id, days, "an old campaign was removed");

@@ -26,14 +26,12 @@ use tonic::{Code, Request, Status, Streaming};
 use crate::{
     Coordinator, caller,
     leases::Asking,
-    renewals::{FENCED, STOPPED, ended, news},
+    renewals::{FENCED, Named, STOPPED, ended, news},
     sending::Look,
 };
 
 /// A worker that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How often the store is told that a worker is there.
-const PRESENT: Duration = Duration::from_secs(30);
 /// Pause after no lease could be looked for.
 const AWAY: Duration = Duration::from_secs(1);
 /// After so many renewals without an answer from the store, another coordinator may fare better.
@@ -155,8 +153,6 @@ impl Session {
         let mut looks = self.coordinator.looks.subscribe();
         let shutdown = self.coordinator.shutdown.clone();
         let mut heard_at = Instant::now();
-        let mut told_at = Instant::now();
-        self.coordinator.tell_presence(&self.asking).await;
         loop {
             // A look from before a lease was kept says nothing of it, and the next one may be alike.
             let look_again = self.tell_news(&mut looks).await?;
@@ -175,10 +171,6 @@ impl Session {
                     let Some(message) = message? else { return Ok(()) };
                     heard_at = Instant::now();
                     self.hear(message).await?;
-                    if told_at.elapsed() >= PRESENT {
-                        told_at = Instant::now();
-                        self.coordinator.tell_presence(&self.asking).await;
-                    }
                 }
                 found = found => {
                     *sought = None;
@@ -202,25 +194,17 @@ impl Session {
     async fn hear(&mut self, message: v1::SessionRequest) -> Result<(), Status> {
         self.heard = message.number;
         self.room = message.room;
-        self.coordinator.note_worker(&self.asking.worker);
+        self.asking.note(&self.coordinator.presence);
         if message.leases.is_empty() {
             return Ok(());
         }
-        let named: BTreeMap<(ShardId, u64), u64> = message
-            .leases
-            .iter()
-            .filter_map(|lease| {
-                let shard = convert::shard_in(lease.shard.clone()).ok()?;
-                Some(((shard, lease.token), lease.revision))
-            })
-            .collect();
         let certified = self.certified.as_deref();
         let kept = self.coordinator.keep(message.leases, certified).await;
-        let leases = match kept {
-            Ok(leases) => {
+        let named = match kept {
+            Ok(named) => {
                 self.failures = 0;
-                self.note_kept(&leases, &named)?;
-                leases
+                self.note_kept(&named);
+                named
             }
             Err(status) if status.code() == Code::Unavailable => {
                 self.failures += 1;
@@ -233,38 +217,28 @@ impl Session {
         };
         let answer = v1::SessionResponse {
             number: message.number,
-            leases,
+            leases: named.into_iter().map(Into::into).collect(),
             renew_after: Some(convert::duration_out(self.coordinator.kept.renew_after())),
             ..v1::SessionResponse::default()
         };
         self.say(answer).await
     }
 
-    /// Takes note of what was kept of the leases that were named with their revisions: their worker
-    /// has no others.
-    fn note_kept(
-        &mut self,
-        leases: &[v1::LeaseNews],
-        named: &BTreeMap<(ShardId, u64), u64>,
-    ) -> Result<(), Status> {
-        self.leases.clear();
-        for news in leases {
-            let Some(News::Renewed(renewed)) = &news.news else {
-                continue;
+    /// Takes note of which leases were kept: their worker has no others.
+    fn note_kept(&mut self, named: &[Named]) {
+        let at = Instant::now();
+        let kept = named.iter().filter_map(|named| {
+            let epoch = named.kept.as_ref().ok()?.epoch;
+            let known = Known {
+                token: named.token,
+                revision: named.revision,
+                epoch,
+                at,
             };
-            let shard = convert::shard_in(news.shard.clone())?;
-            if let (true, Some(&revision)) = (renewed.kept, named.get(&(shard, news.token))) {
-                let known = Known {
-                    token: news.token,
-                    revision,
-                    epoch: renewed.epoch,
-                    at: Instant::now(),
-                };
-                self.leases.insert(shard, known);
-            }
-        }
+            Some((named.shard, known))
+        });
+        self.leases = kept.collect();
         self.count();
-        Ok(())
     }
 
     /// Looks for a lease, for as long as one request waits.

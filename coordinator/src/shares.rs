@@ -189,7 +189,7 @@ impl Coordinator {
             return Ok(());
         }
         let read_at = Instant::now();
-        let side_by_side = SIDE_BY_SIDE.saturating_mul(self.workers());
+        let side_by_side = SIDE_BY_SIDE.saturating_mul(self.presence.count().max(1));
         let only = self.options.drives.only();
         let demands = self.options.store.demands(only, side_by_side).await;
         let mut plans = Vec::new();

@@ -8,7 +8,7 @@ use ajar_model::{CampaignId, Spec, Timestamp, campaign::State};
 
 use crate::{
     Admission, AuditEntry, Error, Registered, Resumption, Transition, audit, excluding, revisits,
-    rows::{Backend, Repeat, Rows},
+    rows::{Repeat, Rows},
     stops, stored,
 };
 
@@ -129,21 +129,10 @@ pub(crate) async fn resume(
 
 /// See [`crate::Store::conclude`].
 pub(crate) async fn conclude(
-    backend: &dyn Backend,
+    mut tx: Box<dyn Rows>,
     id: CampaignId,
     settle: Duration,
 ) -> Result<Option<State>, Error> {
-    // Every coordinator asks this of every active campaign several times a second: nobody waits for
-    // the row for nothing.
-    let mut look = backend.read().await?;
-    let Some(standing) = look.standing(id).await? else {
-        return Ok(None);
-    };
-    if look.open_shards(id, 1).await? > 0 {
-        return Ok(Some(standing.state));
-    }
-    drop(look);
-    let mut tx = backend.write().await?;
     let Some(standing) = tx.lock_campaign(id).await? else {
         return Ok(None);
     };

@@ -1,6 +1,6 @@
 //! The store's rules over whichever database.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use ajar_model::{
     Campaign, CampaignId, Canary, Finding, Observation, Schedule, ShardId, Sighting, Timestamp,
@@ -9,10 +9,10 @@ use ajar_model::{
 use async_trait::async_trait;
 
 use crate::{
-    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingQuery, Grant,
-    GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed, Resumption,
-    SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition, Trouble, Unleased, audit,
-    campaigns, excluding,
+    Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingQuery,
+    Grant, GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed,
+    Resumption, SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition, Trouble, Unleased,
+    audit, campaigns, excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     grant, ingest, mails,
     orders::{Orders, Stop},
@@ -52,8 +52,16 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.summaries(query).await
     }
 
-    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {
-        self.0.read().await?.active(only).await
+    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<Active>, Error> {
+        let mut tx = self.0.read().await?;
+        let now = tx.now().await?;
+        let active = tx.active(only).await?.into_iter();
+        let active = active.map(|(campaign, is_open, next)| Active {
+            campaign,
+            is_open,
+            is_due: next.is_some_and(|next| revisits::is_due(next, now, is_open)),
+        });
+        Ok(active.collect())
     }
 
     async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error> {
@@ -85,7 +93,7 @@ impl<B: Backend> Store for Engine<B> {
     }
 
     async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error> {
-        campaigns::conclude(&self.0, id, settle).await
+        campaigns::conclude(self.0.write().await?, id, settle).await
     }
 
     async fn progress(&self, id: CampaignId) -> Result<Progress, Error> {
@@ -237,18 +245,22 @@ impl<B: Backend> Store for Engine<B> {
         bodies.iter().map(read).collect()
     }
 
-    async fn seen_worker(&self, worker: &str, vantage: &str) -> Result<(), Error> {
-        stored::name("a worker's identity", worker)?;
-        stored::name("a vantage point", vantage)?;
+    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error> {
         let mut tx = self.0.write().await?;
         let now = tx.now().await?;
-        let seen = SeenWorker {
-            worker: worker.to_owned(),
-            vantage: vantage.to_owned(),
+        let seen = workers.iter().filter(|(worker, vantage)| {
+            stored::name("a worker's identity", worker).is_ok()
+                && stored::name("a vantage point", vantage).is_ok()
+        });
+        let seen = seen.map(|(worker, vantage)| SeenWorker {
+            worker: worker.clone(),
+            vantage: vantage.clone(),
             last_seen: stored::to_micros(now),
-        };
-        tx.put_worker(&seen, stored::cutoff(now, WORKER_MEMORY))
+        });
+        let seen: Vec<SeenWorker> = seen.collect();
+        tx.forget_workers(stored::cutoff(now, WORKER_MEMORY))
             .await?;
+        tx.put_workers(&seen).await?;
         tx.commit().await
     }
 

@@ -62,6 +62,16 @@ pub struct Demand {
     pub revisit_waits: bool,
 }
 
+/// A campaign that is running or settling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Active {
+    pub campaign: CampaignId,
+    /// A shard is open, so that it cannot have ended.
+    pub is_open: bool,
+    /// Endpoints are to be visited again: see [`crate::Store::plan_revisits`].
+    pub is_due: bool,
+}
+
 /// A campaign for which something may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sending {

@@ -45,7 +45,7 @@ mod stored;
 mod summaries;
 mod unanimity;
 
-use std::{net::IpAddr, ops::Range, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range, time::Duration};
 
 use ajar_model::{
     Ahead, Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting,
@@ -58,7 +58,9 @@ pub use crate::{
     audit::{AuditChain, AuditEntry, AuditLink},
     error::Error,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
-    leases::{Caps, Demand, Grant, GrantRequest, Holder, Renewal, Renewed, Sending, Unleased},
+    leases::{
+        Active, Caps, Demand, Grant, GrantRequest, Holder, Renewal, Renewed, Sending, Unleased,
+    },
     open::{Access, Clock, Options, open},
     orders::{Orders, Stop},
     replicas::{Replicas, SeenCoordinator},
@@ -83,8 +85,9 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// Returns the same of many, newest first.
     async fn summaries(&self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
 
-    /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
-    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
+    /// Returns the campaigns that are running or settling: the one that is named, or all that no
+    /// single process drives.
+    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<Active>, Error>;
 
     /// Moves a campaign to another state and appends to the audit log, both or neither. Returns
     /// `false` if it was in none of the states to move from, or does not exist, or if it is too
@@ -242,8 +245,9 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// The registered canaries, in order of registration.
     async fn canaries(&self) -> Result<Vec<Canary>, Error>;
 
-    /// Records that a worker is alive. Workers that were last seen over a week ago are forgotten.
-    async fn seen_worker(&self, worker: &str, vantage: &str) -> Result<(), Error>;
+    /// Records that workers are alive. `workers` maps their names to their vantage points; those that
+    /// cannot be stored are left out. Forgets workers that were last seen over a week ago.
+    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error>;
 
     /// Returns the workers that were seen within `lately`, sorted by vantage and name.
     async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error>;

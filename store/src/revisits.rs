@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ajar_model::{CampaignId, ShardId, space};
+use ajar_model::{CampaignId, ShardId, Timestamp, space};
 
 use crate::{
     ATOM, Error, excluding,
@@ -24,6 +24,16 @@ const GATHER: Duration = Duration::from_secs(10);
 /// granted.
 const MOST_BLOCKS: usize = 16;
 
+/// Returns whether a campaign's revisits are to be planned now. `next` is the time of the first of
+/// them, and `is_open` says whether a shard of the campaign is open.
+pub(crate) fn is_due(next: Timestamp, now: Timestamp, is_open: bool) -> bool {
+    let latest = match is_open {
+        true => stored::cutoff(now, GATHER),
+        false => now,
+    };
+    next <= latest
+}
+
 /// See [`crate::Store::plan_revisits`].
 pub(crate) async fn plan(
     backend: &dyn Backend,
@@ -32,11 +42,11 @@ pub(crate) async fn plan(
 ) -> Result<Vec<ShardId>, Error> {
     let mut tx = backend.read().await?;
     let now = tx.now().await?;
-    let first = tx.next_revisit(id).await?.filter(|due| *due <= now);
-    let Some(first) = first else {
+    let Some(next) = tx.next_revisit(id).await? else {
         return Ok(Vec::new());
     };
-    if first > stored::cutoff(now, GATHER) && tx.open_shards(id, 1).await? > 0 {
+    let is_open = tx.open_shards(id, 1).await? > 0;
+    if !is_due(next, now, is_open) {
         return Ok(Vec::new());
     }
     drop(tx);

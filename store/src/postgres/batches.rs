@@ -14,7 +14,7 @@ use super::{
     partitions::partition,
 };
 use crate::{
-    Error,
+    Error, SeenWorker,
     columns::{At, Document},
     rows::{BatchRows, FindingRow, Held, Key, LeaseRow},
     stored::{self, signed},
@@ -404,6 +404,27 @@ impl BatchRows for Tx {
         .await?;
         Ok(done.rows_affected())
     }
+
+    async fn put_workers(&mut self, workers: &[SeenWorker]) -> Result<(), Error> {
+        let (mut names, mut vantages, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for seen in workers {
+            names.push(seen.worker.as_str());
+            vantages.push(seen.vantage.as_str());
+            times.push(At(seen.last_seen));
+        }
+        sqlx::query(
+            "INSERT INTO workers (worker, vantage, last_seen) \
+             SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) \
+             ON CONFLICT (worker) DO UPDATE SET vantage = excluded.vantage, \
+             last_seen = greatest(workers.last_seen, excluded.last_seen)",
+        )
+        .bind(names)
+        .bind(vantages)
+        .bind(times)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
 }
 
 impl Tx {
@@ -433,42 +454,24 @@ fn bind_findings<'q>(query: Query<'q>, rows: &[&'q FindingRow]) -> Result<Query<
         .iter()
         .map(|row| stored::to_json("a finding", &row.finding))
         .collect::<Result<Vec<_>, _>>()?;
-    let revisits = rows.iter().map(|row| row.awaits.revisit.as_ref());
+    let rows = rows.iter();
+    let ids: Vec<&str> = rows.clone().map(|row| &*row.finding.id).collect();
+    let verdicts = rows.clone().map(|row| row.finding.verdict.as_str());
+    let mails = rows.clone().map(|row| row.awaits.mail);
+    let visits = rows.clone().map(|row| i64::from(row.visits));
+    let revisits = rows.map(|row| row.awaits.revisit.as_ref());
+    let times = revisits.clone().map(|due| due.map(|due| At(due.at)));
+    let vantages = revisits.clone().map(|due| due.map(|due| &*due.vantage));
+    let rounds = revisits.map(|due| due.map_or(0, |due| i64::from(due.round)));
     Ok(query
-        .bind(
-            rows.iter()
-                .map(|row| row.finding.id.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|row| row.finding.verdict.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(rows.iter().map(|row| row.awaits.mail).collect::<Vec<_>>())
+        .bind(ids)
+        .bind(verdicts.collect::<Vec<_>>())
+        .bind(mails.collect::<Vec<_>>())
         .bind(bodies)
-        .bind(
-            revisits
-                .clone()
-                .map(|r| r.map(|r| At(r.at)))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            revisits
-                .clone()
-                .map(|r| r.map(|r| r.vantage.as_str()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            rows.iter()
-                .map(|row| i64::from(row.visits))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            revisits
-                .map(|r| r.map_or(0, |r| i64::from(r.round)))
-                .collect::<Vec<_>>(),
-        ))
+        .bind(times.collect::<Vec<_>>())
+        .bind(vantages.collect::<Vec<Option<&str>>>())
+        .bind(visits.collect::<Vec<_>>())
+        .bind(rounds.collect::<Vec<_>>()))
 }
 
 /// Shards as columns, to be unnested.

@@ -131,8 +131,12 @@ pub(crate) trait CampaignRows: Send {
     async fn summary(&mut self, id: CampaignId) -> Result<Option<Summary>, Error>;
     /// Newest first.
     async fn summaries(&mut self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
-    /// Campaigns that are running or settling: the one that is named, or all that no single process drives.
-    async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
+    /// Returns the campaigns that are running or settling: `only` this one, or all that no single
+    /// process drives. With each comes whether one of its shards is open, and when its next revisit is due.
+    async fn active(
+        &mut self,
+        only: Option<CampaignId>,
+    ) -> Result<Vec<(CampaignId, bool, Option<Timestamp>)>, Error>;
     /// The campaign's row is locked.
     async fn put_state(
         &mut self,
@@ -291,8 +295,8 @@ pub(crate) trait RecordRows: Send {
     async fn put_canary(&mut self, address: IpAddr, body: String) -> Result<(), Error>;
     /// In order of registration.
     async fn canaries(&mut self) -> Result<Vec<String>, Error>;
-    /// Also forgets workers that were last seen before `horizon`.
-    async fn put_worker(&mut self, worker: &SeenWorker, horizon: Timestamp) -> Result<(), Error>;
+    /// Forgets workers that were last seen before then.
+    async fn forget_workers(&mut self, before: Timestamp) -> Result<(), Error>;
     async fn workers(&mut self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;
 }
 
@@ -445,4 +449,6 @@ pub(crate) trait BatchRows: Send {
         id: CampaignId,
         endpoints: &[(IpAddr, u16)],
     ) -> Result<u64, Error>;
+    /// Takes workers sorted by name. Keeps the later of two times at which one was seen.
+    async fn put_workers(&mut self, workers: &[SeenWorker]) -> Result<(), Error>;
 }

@@ -17,7 +17,7 @@ use super::{
     leases::lease_row,
 };
 use crate::{
-    Error,
+    Error, SeenWorker,
     columns::{Address, At, Document},
     rows::{BatchRows, FindingRow, Held, Key, LeaseRow},
     stored::{self, signed},
@@ -354,6 +354,23 @@ impl BatchRows for Tx {
             new += query.build().execute(&mut *self.0).await?.rows_affected();
         }
         Ok(new)
+    }
+
+    async fn put_workers(&mut self, workers: &[SeenWorker]) -> Result<(), Error> {
+        for workers in workers.chunks(CHUNK) {
+            let mut query = QueryBuilder::new("INSERT INTO workers (worker, vantage, last_seen) ");
+            query.push_values(workers, |mut row, seen| {
+                row.push_bind(seen.worker.as_str());
+                row.push_bind(seen.vantage.as_str());
+                row.push_bind(At(seen.last_seen));
+            });
+            query.push(
+                " ON CONFLICT (worker) DO UPDATE SET vantage = excluded.vantage, \
+                 last_seen = max(workers.last_seen, excluded.last_seen)",
+            );
+            query.build().execute(&mut *self.0).await?;
+        }
+        Ok(())
     }
 }
 

@@ -163,16 +163,24 @@ impl CampaignRows for Tx {
         rows.iter().map(|row| summary(row, &stops)).collect()
     }
 
-    async fn active(&mut self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM campaigns WHERE state IN ('running', 'settling') \
+    async fn active(
+        &mut self,
+        only: Option<CampaignId>,
+    ) -> Result<Vec<(CampaignId, bool, Option<Timestamp>)>, Error> {
+        let rows: Vec<(String, bool, Option<At>)> = sqlx::query_as(
+            "SELECT id, EXISTS (SELECT 1 FROM shards s WHERE s.campaign = c.id AND NOT s.closed), \
+             (SELECT min(revisit_at) FROM findings f WHERE f.campaign = c.id AND f.revisit_at IS NOT NULL) \
+             FROM campaigns c WHERE state IN ('running', 'settling') \
              AND (id = $1 OR ($1 IS NULL AND NOT local)) ORDER BY id",
         )
         .bind(only.map(|id| id.to_string()))
         .fetch_all(&mut *self.0)
         .await?;
-        let read = |id: &String| stored::parsed("a campaign's id", id);
-        ids.iter().map(read).collect()
+        let read = |(id, is_open, next): (String, bool, Option<At>)| {
+            let id = stored::parsed("a campaign's id", &id)?;
+            Ok((id, is_open, next.map(|at| at.0)))
+        };
+        rows.into_iter().map(read).collect()
     }
 
     async fn put_state(

@@ -104,22 +104,11 @@ impl RecordRows for Tx {
         Ok(bodies.into_iter().map(|document| document.0).collect())
     }
 
-    async fn put_worker(&mut self, worker: &SeenWorker, horizon: Timestamp) -> Result<(), Error> {
+    async fn forget_workers(&mut self, before: Timestamp) -> Result<(), Error> {
         sqlx::query("DELETE FROM workers WHERE last_seen < $1")
-            .bind(At(horizon))
+            .bind(At(before))
             .execute(&mut *self.0)
             .await?;
-        sqlx::query(
-            "INSERT INTO workers (worker, vantage, last_seen) VALUES ($1, $2, $3) \
-             ON CONFLICT (worker) DO UPDATE SET vantage = excluded.vantage, \
-             last_seen = CASE WHEN workers.last_seen > excluded.last_seen \
-             THEN workers.last_seen ELSE excluded.last_seen END",
-        )
-        .bind(&worker.worker)
-        .bind(&worker.vantage)
-        .bind(At(worker.last_seen))
-        .execute(&mut *self.0)
-        .await?;
         Ok(())
     }
 

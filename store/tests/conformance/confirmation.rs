@@ -142,12 +142,10 @@ pub async fn what_is_open_once_only_is_not_called_open(place: &Place) {
 }
 
 async fn workers_in_north_and_south(store: &dyn Store) {
-    for (worker, vantage) in [("a", "north"), ("b", "south")] {
-        on(store, at(100))
-            .seen_worker(worker, vantage)
-            .await
-            .unwrap();
-    }
+    let workers = [("a", "north"), ("b", "south")];
+    let workers = workers.map(|(worker, vantage)| (worker.to_owned(), vantage.to_owned()));
+    let seen = on(store, at(100)).seen_workers(&workers.into()).await;
+    seen.unwrap();
 }
 
 pub async fn another_vantage_point_is_asked_too_if_there_is_one(place: &Place) {

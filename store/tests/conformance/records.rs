@@ -94,10 +94,18 @@ pub async fn workers_are_forgotten_after_a_week(place: &Place) {
         vantage: vantage.to_owned(),
         last_seen,
     };
-    on(store, at(10)).seen_worker("b", "outside").await.unwrap();
-    on(store, at(20)).seen_worker("a", "outside").await.unwrap();
-    on(store, at(30)).seen_worker("c", "inside").await.unwrap();
-    on(store, at(5)).seen_worker("b", "outside").await.unwrap();
+    let see = async |now, workers: &[(&str, &str)]| {
+        let workers = workers.iter();
+        let workers = workers.map(|(worker, vantage)| ((*worker).into(), (*vantage).into()));
+        let store = on(store, now);
+        store.seen_workers(&workers.collect()).await.unwrap();
+    };
+    see(at(10), &[("b", "outside")]).await;
+    // A name that cannot be stored keeps no other from being stored.
+    see(at(20), &[("a", "outside"), ("\0", "outside"), ("c", "\0")]).await;
+    see(at(30), &[("c", "inside")]).await;
+    see(at(5), &[("b", "outside")]).await;
+    see(at(40), &[]).await;
     let expect = [
         seen("c", "inside", at(30)),
         seen("a", "outside", at(20)),
@@ -107,7 +115,7 @@ pub async fn workers_are_forgotten_after_a_week(place: &Place) {
     assert_eq!(lately(30).await.unwrap(), expect);
     assert_eq!(lately(29).await.unwrap(), expect[..2]);
     let now = at(15).saturating_add(WEEK).unwrap();
-    on(store, now).seen_worker("d", "inside").await.unwrap();
+    see(now, &[("d", "inside")]).await;
     let expect = [
         seen("c", "inside", at(30)),
         seen("d", "inside", now),

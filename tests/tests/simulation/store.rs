@@ -1,6 +1,7 @@
 //! A real store over SQLite that is away at times, and loses answers: what was asked for is done, and nobody hears of it.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,11 +12,11 @@ use ajar_model::{
     campaign::State, lease::Work,
 };
 use ajar_store::{
-    Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, Excluded, Exclusion,
-    ExclusionQuery, Exclusions, FindingQuery, Grant, GrantRequest, Hold, Holder, Ingested,
-    ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal, Renewed, Replicas,
-    Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator, SeenWorker, Sending,
-    Stop, Store, Summary, Transition, Trouble, Unleased,
+    Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, Excluded,
+    Exclusion, ExclusionQuery, Exclusions, FindingQuery, Grant, GrantRequest, Hold, Holder,
+    Ingested, ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal, Renewed,
+    Replicas, Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator, SeenWorker,
+    Sending, Stop, Store, Summary, Transition, Trouble, Unleased,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -152,7 +153,7 @@ flaky! {
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, Error>;
     async fn summary(&self, id: CampaignId) -> Result<Option<Summary>, Error>;
     async fn summaries(&self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
-    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<CampaignId>, Error>;
+    async fn active_campaigns(&self, only: Option<CampaignId>) -> Result<Vec<Active>, Error>;
     async fn transition(&self, transition: &Transition<'_>) -> Result<bool, Error>;
     async fn resume(&self, resumption: &Resumption<'_>) -> Result<Option<State>, Error>;
     async fn conclude(&self, id: CampaignId, settle: Duration) -> Result<Option<State>, Error>;
@@ -186,7 +187,7 @@ flaky! {
     async fn audit_log(&self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
     async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
     async fn canaries(&self) -> Result<Vec<Canary>, Error>;
-    async fn seen_worker(&self, worker: &str, vantage: &str) -> Result<(), Error>;
+    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error>;
     async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error>;
     async fn now(&self) -> Result<Timestamp, Error>;
     async fn close(&self) -> Result<(), Error>;
