@@ -48,7 +48,7 @@ const LOADS: [Load; 3] = [
         each: 0,
         batch: 1,
         networks: many,
-        rate: 800,
+        rate: 512,
     },
 ];
 const SECONDS: u64 = 30;
@@ -61,7 +61,8 @@ fn quarters() -> Vec<String> {
         .into()
 }
 
-/// A campaign has at most 256 shards: these have more than ten thousand workers hold.
+/// A campaign has at most 256 shards, and so many at a low rate: these have more than ten thousand
+/// workers hold.
 fn many() -> Vec<String> {
     (0..160)
         .map(|second| format!("10.{second}.0.0/16"))

@@ -22,6 +22,7 @@ use ajar_proto::{
 };
 use anyhow::{Context, bail, ensure};
 use ed25519_dalek::SigningKey;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
@@ -46,8 +47,19 @@ const BETWEEN: Duration = Duration::from_secs(2);
 const SUBMISSIONS: usize = 50;
 const MAILS: usize = 500;
 
+/// How many times the leases of others the heirs of the dead have room for: they also get what was
+/// nobody's.
+const SPARE: usize = 64;
+
 /// Does as it is ordered, and says as JSON how that went.
 pub async fn run(order: &Order) -> anyhow::Result<String> {
+    // Each session is a connection.
+    let allowed = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: allowed.maximum,
+        ..allowed
+    };
+    setrlimit(Resource::Nofile, most).context("ulimit -n cannot be raised")?;
     let coordinator = Coordinator::remote(&order.url, &Tls::default(), true)?;
     let seen = Arc::new(Seen::default());
     let (stage, staged) = watch::channel(Stage::Join);
@@ -197,7 +209,7 @@ impl Worker {
                         }
                     }
                     for news in answer.leases {
-                        self.hear(&news)?;
+                        self.hear(&news, &mut leases)?;
                     }
                     if let Some(lease) = answer.grant {
                         let lease = Lease::try_from(lease)?;
@@ -233,7 +245,7 @@ impl Worker {
                         number,
                         worker: None,
                         leases: leases.iter().map(|lease| renewal(&name, lease)).collect(),
-                        room: (self.order.leases - leases.len()) as u32,
+                        room: self.order.leases.saturating_sub(leases.len()) as u32,
                     };
                     out.send(message).await?;
                 }
@@ -241,16 +253,18 @@ impl Worker {
         }
     }
 
-    /// Times the news that a lease is not kept while its campaign is paused. The worker goes on naming
-    /// the lease, and has it again after the pause.
-    fn hear(&self, news: &v1::LeaseNews) -> anyhow::Result<()> {
+    /// Takes over a lease's new rate, and times how soon a paused campaign's leases end. The worker goes
+    /// on naming such a lease, and has it again after the pause.
+    fn hear(&self, news: &v1::LeaseNews, leases: &mut [Lease]) -> anyhow::Result<()> {
         let Some(News::Renewed(renewed)) = &news.news else {
             return Ok(());
         };
+        let shard = convert::shard_in(news.shard.clone())?;
         if renewed.kept {
+            let named = leases.iter_mut().filter(|lease| lease.shard == shard);
+            named.for_each(|lease| lease.rate = renewed.rate);
             return Ok(());
         }
-        let shard = convert::shard_in(news.shard.clone())?;
         let Stage::Pause(campaign, asked) = *self.stage.borrow() else {
             // It was named a moment before its campaign went on.
             return Ok(());
@@ -394,6 +408,7 @@ async fn recover(
             coordinator: coordinator.clone(),
             order: Order {
                 observations: 0,
+                leases: order.leases * SPARE,
                 ..order.clone()
             },
             seen: Arc::default(),
