@@ -109,6 +109,8 @@ fn made_up(
                     nonce: key.nonce(&occasion, &probe, "plain", Role::Destination),
                     port: None,
                     reply: Reply::Refused { code: 550 },
+                    sent: None,
+                    returns: false,
                     answer: None,
                     at: now,
                 }],

@@ -13,7 +13,7 @@ use crate::{
     exit::Ended,
     lab::{Lab, Service},
     local::LocalCluster,
-    output::Sink,
+    output::{self, Sink},
     request,
     run::{self, Run},
     signers, stop,
@@ -36,7 +36,12 @@ const DOMAIN: &str = "canary.test";
 const OTHER_DOMAIN: &str = "canary.example";
 
 pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
-    let sink = Sink::open(&options.output)?;
+    // Its services are next door on purpose.
+    let output = output::Options {
+        inside_counts: true,
+        ..options.output.clone()
+    };
+    let sink = Sink::open(&output)?;
     let directory = tempfile::tempdir()?;
     let store = match &options.store {
         Some(store) => store.clone(),

@@ -8,6 +8,7 @@ use crate::{
     Exposure, Service, Timestamp,
     nonce::Nonce,
     proof::{Answer, CanaryKey, Check, Kind},
+    space, special,
     text::Untrusted,
 };
 
@@ -72,6 +73,12 @@ pub struct Attempt {
     pub port: Option<u16>,
     /// How far it got.
     pub reply: Reply,
+    /// Whether the message was handed over, if it is a mail. Absent in what older versions stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<bool>,
+    /// True if sender and recipient of the mail share the nonce. A bounce then brings it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returns: bool,
     /// The canary's answer, if one came back. Not verified here.
     pub answer: Option<Answer>,
     /// When it was over.
@@ -99,10 +106,11 @@ impl Control {
         answer.is_some_and(|answer| answer.proves(self.nonce, key))
     }
 
-    /// True if it came to nothing, since there was no connection for it.
-    pub fn was_not_made(&self) -> bool {
-        let how = Broken::Connect;
-        self.answer.is_none() && self.reply == Reply::Broken { how }
+    /// Returns whether the control shows anything: the endpoint said yes or no. An endpoint that breaks
+    /// off, puts us off or keeps silent may do so whatever we ask.
+    pub fn is_decided(&self) -> bool {
+        let is_undecided = matches!(self.reply, Reply::Temporary { .. } | Reply::Broken { .. });
+        self.answer.is_some() || !is_undecided
     }
 }
 
@@ -155,6 +163,9 @@ pub struct Evidence {
     /// The address of ours that the connections came from. Absent in what older versions stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
+    /// True if the campaign audits that address too. Older versions did not store this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub source_in_scope: bool,
     /// How the conversation broke before any variant could be tried; absent if the endpoint did answer,
     /// if only in another protocol.
     pub broken: Option<Broken>,
@@ -166,6 +177,10 @@ pub struct Evidence {
     /// The checks on what was proven or accepted. Absent in what older versions stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Control>,
+    /// True if another probe asked this service for a port where the canary does not listen, and reached
+    /// the canary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leads_to_canary: bool,
     /// What became of the question for `abuse` and `postmaster`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mailboxes: Vec<RoleMailbox>,
@@ -173,6 +188,25 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// Returns whether a control reached the canary of this key: the endpoint is a fixed forward.
+    pub fn leads_to_canary(&self, key: &CanaryKey) -> bool {
+        let is_astray =
+            |control: &&Control| !matches!(control.check, Check::Again | Check::SecondName);
+        let mut astray = self.controls.iter().filter(is_astray);
+        astray.any(|control| control.was_answered(key))
+    }
+
+    /// Returns whether the endpoint may trust our address. Servers allow neighbours what they refuse to
+    /// strangers (Squid's `localnet`, Postfix's `mynetworks`). An address is inside if it is of special
+    /// purpose (RFC 6890), in the endpoint's own /24 or /64, or audited by the same campaign.
+    pub fn is_from_inside(&self, endpoint: IpAddr) -> bool {
+        let Some(source) = self.source.map(|source| source.to_canonical()) else {
+            return false;
+        };
+        let is_near = || space::prefix_of(source) == space::prefix_of(endpoint.to_canonical());
+        self.source_in_scope || special::denied(source).is_some() || is_near()
+    }
+
     /// What the endpoint would expose if it were open.
     pub fn exposure(&self) -> Option<Exposure> {
         let service = self.service.as_ref()?;
@@ -188,6 +222,30 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_asks_from_a_place_that_may_be_trusted_is_inside() {
+        let check = |endpoint: &str, source: &str, source_in_scope, expect: bool| {
+            let evidence = Evidence {
+                source: Some(source.parse().unwrap()),
+                source_in_scope,
+                ..Evidence::default()
+            };
+            let inside = evidence.is_from_inside(endpoint.parse().unwrap());
+            assert_eq!(inside, expect, "{source} asks {endpoint}");
+        };
+        check("127.0.0.1", "127.0.0.1", false, true);
+        check("10.1.0.1", "10.2.0.1", false, true);
+        check("8.8.8.8", "10.2.0.1", false, true);
+        check("8.8.8.8", "8.8.8.200", false, true);
+        check("8.8.8.8", "::ffff:8.8.8.200", false, true);
+        check("8.8.8.8", "8.8.4.4", false, false);
+        check("8.8.8.8", "8.8.4.4", true, true);
+        check("2a00::1", "2a00::2", false, true);
+        check("2a00::1", "2a00:1::1", false, false);
+        check("2a00::1", "fd00::1", false, true);
+        assert!(!Evidence::default().is_from_inside("127.0.0.1".parse().unwrap()));
+    }
 
     #[test]
     fn what_older_versions_stored_has_its_exposure() {

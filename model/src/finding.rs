@@ -40,7 +40,8 @@ pub struct Finding {
     /// The receipt of a later round, once there is one: before that, no owner is written to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
-    /// Why it is not called open although something reached the canary.
+    /// Why it is not called open although something reached the canary, or need not be open to
+    /// strangers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
     /// Why it is open, if what arrived at the canary shows that.
@@ -140,7 +141,10 @@ impl Finding {
             proof: judgement.proof,
             confirmation: None,
             differs: Vec::new(),
-            doubt: judgement.doubt,
+            doubt: match judgement.verdict {
+                Verdict::Open if evidence.is_from_inside(endpoint.ip()) => Some(Doubt::Inside),
+                _ => judgement.doubt,
+            },
             mailboxes: evidence.mailboxes.clone(),
             product: Product::of(evidence),
             banner: evidence.banner.clone(),
@@ -171,7 +175,12 @@ impl Finding {
                 }
             }
             winner.variants.sort();
-            winner.doubt = [winner.doubt, loser.doubt].into_iter().flatten().min();
+            let doubts = [winner.doubt, loser.doubt];
+            winner.doubt = match winner.verdict {
+                // One finding without a doubt settles it.
+                Verdict::Open if doubts.contains(&None) => None,
+                _ => doubts.into_iter().flatten().min(),
+            };
         }
         winner.banner = winner.banner.or(loser.banner);
         winner.product = winner.product.or(loser.product);

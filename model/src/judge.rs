@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disclosed::{Disclosed, received_from},
-    evidence::{Attempt, Evidence, Reply},
+    evidence::{Attempt, Control, Evidence, Reply},
     nonce::Nonce,
-    proof::{CanaryKey, Check, Proof, Sighting},
+    proof::{CanaryKey, Check, Kind, Proof, Sighting},
 };
 
 /// What an endpoint amounts to. Closed list, never a yes or no; later ones outrank earlier ones when an
@@ -85,7 +85,8 @@ impl std::str::FromStr for Verdict {
     }
 }
 
-/// Why an endpoint is not called open although something reached the canary, or was accepted. Closed list.
+/// Why the judge does not call an endpoint open although something reached the canary, or why an open
+/// endpoint may be shut to strangers. Closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
@@ -99,6 +100,10 @@ pub enum Doubt {
     NotAgain,
     /// It took a recipient that may as well be a mailbox of its own, and it takes any.
     TakesAnyMailbox,
+    /// It leads to the canary by one name, and not by another. It may know that one name alone.
+    OneName,
+    /// It is open to us, and it may trust our address. It may be shut to strangers.
+    Inside,
 }
 
 impl Doubt {
@@ -110,6 +115,8 @@ impl Doubt {
             Doubt::OneDomain => "one_domain",
             Doubt::NotAgain => "not_again",
             Doubt::TakesAnyMailbox => "takes_any_mailbox",
+            Doubt::OneName => "one_name",
+            Doubt::Inside => "inside",
         }
     }
 
@@ -128,6 +135,13 @@ impl Doubt {
             }
             Doubt::TakesAnyMailbox => {
                 "it takes mail for any mailbox of its own, and took ours for one; nothing was relayed"
+            }
+            Doubt::OneName => {
+                "it leads to the canary by one of its names, and not by another: it may know that one alone"
+            }
+            Doubt::Inside => {
+                "it is open to us, who asked from inside (its own machine or network, private space, or the audited networks); \
+                 ask from outside whether it is open to strangers"
             }
         }
     }
@@ -148,8 +162,7 @@ pub struct Judgement {
 /// Judges one observation's evidence. `sightings` are the mails that the canary received; those for other
 /// nonces are ignored. `key` is the canary's.
 pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Judgement {
-    let mut controls = evidence.controls.iter();
-    let leads_to_canary = controls.any(|control| control.was_answered(key));
+    let leads_to_canary = evidence.leads_to_canary(key);
     let bench = Bench {
         evidence,
         sightings,
@@ -170,7 +183,8 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         let weighed = weighed.iter();
         weighed.filter(|(_, weighed)| weighed.verdict == gravest)
     };
-    let shows_proxy = evidence.shows_proxy.map(|shows| shows && !leads_to_canary);
+    let is_forward = leads_to_canary || evidence.leads_to_canary;
+    let shows_proxy = evidence.shows_proxy.map(|shows| shows && !is_forward);
     Judgement {
         verdict: match (gravest, shows_proxy) {
             // A plain server that refuses to be a gateway is none.
@@ -215,7 +229,7 @@ impl Bench<'_> {
     fn weigh(&self, attempt: &Attempt) -> Weighed {
         let receipt = self.receipt(attempt);
         let accepted = matches!(attempt.reply, Reply::Accepted { .. });
-        if (receipt.is_some() || accepted) && self.leads_to_canary {
+        if (receipt.is_some() || accepted) && self.is_condemned(attempt) {
             return Weighed::doubted(Verdict::Closed, Doubt::LeadsToCanary);
         }
         let Some(proof) = receipt else {
@@ -257,8 +271,13 @@ impl Bench<'_> {
                 ..proof(answer.received_at, answer.egress_ip)
             });
         }
+        // We never handed this mail over: somebody else has read the nonce and sent it.
+        if attempt.sent == Some(false) {
+            return None;
+        }
         let sightings = self.seen(attempt.nonce);
-        let first = sightings.min_by_key(|sighting| (sighting.received_at, sighting.egress_ip))?;
+        let relayed = sightings.filter(|mail| !attempt.returns || !mail.mail_from.raw().is_empty());
+        let first = relayed.min_by_key(|sighting| (sighting.received_at, sighting.egress_ip))?;
         Some(Proof {
             seen_as: received_from(first.header.raw()),
             ..proof(first.received_at, first.egress_ip)
@@ -281,24 +300,83 @@ impl Bench<'_> {
             }
             passed.insert(Check::AskedPort);
         }
-        let controls = self.evidence.controls.iter();
-        let of_this = controls.filter(|control| control.of == attempt.variant);
-        for control in of_this {
+        for control in self.controls_of(attempt) {
             match control.check {
                 Check::OtherDomain if self.seen(control.nonce).next().is_none() => {
-                    return Err(Doubt::OneDomain);
+                    return Err(match control.reply {
+                        Reply::Broken { .. } => Doubt::Unchecked,
+                        _ => Doubt::OneDomain,
+                    });
                 }
-                Check::Greeting if control.was_not_made() && !self.was_handled(attempt) => {
+                Check::OtherPort | Check::OtherName
+                    if !control.is_decided() && !self.was_answered(attempt, Check::Again) =>
+                {
                     return Err(Doubt::Unchecked);
                 }
-                Check::OtherPort | Check::OtherName if control.was_not_made() => {
-                    return Err(Doubt::Unchecked);
+                Check::SecondName if !self.was_answered(attempt, Check::SecondName) => {
+                    return Err(match control.is_decided() {
+                        true => Doubt::OneName,
+                        false => Doubt::Unchecked,
+                    });
                 }
+                Check::Greeting if !control.is_decided() => false,
+                Check::Again if !control.was_answered(self.key) => false,
                 Check::AnyMailbox => false,
                 _ => passed.insert(control.check),
             };
         }
-        Ok(passed.into_iter().collect())
+        match self.is_checked(attempt) {
+            true => Ok(passed.into_iter().collect()),
+            false => Err(Doubt::Unchecked),
+        }
+    }
+
+    /// Returns whether a check was made that tells an endpoint which goes where it is told from a forward
+    /// to the canary.
+    fn is_checked(&self, attempt: &Attempt) -> bool {
+        let mut controls = self.controls_of(attempt).map(|control| control.check);
+        match attempt.kind {
+            Kind::Mail => {
+                let mut greetings = self.evidence.controls.iter();
+                self.was_handled(attempt)
+                    || greetings.any(|c| c.check == Check::Greeting && c.is_decided())
+            }
+            Kind::Fetch => {
+                controls.any(|check| matches!(check, Check::OtherPort | Check::OtherName))
+            }
+            Kind::Tunnel => {
+                controls.any(|check| matches!(check, Check::OtherPort | Check::OtherName))
+                    || self.reached_another_port(attempt)
+            }
+        }
+    }
+
+    /// Returns whether the endpoint leads to the canary whatever it is asked. An endpoint that follows
+    /// names and ignores ports has a check of its own for that.
+    fn is_condemned(&self, attempt: &Attempt) -> bool {
+        let mut controls = self.controls_of(attempt);
+        let follows_names = controls.any(|control| control.check == Check::OtherName);
+        self.leads_to_canary || (self.evidence.leads_to_canary && !follows_names)
+    }
+
+    fn controls_of(&self, attempt: &Attempt) -> impl Iterator<Item = &Control> {
+        let controls = self.evidence.controls.iter();
+        controls.filter(|control| control.of == attempt.variant)
+    }
+
+    /// Returns whether a check of this attempt led to the canary.
+    fn was_answered(&self, attempt: &Attempt, check: Check) -> bool {
+        let mut controls = self.controls_of(attempt);
+        controls.any(|control| control.check == check && control.was_answered(self.key))
+    }
+
+    /// Returns whether the same probe reached the canary at another port too.
+    fn reached_another_port(&self, attempt: &Attempt) -> bool {
+        self.evidence.attempts.iter().any(|other| {
+            let answer = other.answer.as_ref();
+            let is_proven = answer.is_some_and(|answer| answer.proves(other.nonce, self.key));
+            other.port != attempt.port && is_proven
+        })
     }
 
     fn takes_any_mailbox(&self, attempt: &Attempt) -> bool {
@@ -352,46 +430,28 @@ mod tests {
         text::Untrusted,
     };
 
-    /// A fetch of the canary's page on port 80, whose answer came from `port`.
-    fn fetched(key: &SigningKey, port: Option<u16>) -> Evidence {
+    #[test]
+    fn what_older_versions_proved_without_a_check_is_unchecked() {
+        let key = SigningKey::from_bytes(&[3; 32]);
         let nonce: Nonce = "00112233445566778899aabbccddeeff".parse().unwrap();
         let (egress, at) = ("192.0.2.1".parse().unwrap(), Timestamp::UNIX_EPOCH);
-        let answer = match port {
-            Some(port) => Answer::sign(key, nonce, egress, port, at),
-            None => Answer::sign_without_port(key, nonce, egress, at),
-        };
-        Evidence {
+        let fetched = Evidence {
             attempts: vec![Attempt {
                 variant: "get:80".to_owned(),
                 kind: Kind::Fetch,
                 nonce,
-                port: port.map(|_| 80),
+                port: None,
                 reply: Reply::Accepted { code: 200 },
-                answer: Some(answer),
+                sent: None,
+                returns: false,
+                answer: Some(Answer::sign_without_port(&key, nonce, egress, at)),
                 at,
             }],
             ..Evidence::default()
-        }
-    }
-
-    #[test]
-    fn an_answer_from_another_port_than_the_one_asked_for_is_no_proof() {
-        let key = SigningKey::from_bytes(&[3; 32]);
-        let judged = |port| judge(&fetched(&key, port), &[], &CanaryKey::from(&key));
-        let straight = judged(Some(80));
-        assert_eq!(straight.verdict, Verdict::Open);
-        assert_eq!(straight.proof.unwrap().checks, [Check::AskedPort]);
-        let astray = judged(Some(7401));
-        assert_eq!(astray.verdict, Verdict::Closed);
-        assert_eq!(astray.doubt, Some(Doubt::LeadsToCanary));
-    }
-
-    #[test]
-    fn what_older_versions_proved_stays_proven_by_no_check() {
-        let key = SigningKey::from_bytes(&[3; 32]);
-        let judged = judge(&fetched(&key, None), &[], &CanaryKey::from(&key));
-        assert_eq!(judged.verdict, Verdict::Open);
-        assert_eq!(judged.proof.unwrap().checks, []);
+        };
+        let judged = judge(&fetched, &[], &CanaryKey::from(&key));
+        assert_eq!(judged.verdict, Verdict::Unproven);
+        assert_eq!(judged.doubt, Some(Doubt::Unchecked));
     }
 
     #[test]

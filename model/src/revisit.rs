@@ -129,6 +129,8 @@ mod tests {
                 nonce: "00112233445566778899aabbccddeeff".parse().unwrap(),
                 port: None,
                 reply,
+                sent: None,
+                returns: false,
                 answer: None,
                 at: Timestamp::UNIX_EPOCH,
             }],

@@ -144,6 +144,13 @@ impl Scope {
         }
     }
 
+    /// Returns whether an address is among the targets, or in the authorization's networks.
+    pub fn covers(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let signed = self.signed.as_ref();
+        self.targets.contains(ip) || signed.is_some_and(|signed| signed.networks.contains(ip))
+    }
+
     /// A relay or translator may take an IPv6 address for the IPv4 address inside it.
     fn permits_embedded(&self, signed: &Signed, ip: Ipv4Addr, port: u16) -> bool {
         let ip = IpAddr::V4(ip);

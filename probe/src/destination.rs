@@ -68,6 +68,14 @@ impl Destination {
         }
     }
 
+    /// The canary's page by its other domain, if it has one.
+    pub fn by_other_domain(canary: &Canary) -> Option<Self> {
+        Some(Self {
+            domain: canary.other_domain.clone()?,
+            ..Self::new(canary, CanaryPort::Http, Form::Name)
+        })
+    }
+
     pub fn canary_port(&self) -> CanaryPort {
         self.canary_port
     }

@@ -63,6 +63,7 @@ pub async fn examine(
             rows.push((probe.id(), evidence));
         }
     }
+    condemn_siblings(&mut rows, brief);
     if rows.is_empty() {
         // A protocol that nobody asked about is, for this campaign, none.
         let wanted = recognised.protocol.filter(|protocol| {
@@ -82,6 +83,17 @@ pub async fn examine(
         ));
     }
     rows
+}
+
+/// Marks all rows of a service that leads to the canary whatever it is asked: one probe may notice that,
+/// and another may not.
+fn condemn_siblings(rows: &mut [(ProbeId, Evidence)], brief: &Brief<'_>) {
+    let key = &brief.canary.key;
+    let forwards = rows.iter().filter(|(_, row)| row.leads_to_canary(key));
+    let forwards: Vec<_> = forwards.map(|(_, row)| row.service.clone()).collect();
+    for (_, row) in rows {
+        row.leads_to_canary |= forwards.contains(&row.service);
+    }
 }
 
 /// True if the endpoint speaks the protocol: it was recognised by it, or takes its first words too. Several services may share

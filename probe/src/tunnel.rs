@@ -133,12 +133,16 @@ pub(crate) async fn tried(
     }
     let mut controls = Vec::new();
     if let Some((of, destination)) = only(&reached) {
-        controls.push(control(gateway, examination, of, destination).await);
-    }
-    let mut all = controls.iter();
-    if all.any(|control| control.was_answered(&canary.key)) {
-        // Whatever it said before: it is no proxy.
-        examination.note_forward();
+        let control = control(gateway, examination, of, destination).await;
+        if control.was_answered(&canary.key) {
+            // Whatever it said before: it is no proxy.
+            examination.note_forward();
+        }
+        let is_decided = control.is_decided();
+        controls.push(control);
+        if !is_decided {
+            controls.push(again(gateway, examination, of, destination).await);
+        }
     }
     (attempts, controls)
 }
@@ -157,6 +161,8 @@ pub(crate) fn attempted(
         nonce,
         port: Some(destination.address().port()),
         reply,
+        sent: None,
+        returns: false,
         answer,
         at: Timestamp::now(),
     }
@@ -195,6 +201,26 @@ async fn control(
     Control {
         of: of.to_owned(),
         check: Check::OtherPort,
+        nonce,
+        reply,
+        answer,
+    }
+}
+
+/// Makes the first request once more. An endpoint that refuses it now would have refused the control
+/// whatever it asked for.
+async fn again(
+    gateway: &dyn Gateway,
+    examination: &mut Examination<'_>,
+    of: &str,
+    reached: &Destination,
+) -> Control {
+    let variant = format!("{of} again");
+    let nonce = examination.nonce(&gateway.id(), &variant, Role::Destination);
+    let (reply, answer) = attempt(gateway, examination, reached, nonce).await;
+    Control {
+        of: of.to_owned(),
+        check: Check::Again,
         nonce,
         reply,
         answer,

@@ -108,6 +108,11 @@ impl Wire {
         self
     }
 
+    /// Sets the patience for replies from now on.
+    pub(crate) fn set_patience(&mut self, reply: Duration) {
+        self.limits.reply = reply;
+    }
+
     /// The same connection, on which this greeting was heard before its protocol was known.
     pub(crate) fn greeted(mut self, greeting: Vec<u8>) -> Self {
         self.greeting = Some(greeting);

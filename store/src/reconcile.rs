@@ -72,7 +72,7 @@ pub(crate) fn conclude(
                 .collect();
             let judgement = judge(&observation.evidence, &seen, &judging_key.key);
             may_be_relayed |=
-                judgement.doubt != Some(Doubt::LeadsToCanary) && was_mail_accepted(observation);
+                judgement.doubt != Some(Doubt::LeadsToCanary) && was_mail_taken(observation);
             Judged {
                 round: observation.round,
                 finding: Finding::new(&judging_key.tenant, observation, judgement),
@@ -149,18 +149,13 @@ fn fold(stored: &Observation, incoming: Observation) -> Result<Observation, Erro
     Ok(latest)
 }
 
-/// One control of each check of each variant: the one that was answered, or taken, or at least made.
+/// Keeps one control of each check of each variant: best an answered one, then a taken, then a decided.
 fn best_of_each(controls: Vec<Control>) -> Result<Vec<Control>, Error> {
     let mut ranked = Vec::new();
     for control in controls {
         let text = stored::to_json("a control", &control)?;
         let taken = matches!(control.reply, Reply::Accepted { .. });
-        let rank = (
-            control.answer.is_some(),
-            taken,
-            !control.was_not_made(),
-            text,
-        );
+        let rank = (control.answer.is_some(), taken, control.is_decided(), text);
         ranked.push((rank, control));
     }
     ranked.sort_by(|one, other| one.0.cmp(&other.0));
@@ -170,11 +165,15 @@ fn best_of_each(controls: Vec<Control>) -> Result<Vec<Control>, Error> {
     Ok(best.into_values().collect())
 }
 
-/// The last attempt of each variant, or the one that was answered, in the order in which they ended.
+/// Keeps the last attempt of each variant, or the one that was answered, in the order in which they
+/// ended. A message that any of them handed over may still arrive.
 fn last_of_each(attempts: Vec<Attempt>) -> Result<Vec<Attempt>, Error> {
     let mut last: BTreeMap<(String, Nonce), (bool, Timestamp, String, Attempt)> = BTreeMap::new();
+    let mut sent: BTreeMap<(String, Nonce), Option<bool>> = BTreeMap::new();
     for attempt in attempts {
         let variant = (attempt.variant.clone(), attempt.nonce);
+        let any = sent.entry(variant.clone()).or_insert(attempt.sent);
+        *any = either_sent(*any, attempt.sent);
         let text = stored::to_json("an attempt", &attempt)?;
         let ranked = (attempt.answer.is_some(), attempt.at, text, attempt);
         match last.entry(variant) {
@@ -189,15 +188,29 @@ fn last_of_each(attempts: Vec<Attempt>) -> Result<Vec<Attempt>, Error> {
             }
         }
     }
-    let mut attempts: Vec<Attempt> = last.into_values().map(|ranked| ranked.3).collect();
+    let attempts = last.into_iter().map(|(variant, ranked)| Attempt {
+        sent: sent[&variant],
+        ..ranked.3
+    });
+    let mut attempts: Vec<Attempt> = attempts.collect();
     // Equal times keep the order of variants.
     attempts.sort_by_key(|attempt| attempt.at);
     Ok(attempts)
 }
 
-fn was_mail_accepted(observation: &Observation) -> bool {
+/// Whether one of two messages was handed over; unknown if an older version did not say.
+fn either_sent(one: Option<bool>, other: Option<bool>) -> Option<bool> {
+    match (one, other) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (None, _) | (_, None) => None,
+        (Some(false), Some(false)) => Some(false),
+    }
+}
+
+fn was_mail_taken(observation: &Observation) -> bool {
     observation.evidence.attempts.iter().any(|attempt| {
-        attempt.kind == Kind::Mail && matches!(attempt.reply, Reply::Accepted { .. })
+        let was_taken = matches!(attempt.reply, Reply::Accepted { .. });
+        attempt.kind == Kind::Mail && (was_taken || attempt.sent == Some(true))
     })
 }
 

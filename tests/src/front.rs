@@ -33,9 +33,26 @@ impl Front {
         to: SocketAddr,
         source: IpAddr,
     ) -> anyhow::Result<Self> {
+        let listen = format!("mode tcp\n bind {endpoint}\n server only {to} source {source}");
+        Self::haproxy_listening(endpoint, &listen)
+    }
+
+    /// HAProxy in front of a web server. It passes one GET on, and answers 429 for the next ten minutes.
+    pub fn haproxy_once(endpoint: SocketAddr, to: SocketAddr) -> anyhow::Result<Self> {
+        let listen = format!(
+            "mode http\n bind {endpoint}\n server only {to}\n\
+             stick-table type ip size 10 expire 10m store http_req_cnt\n\
+             http-request deny unless METH_GET\n\
+             http-request track-sc0 src\n\
+             http-request deny deny_status 429 if {{ sc_http_req_cnt(0) gt 1 }}"
+        );
+        Self::haproxy_listening(endpoint, &listen)
+    }
+
+    fn haproxy_listening(endpoint: SocketAddr, listen: &str) -> anyhow::Result<Self> {
         let configuration = format!(
-            "defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n\
-             listen redirect\n    bind {endpoint}\n    server only {to} source {source}\n"
+            "defaults\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
+             listen front\n {listen}\n"
         );
         Self::start(
             endpoint,

@@ -220,6 +220,11 @@ impl Egress {
         }
     }
 
+    /// Whether an address is in the networks that are audited.
+    pub fn covers(&self, ip: IpAddr) -> bool {
+        self.scope.covers(ip)
+    }
+
     /// A socket for datagrams to an address. Nothing is sent yet.
     async fn socket(&self, address: SocketAddr) -> Result<UdpSocket, Refusal> {
         self.check(address)?;

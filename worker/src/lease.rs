@@ -219,6 +219,7 @@ impl Worker {
             limits: options.limits,
             swept: syn.is_some(),
             slots: PrefixSlots::new(spec.prefix_rate),
+            standpoints: Arc::clone(&self.standpoints),
             spec: Arc::new(spec),
         });
         let give_up = self.give_up.clone();

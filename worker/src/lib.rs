@@ -25,6 +25,7 @@ use pacer::Pacer;
 use places::Places;
 use reach::Reach;
 use session::Session;
+use standpoint::Standpoints;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -49,6 +50,7 @@ mod reach;
 mod report;
 mod session;
 mod shard;
+mod standpoint;
 mod sweep;
 mod turn;
 mod visit;
@@ -98,6 +100,7 @@ struct Worker {
     exclusions: Mutex<HashMap<CampaignId, Weak<Exclusions>>>,
     /// Whether canaries are reached from here.
     reach: Reach,
+    standpoints: Arc<Standpoints>,
     /// Opened when the first lease asks for it.
     syn: OnceLock<Result<Arc<Syn>, Arc<syn::Error>>>,
     /// No further target is visited.
@@ -133,6 +136,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
         pacers: Mutex::default(),
         exclusions: Mutex::default(),
         reach: Reach::default(),
+        standpoints: Arc::default(),
         syn: OnceLock::new(),
         give_up: CancellationToken::new(),
         drain,

@@ -11,7 +11,9 @@ use std::{
 
 use ajar_model::{
     CampaignId, Canary, NonceKey, ProbeId, Timestamp,
+    disclosed::Disclosed,
     nonce::{Occasion, Role},
+    proof::Answer,
 };
 use ajar_probe::{Answering, Limits, ask_canary};
 use futures::future::join_all;
@@ -47,6 +49,10 @@ pub enum Unreached {
         "the canary at {0} does not answer: nothing that is found could be proved, start it or let this machine connect to it"
     )]
     Silent(SocketAddr),
+    #[error(
+        "a proxy stands between this machine and the canary at {socket} ({what}): behind it every address would look open, let this machine connect directly"
+    )]
+    Passed { socket: SocketAddr, what: String },
 }
 
 /// Who asks, and with what.
@@ -87,10 +93,14 @@ impl Reach {
     }
 }
 
+/// A port of the canary, and its answer.
+type Way = (SocketAddr, Answer);
+
 /// Asks every port. A network that lets no mail out is no reason to find nothing at all.
 async fn ask(canary: &Canary, asking: Asking<'_>) -> Result<(), Unreached> {
     let sockets = canary.destinations();
-    let heard = join_all(sockets.map(|socket| ask_at(canary, socket, asking))).await;
+    let ask_all = || join_all(sockets.map(|socket| ask_at(canary, socket, asking)));
+    let heard = ask_all().await;
     let at = |wanted: Answering| {
         let mut places = sockets.iter().zip(&heard);
         let found = places.find(|(_, answering)| **answering == wanted);
@@ -99,14 +109,63 @@ async fn ask(canary: &Canary, asking: Asking<'_>) -> Result<(), Unreached> {
     if let Some(socket) = at(Answering::Another) {
         return Err(Unreached::Replaced(socket));
     }
+    let ways = ways(&sockets, &heard);
+    if let Some(proxy) = disclosed(&ways) {
+        return Err(proxy);
+    }
+    if let Some(proxy) = detour(&ways) {
+        // A network with several addresses may use them in turn.
+        let again = self::ways(&sockets, &ask_all().await);
+        let seen = |ways: &[Way]| {
+            ways.iter()
+                .map(|(_, said)| said.egress_ip)
+                .collect::<Vec<_>>()
+        };
+        if seen(&again) == seen(&ways) {
+            return Err(proxy);
+        }
+    }
     let Some(silent) = at(Answering::Nobody) else {
         return Ok(());
     };
-    if at(Answering::Canary).is_none() {
+    if ways.is_empty() {
         return Err(Unreached::Silent(silent));
     }
     tracing::warn!(%silent, "the canary answers here on some of its ports only: this network may hold back what targets on such ports say too");
     Ok(())
+}
+
+fn ways(sockets: &[SocketAddr], heard: &[Answering]) -> Vec<Way> {
+    let ways = sockets.iter().zip(heard);
+    let ways = ways.filter_map(|(socket, answering)| match answering {
+        Answering::Canary(answer) => Some((*socket, answer.clone())),
+        Answering::Another | Answering::Nobody => None,
+    });
+    ways.collect()
+}
+
+/// Returns a proxy that has added fields to our request.
+fn disclosed(ways: &[Way]) -> Option<Unreached> {
+    ways.iter().find_map(|(socket, said)| {
+        let what = match said.disclosed? {
+            Disclosed::Nothing => return None,
+            Disclosed::Gateway => "it has marked our request".to_owned(),
+            Disclosed::Client(client) => format!("it names {client} as its client"),
+        };
+        let socket = *socket;
+        Some(Unreached::Passed { socket, what })
+    })
+}
+
+/// Returns a proxy that connects from an address of its own: the canary sees different addresses at two
+/// of its ports.
+fn detour(ways: &[Way]) -> Option<Unreached> {
+    let (_, first) = ways.first()?;
+    let mut others = ways.iter();
+    let (socket, other) = others.find(|(_, said)| said.egress_ip != first.egress_ip)?;
+    let (socket, others, here) = (*socket, first.egress_ip, other.egress_ip);
+    let what = format!("our address is {here} there, and {others} at another port");
+    Some(Unreached::Passed { socket, what })
 }
 
 async fn ask_at(canary: &Canary, socket: SocketAddr, asking: Asking<'_>) -> Answering {
@@ -125,5 +184,41 @@ async fn ask_at(canary: &Canary, socket: SocketAddr, asking: Asking<'_>) -> Answ
     match opened {
         Ok(Ok(stream)) => ask_canary(canary, socket.port(), nonce, Box::new(stream), LIMITS).await,
         _ => Answering::Nobody,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+
+    fn way(port: u16, egress: &str, disclosed: Option<Disclosed>) -> Way {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let nonce = "00112233445566778899aabbccddeeff".parse().unwrap();
+        let egress = egress.parse().unwrap();
+        let answer = Answer::sign(&key, nonce, egress, port, Timestamp::UNIX_EPOCH);
+        let answer = match disclosed {
+            Some(disclosed) => answer.disclosing(&key, disclosed),
+            None => answer,
+        };
+        (SocketAddr::from(([192, 0, 2, 9], port)), answer)
+    }
+
+    #[test]
+    fn a_proxy_on_the_way_shows_by_its_address_or_by_what_it_adds() {
+        let nothing = Some(Disclosed::Nothing);
+        let straight = [way(25, "192.0.2.1", None), way(80, "192.0.2.1", nothing)];
+        assert_eq!(detour(&straight), None);
+        assert_eq!(disclosed(&straight), None);
+        let elsewhere = [way(25, "192.0.2.1", None), way(80, "192.0.2.7", nothing)];
+        let text = detour(&elsewhere).unwrap().to_string();
+        assert!(
+            text.contains("at 192.0.2.9:80 (our address is 192.0.2.7 there"),
+            "{text}"
+        );
+        let marked = [way(80, "192.0.2.1", Some(Disclosed::Gateway))];
+        let text = disclosed(&marked).unwrap().to_string();
+        assert!(text.contains("it has marked our request"), "{text}");
     }
 }

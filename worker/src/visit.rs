@@ -16,6 +16,7 @@ use futures::FutureExt;
 use crate::{
     egress::{Egress, EndpointDial, Refusal, Unvisited},
     prefix_slots::PrefixSlots,
+    standpoint::Standpoints,
     turn::Turn,
 };
 
@@ -44,6 +45,8 @@ pub struct Visitor {
     pub swept: bool,
     /// Limits the conversations with each prefix.
     pub slots: PrefixSlots,
+    /// The addresses of ours that were found to be inside.
+    pub standpoints: Arc<Standpoints>,
 }
 
 /// What became of a target.
@@ -86,7 +89,10 @@ impl Visitor {
                 }
             }
         };
-        let source = stream.local_addr().ok().map(|ours| ours.ip());
+        let from = self.standing(stream.local_addr().ok().map(|ours| ours.ip()));
+        if let Some(ours) = from.source.filter(|_| from.is_from_inside(endpoint.ip())) {
+            self.standpoints.note_inside(ours);
+        }
         let dial = EndpointDial::new(&self.egress, endpoint);
         // In a box of its own: most visits never come so far, and would carry its room about.
         let conversation = self.converse(endpoint, &dial, Box::new(stream)).boxed();
@@ -103,7 +109,7 @@ impl Visitor {
         match evidence {
             Ok(evidence) => Ok(Visited {
                 outcome: Outcome::Answered,
-                observations: self.observations(endpoint, started_at, source, evidence),
+                observations: self.observations(endpoint, started_at, &from, evidence),
             }),
             Err(_) => {
                 tracing::error!("a probe panicked; the target counts as failed");
@@ -116,9 +122,10 @@ impl Visitor {
     /// What there is to say of a target that answered a SYN, if no more is asked for.
     pub fn discovered(&self, endpoint: SocketAddr, ours: IpAddr) -> Visited {
         let evidence = vec![(DISCOVERED, Evidence::default())];
+        let from = self.standing(Some(ours));
         Visited {
             outcome: Outcome::Answered,
-            observations: self.observations(endpoint, Timestamp::now(), Some(ours), evidence),
+            observations: self.observations(endpoint, Timestamp::now(), &from, evidence),
         }
     }
 
@@ -147,11 +154,20 @@ impl Visitor {
         ajar_probe::examine(&brief, stream, &self.spec.probes).await
     }
 
+    /// Returns evidence of the address of ours, and nothing else.
+    fn standing(&self, source: Option<IpAddr>) -> Evidence {
+        Evidence {
+            source,
+            source_in_scope: source.is_some_and(|source| self.egress.covers(source)),
+            ..Evidence::default()
+        }
+    }
+
     fn observations(
         &self,
         endpoint: SocketAddr,
         started_at: Timestamp,
-        source: Option<IpAddr>,
+        from: &Evidence,
         evidence: Vec<(ProbeId, Evidence)>,
     ) -> Vec<Observation> {
         let finished_at = Timestamp::now();
@@ -166,7 +182,11 @@ impl Visitor {
                 finished_at,
                 visit: self.visit,
                 round: self.round,
-                evidence: Evidence { source, ..evidence },
+                evidence: Evidence {
+                    source: from.source,
+                    source_in_scope: from.source_in_scope,
+                    ..evidence
+                },
             })
             .collect()
     }

@@ -45,6 +45,10 @@ pub struct Options {
     /// Who reports, in formats that are sent to owners, as Example Net <abuse@example.net>.
     #[arg(long, value_name = "NAME <ADDR>")]
     pub reporter: Option<Reporter>,
+    /// Take what is open to us for open to strangers, although we ask from inside: from the target's own
+    /// machine or network, from private space, or from the networks that are audited. For internal audits.
+    #[arg(long)]
+    pub inside_counts: bool,
     /// A list of products and their first maintained versions, as squid-cache,squid,6.0: what is older is marked as outdated.
     #[arg(long, value_name = "FILE")]
     pub eol: Option<eol::List>,
@@ -104,6 +108,7 @@ impl std::fmt::Debug for Format {
 pub struct Sink {
     prepared: Prepared,
     for_owners: bool,
+    inside_counts: bool,
     eol: Option<eol::List>,
 }
 
@@ -118,6 +123,7 @@ impl Sink {
         Ok(Self {
             prepared: (format.prepare)(options)?,
             for_owners: format.for_owners,
+            inside_counts: options.inside_counts,
             eol: options.eol.clone(),
         })
     }
@@ -126,10 +132,10 @@ impl Sink {
     pub fn begin(self) -> io::Result<Box<dyn Writer>> {
         let mut writer = (self.prepared)()?;
         if self.for_owners {
-            writer = Box::new(owners::Confirmed {
-                writer,
-                left_out: 0,
-            });
+            writer = Box::new(owners::Confirmed::new(writer));
+        }
+        if self.inside_counts {
+            writer = Box::new(owners::InsideCounts(writer));
         }
         Ok(match self.eol {
             Some(list) => Box::new(eol::Marking { list, writer }),

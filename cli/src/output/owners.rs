@@ -1,38 +1,78 @@
-//! What owners hear of: open doors that were found open twice.
+//! What owners hear of: doors that are open to strangers, and were so twice.
 
 use std::io::{self, Write};
 
-use ajar_model::{Finding, Verdict};
+use ajar_model::{Finding, Verdict, judge::Doubt};
 
 use super::Writer;
 
-/// Hands on what is open and confirmed, and says how much was open and is not.
+/// Hands on what is open and confirmed, and says how much was open and is left out.
 pub struct Confirmed {
     pub writer: Box<dyn Writer>,
-    pub left_out: u64,
+    pub unconfirmed: u64,
+    pub inside: u64,
+}
+
+impl Confirmed {
+    pub fn new(writer: Box<dyn Writer>) -> Self {
+        Self {
+            writer,
+            unconfirmed: 0,
+            inside: 0,
+        }
+    }
 }
 
 impl Writer for Confirmed {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        match (finding.verdict, &finding.confirmation) {
-            (Verdict::Open, Some(_)) => self.writer.write(finding),
-            (Verdict::Open, None) => {
-                self.left_out += 1;
-                Ok(())
-            }
-            _ => Ok(()),
+        match (finding.verdict, finding.doubt, &finding.confirmation) {
+            (Verdict::Open, None, Some(_)) => return self.writer.write(finding),
+            (Verdict::Open, Some(Doubt::Inside), _) => self.inside += 1,
+            (Verdict::Open, ..) => self.unconfirmed += 1,
+            _ => {}
         }
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> anyhow::Result<()> {
         self.writer.finish()?;
-        let who = match self.left_out {
-            0 => return Ok(()),
-            1 => "an open endpoint is".to_owned(),
-            n => format!("{n} open endpoints are"),
-        };
-        let why = "left out: owners are told only of what was open at a second visit too (--confirm-after)";
-        let _ = writeln!(io::stderr(), "{who} {why}");
+        let left_out = [
+            (
+                self.unconfirmed,
+                "owners are told only of what was open at a second visit too (--confirm-after)",
+            ),
+            (
+                self.inside,
+                "owners are told only of what is open to strangers, and it was asked from inside (--inside-counts)",
+            ),
+        ];
+        for (count, why) in left_out {
+            let who = match count {
+                0 => continue,
+                1 => "an open endpoint is".to_owned(),
+                n => format!("{n} open endpoints are"),
+            };
+            let _ = writeln!(io::stderr(), "{who} left out: {why}");
+        }
         Ok(())
+    }
+}
+
+/// Takes what is open to us for open, wherever we asked from.
+pub struct InsideCounts(pub Box<dyn Writer>);
+
+impl Writer for InsideCounts {
+    fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
+        match finding.doubt {
+            Some(Doubt::Inside) => self.0.write(&Finding {
+                doubt: None,
+                ..finding.clone()
+            }),
+            _ => self.0.write(finding),
+        }
+    }
+
+    fn finish(self: Box<Self>) -> anyhow::Result<()> {
+        self.0.finish()
     }
 }

@@ -82,11 +82,13 @@ impl Fetching<'_, '_> {
                 nonce,
                 port: Some(destination.address().port()),
                 reply,
+                sent: None,
+                returns: false,
                 answer,
                 at: Timestamp::now(),
             });
             if proven {
-                self.control(way, destination.form(), variant).await;
+                self.check(way, &destination, variant).await;
                 return true;
             }
             let how = Broken::Connect;
@@ -97,24 +99,51 @@ impl Fetching<'_, '_> {
         false
     }
 
-    /// A web server in front of the canary hands it any request as it is: so it does one for what is not there.
-    async fn control(&mut self, way: &Way, form: Form, of: String) {
+    /// Asks for a port or a name that does not exist. A web server in front of the canary hands that
+    /// request to it as well. If the answer decides nothing, the first request is made once more.
+    async fn check(&mut self, way: &Way, reached: &Destination, of: String) {
         let canary = self.examination.brief().canary;
         let check = self.fetcher.check();
         let elsewhere = match check {
             Check::OtherName => Destination::missing(canary),
-            _ => Destination::unused(canary, CanaryPort::Http, form),
+            _ => Destination::unused(canary, CanaryPort::Http, reached.form()),
         };
-        let asked = self.examination.named(&variant(way, &elsewhere));
-        let variant = format!("{asked} {}", check.as_str());
-        let (nonce, reply, answer) = self.fetch(way, &elsewhere, &variant).await;
-        self.controls.push(Control {
-            of,
+        let control = self.control(way, &elsewhere, &of, check).await;
+        if control.was_answered(&canary.key) {
+            self.examination.note_forward();
+        }
+        let is_decided = control.is_decided();
+        self.controls.push(control);
+        if !is_decided {
+            let again = self.control(way, reached, &of, Check::Again).await;
+            self.controls.push(again);
+        }
+        // A server with a table of names knows neither the canary's address nor its other name.
+        if check == Check::OtherName && reached.form() == Form::Name {
+            let literal = Destination::new(canary, CanaryPort::Http, Form::Literal);
+            let others = [Some(literal), Destination::by_other_domain(canary)];
+            for other in others.into_iter().flatten() {
+                let second = self.control(way, &other, &of, Check::SecondName).await;
+                let is_answered = second.was_answered(&canary.key);
+                self.controls.push(second);
+                if is_answered {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn control(&mut self, way: &Way, asked: &Destination, of: &str, check: Check) -> Control {
+        let named = self.examination.named(&variant(way, asked));
+        let variant = format!("{named} {} {}", check.as_str(), asked.domain());
+        let (nonce, reply, answer) = self.fetch(way, asked, &variant).await;
+        Control {
+            of: of.to_owned(),
             check,
             nonce,
             reply,
             answer,
-        });
+        }
     }
 
     async fn fetch(

@@ -214,9 +214,19 @@ impl Line {
         outcome.reply = self.step(smtp::DATA, 3).await;
         if let Reply::Accepted { .. } = outcome.reply {
             outcome.sent = true;
-            outcome.reply = self.step(message, 2).await;
+            outcome.reply = self.hand_over(message).await;
         }
         outcome
+    }
+
+    /// Sends the message, and waits three times as long as for other replies. RFC 5321 section 4.5.3.2.6
+    /// allows ten minutes, but the visit must have time for the checks.
+    async fn hand_over(&mut self, message: &[u8]) -> Reply {
+        let wait = self.wire.limits().reply;
+        self.wire.set_patience(wait * 3);
+        let reply = self.step(message, 2).await;
+        self.wire.set_patience(wait);
+        reply
     }
 
     /// Says something that is answered by a code of the class `yes`.

@@ -93,7 +93,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
             Err(Failure::Said(reply)) => {
                 let line = self.connect_through_proxy().await;
                 if line.is_none() {
-                    attempts.push(self.attempt(FIRST, line::refusal(&reply)));
+                    attempts.push(self.attempt(FIRST, line::refusal(&reply), false));
                 }
                 line
             }
@@ -146,8 +146,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 break;
             }
             let offered = self.offer(variant.opening, &host, &mail).await;
-            let (mut accepted, mut put_off) = (false, false);
+            let (mut accepted, mut put_off, mut sent) = (false, false, false);
             if let Ok(outcome) = &offered {
+                sent = outcome.sent;
                 outcome.sender_taken.then(|| plan.took_sender(variant));
                 accepted = outcome.is_accepted();
                 put_off = matches!(outcome.reply, Reply::Temporary { .. });
@@ -155,12 +156,13 @@ impl<'r, 'v> Relaying<'r, 'v> {
             // Who is refused by one name may be welcome by another.
             let shut_out = offered.is_err() && variant.opening == Opening::Usual;
             let reply = offered.map_or_else(|reply| reply, |outcome| outcome.reply);
-            attempts.push(self.attempt(variant, reply));
+            attempts.push(self.attempt(variant, reply, sent));
             if shut_out {
                 break;
             }
-            // A server that lets in who comes back wants to have seen the check on a plain mail too.
-            let checked = accepted || (put_off && variant.is_plain());
+            // A server may deliver a message whatever it answered. A greylister lets in only what it has
+            // seen before, the check on a plain mail included.
+            let checked = sent || accepted || (put_off && variant.is_plain());
             if checked && let Some(other) = &other {
                 let control = self.other_domain([&names, other], &host, variant);
                 let control = control.await;
@@ -171,10 +173,16 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 controls.push(control);
             }
             accepted.then(|| plan.accepted(variant));
+            // It wants no message now, and every further variant would send it one.
+            if sent && put_off {
+                break;
+            }
         }
-        let mut accepted = attempts.iter();
-        let accepted = accepted.find(|attempt| matches!(attempt.reply, Reply::Accepted { .. }));
-        if let Some(attempt) = accepted {
+        let mut taken = attempts.iter();
+        let taken = taken.find(|attempt| {
+            attempt.sent == Some(true) || matches!(attempt.reply, Reply::Accepted { .. })
+        });
+        if let Some(attempt) = taken {
             controls.push(self.greeting(&attempt.variant).await);
         }
         (attempts, controls)
@@ -419,13 +427,15 @@ impl<'r, 'v> Relaying<'r, 'v> {
         })
     }
 
-    fn attempt(&self, variant: Variant, reply: Reply) -> Attempt {
+    fn attempt(&self, variant: Variant, reply: Reply, sent: bool) -> Attempt {
         Attempt {
             variant: self.name(variant),
             kind: Kind::Mail,
             nonce: self.nonce(&self.name(variant), Role::Destination),
             port: None,
             reply,
+            sent: Some(sent),
+            returns: variant.sender == Sender::Recipient,
             answer: None,
             at: Timestamp::now(),
         }

@@ -79,7 +79,19 @@ async fn run(examination: &mut Examination<'_>) -> Evidence {
     };
     let mut controls = Vec::new();
     if reply == SHAKEN {
-        controls.push(control(examination, &variant).await);
+        let missing = Destination::missing(canary);
+        let control = control(examination, &variant, missing.domain(), Check::OtherName).await;
+        let is_decided = control.is_decided();
+        controls.push(control);
+        if !is_decided {
+            let again = self::control(examination, &variant, &canary.domain, Check::Again);
+            controls.push(again.await);
+        }
+        // A table of names that has one of the canary's need not have the other.
+        if let Some(other) = &canary.other_domain {
+            let second = self::control(examination, &variant, other, Check::SecondName);
+            controls.push(second.await);
+        }
     }
     let attempt = Attempt {
         variant,
@@ -87,6 +99,8 @@ async fn run(examination: &mut Examination<'_>) -> Evidence {
         nonce,
         port: Some(PORT),
         reply,
+        sent: None,
+        returns: false,
         answer,
         at: Timestamp::now(),
     };
@@ -98,14 +112,16 @@ async fn run(examination: &mut Examination<'_>) -> Evidence {
 }
 
 /// A server in front of the canary takes any name to it: so it does one that does not exist.
-async fn control(examination: &mut Examination<'_>, of: &str) -> Control {
-    let missing = Destination::missing(examination.brief().canary);
-    let name = missing.domain();
-    let nonce = examination.nonce(&ID, name, Role::Destination);
+async fn control(examination: &mut Examination<'_>, of: &str, name: &str, check: Check) -> Control {
+    let nonce = examination.nonce(
+        &ID,
+        &format!("{name} {}", check.as_str()),
+        Role::Destination,
+    );
     let (reply, answer) = ask(examination, name, nonce).await;
     Control {
         of: of.to_owned(),
-        check: Check::OtherName,
+        check,
         nonce,
         reply,
         answer,

@@ -77,6 +77,8 @@ fn greeted(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
             nonce,
             port: Some(destination.address().port()),
             reply,
+            sent: None,
+            returns: false,
             answer: None,
             at: Timestamp::now(),
         }

@@ -31,7 +31,7 @@ where
 async fn the_canary_is_told_from_whoever_answers_in_its_place() {
     for port in [25, 80, 443, 7401] {
         let canary = heard(port, |conn| canary::serve(conn, port, canary::key()));
-        assert_eq!(canary.await, Answering::Canary, "{port}");
+        assert!(matches!(canary.await, Answering::Canary(_)), "{port}");
         let forger = SigningKey::from_bytes(&[1; 32]);
         let forged = heard(port, |conn| canary::serve(conn, port, forger));
         assert_eq!(forged.await, Answering::Another, "{port}");
@@ -48,4 +48,18 @@ async fn the_canary_is_told_from_whoever_answers_in_its_place() {
         conn.idle().await;
     });
     assert_eq!(smart_host.await, Answering::Another);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_leads_nowhere_but_to_the_canary() {
+    let heard = heard(80, |mut conn| async move {
+        let request = conn.line().await.unwrap();
+        assert!(
+            request.starts_with("GET http://no-such-host.canary.test:1/"),
+            "{request}"
+        );
+        conn.say("HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
+        conn.idle().await;
+    });
+    assert_eq!(heard.await, Answering::Another);
 }

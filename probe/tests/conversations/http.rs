@@ -227,8 +227,9 @@ async fn a_proxy_that_only_fetches_is_open_by_get() {
     let exam = Exam::of(8080).run(fetches).await;
     assert_eq!(exam.verdict("http-connect"), Verdict::Closed);
     assert_eq!(exam.proven("http-get"), ["get:80"]);
+    // 502 may mean that nobody listens there, or that the proxy has had enough of us.
     let checks = exam.judgement("http-get").proof.unwrap().checks;
-    assert_eq!(checks, [Check::AskedPort, Check::OtherPort]);
+    assert_eq!(checks, [Check::AskedPort, Check::OtherPort, Check::Again]);
 }
 
 /// A redirected port, a load balancer, or a web server with one upstream.
@@ -382,103 +383,6 @@ async fn nothing_more_is_offered_once_something_is_open() {
     assert_eq!(exam.probes(), FETCHING);
     let socks = exam.sent.iter().filter(|sent| sent.starts_with(&[5]));
     assert_eq!(socks.count(), 0);
-}
-
-/// What a web server that fetches for strangers answers to a request line and its Host.
-async fn web_proxy(mut conn: Conn, asked: fn(&str, &str) -> Option<String>) {
-    let Some((line, host)) = conn.request().await else {
-        return;
-    };
-    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let page = match (line.starts_with("GET "), asked(&path, &host)) {
-        (true, Some(url)) => canary::fetched(&format!("GET {url} HTTP/1.1"), &canary::key()),
-        _ => "HTTP/1.1 404 Not Found\r\n\r\n".to_owned(),
-    };
-    conn.say(page).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reverse_proxy_that_follows_the_host_field_is_open_whether_or_not_it_takes_the_port() {
-    let with_port = |path: &str, host: &str| Some(format!("http://{host}{path}"));
-    let without = |path: &str, host: &str| {
-        let name = host.split(':').next().filter(|name| *name == "canary.test");
-        name.map(|name| format!("http://{name}:80{path}"))
-    };
-    // It finds no names, and goes to port 80 of whatever address is named.
-    let by_address = |path: &str, host: &str| {
-        let ip = host.split(':').next().filter(|ip| *ip == "192.0.2.9");
-        ip.map(|ip| format!("http://{ip}:80{path}"))
-    };
-    let by_name = "host-name:80";
-    for (asked, variant) in [
-        (with_port as fn(&str, &str) -> Option<String>, by_name),
-        (without, by_name),
-        (by_address, "host:80"),
-    ] {
-        let exam = Exam::of(8080).run(move |conn| web_proxy(conn, asked)).await;
-        assert_eq!(exam.proven("http-host"), [variant]);
-        let checks = exam.judgement("http-host").proof.unwrap().checks;
-        assert_eq!(checks, [Check::AskedPort, Check::OtherName]);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_web_proxy_that_is_told_by_path_or_query_is_open() {
-    let check = async |asked: fn(&str, &str) -> Option<String>, variant: &str| {
-        let exam = Exam::of(8080).run(move |conn| web_proxy(conn, asked)).await;
-        assert_eq!(exam.proven("http-path"), [variant]);
-        let checks = exam.judgement("http-path").proof.unwrap().checks;
-        assert_eq!(checks, [Check::AskedPort, Check::OtherPort]);
-    };
-    check(
-        |path, _| {
-            path.strip_prefix("/http://")
-                .map(|rest| format!("http://{rest}"))
-        },
-        "path-url:80",
-    )
-    .await;
-    check(
-        |path, _| {
-            let rest = path
-                .strip_prefix("/http:/")
-                .filter(|rest| !rest.starts_with('/'));
-            rest.map(|rest| format!("http://{rest}"))
-        },
-        "path-url-merged:80",
-    )
-    .await;
-    check(
-        |path, _| {
-            let rest = path
-                .strip_prefix('/')
-                .filter(|rest| rest.starts_with("192."));
-            rest.map(|rest| format!("http://{rest}"))
-        },
-        "path:80",
-    )
-    .await;
-    check(
-        |path, _| {
-            let rest = path.strip_prefix("/proxy/192.");
-            rest.map(|rest| format!("http://192.{rest}"))
-        },
-        "path-proxy-host:80",
-    )
-    .await;
-    check(
-        |path, _| {
-            let rest = path.strip_prefix("/http/");
-            rest.map(|rest| format!("http://{rest}"))
-        },
-        "path-scheme:80",
-    )
-    .await;
-    check(
-        |path, _| path.strip_prefix("/?url=").map(str::to_owned),
-        "query-url:80",
-    )
-    .await;
 }
 
 #[tokio::test(start_paused = true)]

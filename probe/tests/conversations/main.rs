@@ -8,6 +8,7 @@ mod http;
 mod http2;
 mod http_servers;
 mod http_udp;
+mod http_web;
 mod peer;
 mod recognise;
 mod smtp;

@@ -424,6 +424,8 @@ pub fn seen(
                 nonce,
                 port: None,
                 reply,
+                sent: None,
+                returns: false,
                 answer: None,
                 at: at(finished - 1),
             }],

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use ajar_model::Verdict;
 
 use super::{Corpus, Truth};
-use crate::{Access, Dante, Front, Site, Squid, TelnetGateway};
+use crate::{Access, DOMAINS, Dante, Front, Site, Squid, TelnetGateway};
 
 pub(super) fn add(corpus: &mut Corpus) {
-    use Verdict::{Closed, NotAService, Open, Protected};
+    use Verdict::{Closed, NotAService, Open, Protected, Unproven};
     corpus.squid("Squid, open", Open, "http_access allow all");
     corpus.squid("Squid, closed", Closed, "");
     corpus.squid(
@@ -119,6 +119,22 @@ pub(super) fn add(corpus: &mut Corpus) {
         "-x http://PROXY http://PAGE/",
         "location / { deny all; }",
     );
+    let in_its_table = |site: &Site, endpoint| {
+        let page = site.canary_page();
+        let rule = format!(
+            "server_name lab.test; return 404; }} \
+             server {{ listen {endpoint}; server_name {}; location / {{ proxy_pass http://{page}; }}",
+            DOMAINS[0]
+        );
+        Front::nginx(endpoint, &rule)
+    };
+    corpus.add(
+        "nginx, has the canary's name in its table",
+        8080,
+        Unproven,
+        Truth::Made,
+        in_its_table,
+    );
     let told = Truth::Curl("-H Host:PAGE http://PROXY/");
     let to_its_port = |site: &Site, endpoint| {
         let port = site.canary_page().port();
@@ -145,6 +161,13 @@ pub(super) fn add(corpus: &mut Corpus) {
         NotAService,
         Truth::Made,
         redirect,
+    );
+    corpus.add(
+        "HAProxy, leads to the canary's page once",
+        8080,
+        Unproven,
+        Truth::Made,
+        |site, endpoint| Front::haproxy_once(endpoint, site.canary_page()),
     );
     let socks = || Truth::Curl("-x socks5://PROXY http://PAGE/");
     corpus.add("Dante, open", 1080, Open, socks(), |_, endpoint| {

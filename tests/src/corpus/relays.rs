@@ -111,6 +111,19 @@ pub(super) fn add(corpus: &mut Corpus) {
             Ok(postfix)
         },
     );
+    let alone = Truth::Mail("");
+    corpus.add(
+        "Postfix, backup MX of one domain that takes its time",
+        2525,
+        Unproven,
+        alone,
+        |site, endpoint| {
+            let postfix = postfix(site, Access::Closed, endpoint)?;
+            postfix.take_charge_of(DOMAINS[0])?;
+            postfix.configure(&["smtpd_end_of_data_restrictions=sleep 20, permit"])?;
+            Ok(postfix)
+        },
+    );
     let patient = || Truth::MailInTime("");
     corpus.add(
         "Postfix, postgrey, open",

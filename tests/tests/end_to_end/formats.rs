@@ -45,7 +45,7 @@ fn python(ajar: &Ajar, script: &str, argument: &str) -> Vec<String> {
 
 /// Exports the findings; a reporter's name may have spaces.
 fn export(ajar: &Ajar, options: &str, reporter: Option<&str>) -> Finished {
-    let mut command = ajar.command(&format!("findings export {options}"));
+    let mut command = ajar.command(&format!("findings export --inside-counts {options}"));
     command.args(reporter.map(|name| format!("--reporter={name}")));
     finished(&mut command).unwrap()
 }

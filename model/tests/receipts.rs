@@ -1,0 +1,201 @@
+//! What a receipt does not show by itself.
+
+use ajar_model::{
+    Attempt, Evidence, Nonce, Reply, Sighting, Timestamp, Untrusted, Verdict,
+    evidence::{Broken, Control},
+    judge::{Doubt, Judgement, judge},
+    proof::{Answer, CanaryKey, Check, Kind},
+};
+use ed25519_dalek::SigningKey;
+
+const ACCEPTED: Reply = Reply::Accepted { code: 250 };
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[3; 32])
+}
+
+fn nonce(digit: char) -> Nonce {
+    String::from(digit).repeat(32).parse().unwrap()
+}
+
+fn attempt(kind: Kind, reply: Reply) -> Attempt {
+    Attempt {
+        variant: "v".to_owned(),
+        kind,
+        nonce: nonce('a'),
+        port: None,
+        reply,
+        sent: None,
+        returns: false,
+        answer: None,
+        at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// A mail to the nonce of an attempt, from this sender.
+fn mail(from: &str) -> Sighting {
+    let text = |text: &str| Untrusted::from(text.to_owned());
+    Sighting {
+        nonce: nonce('a'),
+        egress_ip: "192.0.2.1".parse().unwrap(),
+        received_at: Timestamp::UNIX_EPOCH,
+        helo: text("mx.example"),
+        mail_from: text(from),
+        rcpt_to: text("u@canary.test"),
+        header: text("Received: by mx.example"),
+        signature: Default::default(),
+    }
+    .signed(&key())
+}
+
+fn judged(evidence: &Evidence, mails: &[Sighting]) -> Judgement {
+    judge(evidence, mails, &CanaryKey::from(&key()))
+}
+
+fn of(attempt: Attempt) -> Evidence {
+    Evidence {
+        attempts: vec![attempt],
+        ..Evidence::default()
+    }
+}
+
+#[test]
+fn a_mail_that_was_never_handed_over_proves_nothing() {
+    let check = |sent, expect: Verdict| {
+        let evidence = of(Attempt {
+            sent,
+            ..attempt(Kind::Mail, Reply::Refused { code: 550 })
+        });
+        assert_eq!(
+            judged(&evidence, &[mail("a@b.example")]).verdict,
+            expect,
+            "{sent:?}"
+        );
+    };
+    check(Some(true), Verdict::Open);
+    check(Some(false), Verdict::Closed);
+    // Older versions did not say.
+    check(None, Verdict::Open);
+}
+
+#[test]
+fn a_bounce_to_a_sender_that_is_the_recipient_proves_nothing() {
+    let check = |returns, from: &str, expect: Verdict| {
+        let evidence = of(Attempt {
+            returns,
+            ..attempt(Kind::Mail, ACCEPTED)
+        });
+        assert_eq!(
+            judged(&evidence, &[mail(from)]).verdict,
+            expect,
+            "{returns} {from:?}"
+        );
+    };
+    check(true, "", Verdict::Unproven);
+    check(true, "u@canary.test", Verdict::Open);
+    check(false, "", Verdict::Open);
+}
+
+/// A page that was fetched, what became of the check on it, and of asking once more.
+fn fetched(control: Option<Reply>, again: Option<bool>) -> Evidence {
+    let answer = |nonce| {
+        let egress = "192.0.2.1".parse().unwrap();
+        Answer::sign(&key(), nonce, egress, 80, Timestamp::UNIX_EPOCH)
+    };
+    let of_check = |check, digit, reply, answer| Control {
+        of: "v".to_owned(),
+        check,
+        nonce: nonce(digit),
+        reply,
+        answer,
+    };
+    let control = control.map(|reply| of_check(Check::OtherPort, 'b', reply, None));
+    let again = again.map(|answered| match answered {
+        true => of_check(Check::Again, 'c', ACCEPTED, Some(answer(nonce('c')))),
+        false => of_check(Check::Again, 'c', Reply::Temporary { code: 429 }, None),
+    });
+    Evidence {
+        attempts: vec![Attempt {
+            port: Some(80),
+            answer: Some(answer(nonce('a'))),
+            ..attempt(Kind::Fetch, ACCEPTED)
+        }],
+        controls: control.into_iter().chain(again).collect(),
+        ..Evidence::default()
+    }
+}
+
+#[test]
+fn a_check_that_decided_nothing_is_none_unless_the_door_still_opens() {
+    let check = |control, again, expect: (Verdict, Option<Doubt>)| {
+        let Judgement { verdict, doubt, .. } = judged(&fetched(control, again), &[]);
+        assert_eq!((verdict, doubt), expect, "{control:?} {again:?}");
+    };
+    let (open, unchecked) = (
+        (Verdict::Open, None),
+        (Verdict::Unproven, Some(Doubt::Unchecked)),
+    );
+    check(None, None, unchecked);
+    check(Some(Reply::Refused { code: 403 }), None, open);
+    check(Some(ACCEPTED), None, open);
+    for undecided in [
+        Reply::Temporary { code: 429 },
+        Reply::Temporary { code: 503 },
+        Reply::Broken {
+            how: Broken::Closed,
+        },
+        Reply::Broken {
+            how: Broken::TimedOut,
+        },
+    ] {
+        check(Some(undecided), None, unchecked);
+        check(Some(undecided), Some(false), unchecked);
+        check(Some(undecided), Some(true), open);
+    }
+}
+
+#[test]
+fn an_answer_from_another_port_than_the_one_asked_for_is_no_proof() {
+    let mut astray = fetched(Some(Reply::Refused { code: 403 }), None);
+    let checks = judged(&astray, &[]).proof.unwrap().checks;
+    assert_eq!(checks, [Check::AskedPort, Check::OtherPort]);
+    astray.attempts[0].port = Some(7401);
+    let judgement = judged(&astray, &[]);
+    assert_eq!(judgement.verdict, Verdict::Closed);
+    assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary));
+}
+
+#[test]
+fn what_knows_one_name_of_the_canary_alone_is_not_open() {
+    let mut by_name = fetched(Some(Reply::Refused { code: 404 }), None);
+    by_name.controls[0].check = Check::OtherName;
+    assert_eq!(judged(&by_name, &[]).verdict, Verdict::Open);
+    let second = |reply| Control {
+        check: Check::SecondName,
+        reply,
+        ..by_name.controls[0].clone()
+    };
+    let check = |reply, doubt| {
+        let mut evidence = by_name.clone();
+        evidence.controls.push(second(reply));
+        let judgement = judged(&evidence, &[]);
+        assert_eq!(judgement.verdict, Verdict::Unproven);
+        assert_eq!(judgement.doubt, Some(doubt));
+    };
+    check(Reply::Refused { code: 404 }, Doubt::OneName);
+    check(Reply::Temporary { code: 503 }, Doubt::Unchecked);
+    // The name is followed, whatever becomes of the port.
+    by_name.leads_to_canary = true;
+    assert_eq!(judged(&by_name, &[]).verdict, Verdict::Open);
+}
+
+#[test]
+fn one_forward_condemns_what_other_probes_reached() {
+    let row = Evidence {
+        leads_to_canary: true,
+        ..fetched(Some(Reply::Refused { code: 403 }), None)
+    };
+    let judgement = judged(&row, &[]);
+    assert_eq!(judgement.verdict, Verdict::Closed);
+    assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary));
+}
