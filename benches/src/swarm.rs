@@ -253,8 +253,8 @@ impl Worker {
         }
     }
 
-    /// Takes over a lease's new rate, and times how soon a paused campaign's leases end. The worker goes
-    /// on naming such a lease, and has it again after the pause.
+    /// Takes over a lease's new rate, and times how soon a paused campaign's leases end. The worker
+    /// goes on naming such a lease, and has it again after the pause.
     fn hear(&self, news: &v1::LeaseNews, leases: &mut [Lease]) -> anyhow::Result<()> {
         let Some(News::Renewed(renewed)) = &news.news else {
             return Ok(());

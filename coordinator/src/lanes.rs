@@ -13,9 +13,9 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Divides so many connections. Of ten, five are for batches: with more of them batches would not be
-    /// faster, since all wait for the same disk. Three are for grants: one grant holds the lock of its
-    /// authorization while others prepare.
+    /// Divides so many connections. Of ten, five are for batches: with more of them batches would
+    /// not be faster, since all wait for the same disk. Three are for grants: one grant holds the
+    /// lock of its authorization while others prepare.
     pub(crate) fn new(connections: u32) -> Self {
         let lane = |of_ten: usize| {
             let places = (connections as usize * of_ten / 10).max(1);

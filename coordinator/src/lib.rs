@@ -143,8 +143,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 struct Coordinator {
     options: Arc<Options>,
-    /// The number of workers decides how a campaign's rate is divided. Each replica counts those that
-    /// ask it; the store keeps the sum of all leases under the cap.
+    /// The number of workers decides how a campaign's rate is divided. Each replica counts those
+    /// that ask it; the store keeps the sum of all leases under the cap.
     presence: Presence,
     plans: Plans,
     /// What shards consisted of under the tokens that workers reported with.

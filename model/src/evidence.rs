@@ -106,8 +106,8 @@ impl Control {
         answer.is_some_and(|answer| answer.proves(self.nonce, key))
     }
 
-    /// Returns whether the control shows anything: the endpoint said yes or no. An endpoint that breaks
-    /// off, puts us off or keeps silent may do so whatever we ask.
+    /// Returns whether the control shows anything: the endpoint said yes or no. An endpoint that
+    /// breaks off, puts us off or keeps silent may do so whatever we ask.
     pub fn is_decided(&self) -> bool {
         let is_undecided = matches!(self.reply, Reply::Temporary { .. } | Reply::Broken { .. });
         self.answer.is_some() || !is_undecided
@@ -196,9 +196,10 @@ impl Evidence {
         astray.any(|control| control.was_answered(key))
     }
 
-    /// Returns whether the endpoint may trust our address. Servers allow neighbours what they refuse to
-    /// strangers (Squid's `localnet`, Postfix's `mynetworks`). An address is inside if it is of special
-    /// purpose (RFC 6890), in the endpoint's own /24 or /64, or audited by the same campaign.
+    /// Returns whether the endpoint may trust our address. Servers allow neighbours what they
+    /// refuse to strangers (Squid's `localnet`, Postfix's `mynetworks`). An address is inside if it
+    /// is of special purpose (RFC 6890), in the endpoint's own /24 or /64, or audited by the same
+    /// campaign.
     pub fn is_from_inside(&self, endpoint: IpAddr) -> bool {
         let Some(source) = self.source.map(|source| source.to_canonical()) else {
             return false;

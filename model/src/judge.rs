@@ -85,8 +85,8 @@ impl std::str::FromStr for Verdict {
     }
 }
 
-/// Why the judge does not call an endpoint open although something reached the canary, or why an open
-/// endpoint may be shut to strangers. Closed list.
+/// Why the judge does not call an endpoint open although something reached the canary, or why an
+/// open endpoint may be shut to strangers. Closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
@@ -351,8 +351,8 @@ impl Bench<'_> {
         }
     }
 
-    /// Returns whether the endpoint leads to the canary whatever it is asked. An endpoint that follows
-    /// names and ignores ports has a check of its own for that.
+    /// Returns whether the endpoint leads to the canary whatever it is asked. An endpoint that
+    /// follows names and ignores ports has a check of its own for that.
     fn is_condemned(&self, attempt: &Attempt) -> bool {
         let mut controls = self.controls_of(attempt);
         let follows_names = controls.any(|control| control.check == Check::OtherName);

@@ -336,8 +336,8 @@ pub enum Check {
     /// A mailbox that cannot exist, where the server would have ours if it took the recipient for a local mailbox. A test of a yes
     /// without a receipt: whoever takes any mailbox has said nothing about relaying.
     AnyMailbox,
-    /// The first request once more, with a fresh nonce, after a check that decided nothing. An endpoint
-    /// that had enough of us refuses both.
+    /// The first request once more, with a fresh nonce, after a check that decided nothing. An
+    /// endpoint that had enough of us refuses both.
     Again,
     /// The same request by an unrelated name of the canary. A server that has one name in a table does not
     /// know the other.

@@ -85,8 +85,8 @@ pub async fn examine(
     rows
 }
 
-/// Marks all rows of a service that leads to the canary whatever it is asked: one probe may notice that,
-/// and another may not.
+/// Marks all rows of a service that leads to the canary whatever it is asked: one probe may notice
+/// that, and another may not.
 fn condemn_siblings(rows: &mut [(ProbeId, Evidence)], brief: &Brief<'_>) {
     let key = &brief.canary.key;
     let forwards = rows.iter().filter(|(_, row)| row.leads_to_canary(key));

@@ -207,8 +207,8 @@ async fn control(
     }
 }
 
-/// Makes the first request once more. An endpoint that refuses it now would have refused the control
-/// whatever it asked for.
+/// Makes the first request once more. An endpoint that refuses it now would have refused the
+/// control whatever it asked for.
 async fn again(
     gateway: &dyn Gateway,
     examination: &mut Examination<'_>,

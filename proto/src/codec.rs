@@ -1,7 +1,7 @@
 //! How messages become bytes: as protobuf, through buffers that begin small.
 //!
-//! A coordinator has a stream for each of thousands of workers, on which a few hundred bytes pass in a
-//! second. Buffers grow with what passes.
+//! A coordinator has a stream for each of thousands of workers, on which a few hundred bytes pass
+//! in a second. Buffers grow with what passes.
 
 use std::marker::PhantomData;
 

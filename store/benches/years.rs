@@ -1,7 +1,8 @@
 //! `make bench`: what a user waits for in a store that has been filled for more than a year. Prints
 //! Markdown.
 //!
-//! A few campaigns are reported as workers report them; PostgreSQL copies their rows for the others.
+//! A few campaigns are reported as workers report them; PostgreSQL copies their rows for the
+//! others.
 #![expect(clippy::print_stdout, reason = "its table is what a benchmark is for")]
 
 #[path = "../tests/support/mod.rs"]

@@ -1,7 +1,7 @@
 //! Who may run a shard, for how long and how fast.
 //!
-//! A grant locks in this order: campaign, shard, leases by shard, blocks, authorization, site, sums by
-//! campaign. It locks the authorization late, since all of its campaigns wait for that lock.
+//! A grant locks in this order: campaign, shard, leases by shard, blocks, authorization, site, sums
+//! by campaign. It locks the authorization late, since all of its campaigns wait for that lock.
 
 use ajar_model::{Ahead, CampaignId, ShardId, Timestamp};
 use ipnet::IpNet;

@@ -245,8 +245,8 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// The registered canaries, in order of registration.
     async fn canaries(&self) -> Result<Vec<Canary>, Error>;
 
-    /// Records that workers are alive. `workers` maps their names to their vantage points; those that
-    /// cannot be stored are left out. Forgets workers that were last seen over a week ago.
+    /// Records that workers are alive. `workers` maps their names to their vantage points; those
+    /// that cannot be stored are left out. Forgets workers that were last seen over a week ago.
     async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error>;
 
     /// Returns the workers that were seen within `lately`, sorted by vantage and name.

@@ -149,7 +149,8 @@ fn fold(stored: &Observation, incoming: Observation) -> Result<Observation, Erro
     Ok(latest)
 }
 
-/// Keeps one control of each check of each variant: best an answered one, then a taken, then a decided.
+/// Keeps one control of each check of each variant: best an answered one, then a taken, then a
+/// decided.
 fn best_of_each(controls: Vec<Control>) -> Result<Vec<Control>, Error> {
     let mut ranked = Vec::new();
     for control in controls {

@@ -1,7 +1,7 @@
 //! Keeping leases, many at once, and moving their rates.
 //!
-//! A renewal locks in this order: leases by shard, authorization, site, sums by campaign. It waits for
-//! no grant: if one holds the authorization or the site, no rate rises this time.
+//! A renewal locks in this order: leases by shard, authorization, site, sums by campaign. It waits
+//! for no grant: if one holds the authorization or the site, no rate rises this time.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 

@@ -37,7 +37,8 @@ impl Front {
         Self::haproxy_listening(endpoint, &listen)
     }
 
-    /// HAProxy in front of a web server. It passes one GET on, and answers 429 for the next ten minutes.
+    /// HAProxy in front of a web server. It passes one GET on, and answers 429 for the next ten
+    /// minutes.
     pub fn haproxy_once(endpoint: SocketAddr, to: SocketAddr) -> anyhow::Result<Self> {
         let listen = format!(
             "mode http\n bind {endpoint}\n server only {to}\n\

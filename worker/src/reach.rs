@@ -157,8 +157,8 @@ fn disclosed(ways: &[Way]) -> Option<Unreached> {
     })
 }
 
-/// Returns a proxy that connects from an address of its own: the canary sees different addresses at two
-/// of its ports.
+/// Returns a proxy that connects from an address of its own: the canary sees different addresses at
+/// two of its ports.
 fn detour(ways: &[Way]) -> Option<Unreached> {
     let (_, first) = ways.first()?;
     let mut others = ways.iter();

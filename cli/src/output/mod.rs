@@ -45,8 +45,9 @@ pub struct Options {
     /// Who reports, in formats that are sent to owners, as Example Net <abuse@example.net>.
     #[arg(long, value_name = "NAME <ADDR>")]
     pub reporter: Option<Reporter>,
-    /// Take what is open to us for open to strangers, although we ask from inside: from the target's own
-    /// machine or network, from private space, or from the networks that are audited. For internal audits.
+    /// Take what is open to us for open to strangers, although we ask from inside: from the
+    /// target's own machine or network, from private space, or from the networks that are audited.
+    /// For internal audits.
     #[arg(long)]
     pub inside_counts: bool,
     /// A list of products and their first maintained versions, as squid-cache,squid,6.0: what is older is marked as outdated.

@@ -99,8 +99,9 @@ impl Fetching<'_, '_> {
         false
     }
 
-    /// Asks for a port or a name that does not exist. A web server in front of the canary hands that
-    /// request to it as well. If the answer decides nothing, the first request is made once more.
+    /// Asks for a port or a name that does not exist. A web server in front of the canary hands
+    /// that request to it as well. If the answer decides nothing, the first request is made once
+    /// more.
     async fn check(&mut self, way: &Way, reached: &Destination, of: String) {
         let canary = self.examination.brief().canary;
         let check = self.fetcher.check();

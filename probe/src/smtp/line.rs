@@ -219,8 +219,8 @@ impl Line {
         outcome
     }
 
-    /// Sends the message, and waits three times as long as for other replies. RFC 5321 section 4.5.3.2.6
-    /// allows ten minutes, but the visit must have time for the checks.
+    /// Sends the message, and waits three times as long as for other replies. RFC 5321 section
+    /// 4.5.3.2.6 allows ten minutes, but the visit must have time for the checks.
     async fn hand_over(&mut self, message: &[u8]) -> Reply {
         let wait = self.wire.limits().reply;
         self.wire.set_patience(wait * 3);

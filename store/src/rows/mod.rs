@@ -132,7 +132,8 @@ pub(crate) trait CampaignRows: Send {
     /// Newest first.
     async fn summaries(&mut self, query: &CampaignQuery) -> Result<Vec<Summary>, Error>;
     /// Returns the campaigns that are running or settling: `only` this one, or all that no single
-    /// process drives. With each comes whether one of its shards is open, and when its next revisit is due.
+    /// process drives. With each comes whether one of its shards is open, and when its next revisit
+    /// is due.
     async fn active(
         &mut self,
         only: Option<CampaignId>,

@@ -2,8 +2,8 @@
 
 use ajar_tests::{Ajar, captured};
 
-/// All web traffic of this machine goes through a proxy that goes where requests say. It adds nothing to
-/// them, and its address is the same.
+/// All web traffic of this machine goes through a proxy that goes where requests say. It adds
+/// nothing to them, and its address is the same.
 const TRANSPARENT_PROXY: &str = r#"
     ip link set silent arp on
     $FAR ip address add 10.98.0.1/16 dev wire
