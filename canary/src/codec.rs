@@ -82,6 +82,8 @@ pub struct Message {
     size: usize,
     /// How many bytes of the end were just seen. The CRLF of the DATA command counts as the end's first line break.
     matched: usize,
+    /// The bytes that came last.
+    last: [u8; 4],
 }
 
 impl Message {
@@ -94,12 +96,20 @@ impl Message {
             keep,
             size: 0,
             matched: 2,
+            last: *b"  \r\n",
         }
+    }
+
+    /// Returns whether a sender that ends lines by bare line feeds may mean this as the end.
+    pub fn may_have_ended(&self) -> bool {
+        self.last.ends_with(b"\n.\n") || self.last == *b"\n.\r\n"
     }
 
     /// Takes what belongs to the message from the front of `bytes`: how many those are, and whether its end was one of them.
     pub fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (at, &byte) in bytes.iter().enumerate() {
+            self.last.rotate_left(1);
+            self.last[3] = byte;
             let was = self.matched;
             self.matched = match byte {
                 byte if byte == Self::END[was] => was + 1,
@@ -136,11 +146,18 @@ impl Message {
 
 /// A message's header: everything before its first empty line.
 fn header(message: &[u8]) -> &[u8] {
-    if message.starts_with(b"\r\n") {
+    if message.starts_with(b"\r\n") || message.starts_with(b"\n") {
         return &[];
     }
-    let end = message.windows(4).position(|window| window == b"\r\n\r\n");
-    &message[..end.map_or(message.len(), |at| at + 2)]
+    let end = |line: &[u8]| {
+        let empty = [line, line].concat();
+        let mut windows = message.windows(empty.len());
+        windows
+            .position(|window| window == empty)
+            .map(|at| at + line.len())
+    };
+    let end = [end(b"\r\n"), end(b"\n")].into_iter().flatten().min();
+    &message[..end.unwrap_or(message.len())]
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
 
 use ajar_model::{Nonce, Timestamp, disclosed::Disclosed};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -54,6 +54,11 @@ where
 }
 
 fn respond<B>(request: &Request<B>, arrival: Arrival, shared: &Shared) -> Response<Full<Bytes>> {
+    // A proxy in front of us would hand on our yes, and open no tunnel.
+    if request.method() == Method::CONNECT {
+        let refused = "this is no proxy\n".to_owned();
+        return text(StatusCode::METHOD_NOT_ALLOWED, refused);
+    }
     let path = request.uri().path();
     if let Ok(nonce) = path.trim_start_matches('/').parse::<Nonce>() {
         let fields = request.headers().iter();

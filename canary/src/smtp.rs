@@ -1,13 +1,16 @@
 //! The SMTP sink: takes mail for its own domain, tells the recorder, and keeps nothing.
+//!
+//! It offers no STARTTLS. An old relay that cannot speak our TLS would not deliver at all
+//! (Sendmail), or only later (Postfix), and a test message holds no secret.
 
 use std::{io, sync::Arc, time::Duration};
 
 use ajar_model::{Nonce, Sighting, Timestamp, Untrusted, proof::Signature64};
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -29,8 +32,8 @@ const TEXT: usize = 512;
 /// half an hour or never. Relays wait for ten minutes (RFC 5321 section 4.5.3.2.6).
 pub(crate) const RECORD: Duration = Duration::from_secs(120);
 
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+/// How long a relay that ends its message by bare line feeds waits for our answer at least.
+const BARE_END: Duration = Duration::from_secs(3);
 
 pub(crate) async fn serve(
     stream: TcpStream,
@@ -38,13 +41,13 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     let mut session = Session {
-        stream: Box::new(stream),
+        stream,
         received: BytesMut::new(),
         arrival,
         shared,
-        encrypted: false,
         helo: String::new(),
         envelope: Envelope::default(),
+        is_over: false,
     };
     let greeting = format!("220 {} ESMTP ajar-canary", session.shared.canary.domain);
     session.say(&greeting).await?;
@@ -54,27 +57,32 @@ pub(crate) async fn serve(
         };
         match codec::command(&line) {
             Command::Quit => return session.say("221 2.0.0 bye").await,
-            Command::StartTls if !session.encrypted => session = session.start_tls().await?,
             command => session.obey(command).await?,
+        }
+        if session.is_over {
+            return Ok(());
         }
     }
     session.say("421 4.7.0 too many commands").await
 }
 
 struct Session {
-    stream: Box<dyn Stream>,
+    stream: TcpStream,
     received: BytesMut,
     arrival: Arrival,
     shared: Arc<Shared>,
-    encrypted: bool,
     helo: String,
     envelope: Envelope,
+    /// Nothing more is read.
+    is_over: bool,
 }
 
 #[derive(Default)]
 struct Envelope {
     from: Option<String>,
     to: Vec<(String, Nonce)>,
+    /// True if it names `postmaster` or `abuse`, whose mail we refuse after DATA.
+    to_a_person: bool,
 }
 
 impl Session {
@@ -96,7 +104,8 @@ impl Session {
             }
             Command::Noop => self.say("250 2.0.0 ok").await,
             Command::Vrfy => self.say("252 2.5.2 send some mail and see").await,
-            Command::StartTls | Command::Quit => self.say("503 5.5.1 not here").await,
+            Command::StartTls => self.say("502 5.5.1 not offered").await,
+            Command::Quit => self.say("503 5.5.1 not here").await,
             Command::BadArgument => self.say("501 5.5.4 syntax error in the argument").await,
             Command::Unknown => self.say("500 5.5.2 command not recognised").await,
         }
@@ -116,9 +125,6 @@ impl Session {
             lines.extend(
                 ["PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"].map(str::to_owned),
             );
-            if !self.encrypted {
-                lines.push("STARTTLS".to_owned());
-            }
             lines.push(format!("SIZE {MESSAGE}"));
         }
         self.helo = name;
@@ -143,18 +149,15 @@ impl Session {
         }
         let local = codec::local_part(&path);
         let nonce = codec::nonce_in(local);
-        let is_a_person = ["postmaster", "abuse"]
-            .iter()
-            .any(|name| local.eq_ignore_ascii_case(name));
+        // Every mail domain has these (RFC 5321 section 4.5.1), and some relays ask for them before
+        // they take mail from a domain.
+        let mut people = ["postmaster", "abuse"].into_iter();
+        if nonce.is_none() && people.any(|name| local.eq_ignore_ascii_case(name)) {
+            self.envelope.to_a_person = true;
+            return self.say("250 2.1.5 ok").await;
+        }
         let Some(nonce) = nonce else {
-            let reply = match (is_a_person, &self.shared.contact) {
-                (true, Some(contact)) => {
-                    format!("550 5.1.1 nobody reads mail here: write to {contact}")
-                }
-                (true, None) => "550 5.1.1 nobody reads mail here".to_owned(),
-                (false, _) => "550 5.1.1 no such mailbox".to_owned(),
-            };
-            return self.say(&reply).await;
+            return self.say("550 5.1.1 no such mailbox").await;
         };
         self.envelope.to.push((path, nonce));
         self.say("250 2.1.5 ok").await
@@ -162,7 +165,14 @@ impl Session {
 
     async fn data(&mut self) -> io::Result<()> {
         if self.envelope.to.is_empty() {
-            return self.say("503 5.5.1 recipients first").await;
+            let reply = match (self.envelope.to_a_person, &self.shared.contact) {
+                (false, _) => "503 5.5.1 recipients first".to_owned(),
+                (true, Some(contact)) => {
+                    format!("550 5.1.1 nobody reads mail here: write to {contact}")
+                }
+                (true, None) => "550 5.1.1 nobody reads mail here".to_owned(),
+            };
+            return self.say(&reply).await;
         }
         self.say("354 end with <CRLF>.<CRLF>").await?;
         let message = self.message().await?;
@@ -235,7 +245,19 @@ impl Session {
             if ended {
                 return Ok(message);
             }
-            if self.stream.read_buf(&mut self.received).await? == 0 {
+            let reading = self.stream.read_buf(&mut self.received);
+            let read = match message.may_have_ended() {
+                false => reading.await,
+                true => match timeout(BARE_END, reading).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        // Whatever follows may be meant as another mail.
+                        self.is_over = true;
+                        return Ok(message);
+                    }
+                },
+            };
+            if read? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -255,20 +277,6 @@ impl Session {
                 return Ok(None);
             }
         }
-    }
-
-    /// What was pipelined before the handshake is dropped (RFC 3207 section 4.2).
-    async fn start_tls(mut self) -> io::Result<Self> {
-        self.say("220 2.0.0 go ahead").await?;
-        let stream = self.shared.tls.accept(self.stream).await?;
-        Ok(Self {
-            stream: Box::new(stream),
-            received: BytesMut::new(),
-            encrypted: true,
-            envelope: Envelope::default(),
-            helo: String::new(),
-            ..self
-        })
     }
 
     async fn say(&mut self, reply: &str) -> io::Result<()> {

@@ -309,6 +309,30 @@ async fn a_second_mail_cannot_be_smuggled_in_behind_a_bare_line_feed() {
 }
 
 #[tokio::test]
+async fn a_message_that_ends_by_bare_line_feeds_is_recorded_and_nothing_after_it_is_read() {
+    let bench = bench().await;
+    let mut peer = bench.mail().await;
+    peer.begin().await;
+    peer.send("Received: by old.example\nSubject: x\n\ntext\n.\n")
+        .await;
+    assert!(peer.reply().await.starts_with("250 "));
+    peer.send("NOOP\r\n").await;
+    assert_eq!(peer.reply().await, "");
+    assert_eq!(bench.sightings(), 1);
+    let header = bench.ledger.sightings.lock().unwrap()[0].header.clone();
+    assert_eq!(header.raw(), "Received: by old.example\nSubject: x\n");
+}
+
+#[tokio::test]
+async fn tls_is_not_offered_where_mail_arrives() {
+    let bench = bench().await;
+    let mut peer = bench.mail().await;
+    let offered = peer.ask("EHLO x").await;
+    assert!(!offered.contains("STARTTLS"), "{offered}");
+    assert!(peer.ask("STARTTLS").await.starts_with("502 "));
+}
+
+#[tokio::test]
 async fn an_endless_line_ends_the_session() {
     let bench = bench().await;
     let mut peer = bench.mail().await;
@@ -357,14 +381,16 @@ async fn nothing_is_taken_for_any_other_domain() {
         let reply = peer.ask(&format!("RCPT TO:<{recipient}>")).await;
         assert!(reply.starts_with("550 "), "{recipient}: {reply}");
     }
-    // Nobody would read it: whoever writes to a person is told where there is one.
+    // Relays check that they exist. A person who writes to them learns the contact.
     for person in ["postmaster", "Abuse"] {
-        let refused = peer.ask(&format!("RCPT TO:<{person}@{DOMAIN}>")).await;
-        assert!(
-            refused.starts_with("550 ") && refused.contains("ops@example.net"),
-            "{refused}"
-        );
+        let taken = peer.ask(&format!("RCPT TO:<{person}@{DOMAIN}>")).await;
+        assert!(taken.starts_with("250 "), "{taken}");
     }
+    let refused = peer.ask("DATA").await;
+    assert!(
+        refused.starts_with("550 ") && refused.contains("ops@example.net"),
+        "{refused}"
+    );
     assert_eq!(bench.sightings(), 0);
 }
 

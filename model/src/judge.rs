@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::doubt::Doubt;
 use crate::{
     disclosed::{Disclosed, received_from},
-    evidence::{Attempt, Control, Evidence, Reply},
+    evidence::{Attempt, Broken, Control, Evidence, Reply},
     nonce::Nonce,
     proof::{CanaryKey, Check, Kind, Proof, Sighting},
 };
@@ -85,68 +86,6 @@ impl std::str::FromStr for Verdict {
     }
 }
 
-/// Why the judge does not call an endpoint open although something reached the canary, or why an
-/// open endpoint may be shut to strangers. Closed list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Doubt {
-    /// It leads to the canary whatever is asked of it: a fixed forward, and no relay or proxy.
-    LeadsToCanary,
-    /// A check on the receipt could not be made.
-    Unchecked,
-    /// Mail to one of the canary's domains arrived, and none to the other: the server may be in charge of the one.
-    OneDomain,
-    /// It passed on what it was given once, and not when it was asked again later.
-    NotAgain,
-    /// It took a recipient that may as well be a mailbox of its own, and it takes any.
-    TakesAnyMailbox,
-    /// It leads to the canary by one name, and not by another. It may know that one name alone.
-    OneName,
-    /// It is open to us, and it may trust our address. It may be shut to strangers.
-    Inside,
-}
-
-impl Doubt {
-    /// The name in results.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Doubt::LeadsToCanary => "leads_to_canary",
-            Doubt::Unchecked => "unchecked",
-            Doubt::OneDomain => "one_domain",
-            Doubt::NotAgain => "not_again",
-            Doubt::TakesAnyMailbox => "takes_any_mailbox",
-            Doubt::OneName => "one_name",
-            Doubt::Inside => "inside",
-        }
-    }
-
-    /// What it means, in a clause.
-    pub fn explained(self) -> &'static str {
-        match self {
-            Doubt::LeadsToCanary => {
-                "it leads to the canary whatever is asked of it, and nowhere else"
-            }
-            Doubt::Unchecked => "the canary was reached, and the check on that could not be made",
-            Doubt::OneDomain => {
-                "mail to one of the canary's domains arrived, and none to the other: it may be in charge of that domain"
-            }
-            Doubt::NotAgain => {
-                "the canary was reached once, and not when the same was asked for again later"
-            }
-            Doubt::TakesAnyMailbox => {
-                "it takes mail for any mailbox of its own, and took ours for one; nothing was relayed"
-            }
-            Doubt::OneName => {
-                "it leads to the canary by one of its names, and not by another: it may know that one alone"
-            }
-            Doubt::Inside => {
-                "it is open to us, who asked from inside (its own machine or network, private space, or the audited networks); \
-                 ask from outside whether it is open to strangers"
-            }
-        }
-    }
-}
-
 /// A verdict with what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
@@ -174,11 +113,7 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         .iter()
         .map(|attempt| (attempt, bench.weigh(attempt)))
         .collect();
-    let gravest = weighed
-        .iter()
-        .map(|(_, weighed)| weighed.verdict)
-        .max()
-        .unwrap_or_else(|| without_attempt(evidence));
+    let gravest = gravest(&weighed).unwrap_or_else(|| without_attempt(evidence));
     let decided = || {
         let weighed = weighed.iter();
         weighed.filter(|(_, weighed)| weighed.verdict == gravest)
@@ -197,6 +132,28 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
             .min_by_key(|proof| (proof.received_at, proof.nonce)),
         doubt: decided().filter_map(|(_, weighed)| weighed.doubt).min(),
     }
+}
+
+/// Returns the gravest verdict. After a refusal, a conversation that breaks off decides nothing.
+/// Nor does a delay, unless it answers the first attempt, the likeliest way in.
+fn gravest(weighed: &[(&Attempt, Weighed)]) -> Option<Verdict> {
+    let is_refused = |(_, weighed): &(&Attempt, Weighed)| {
+        weighed.verdict == Verdict::Closed && weighed.doubt.is_none()
+    };
+    let was_refused = weighed.iter().any(is_refused);
+    let attempts = weighed.iter().enumerate();
+    let decide = attempts.filter(|(at, (attempt, weighed))| {
+        let counts = match attempt.reply {
+            Reply::Broken {
+                how: Broken::Connect,
+            } => true,
+            Reply::Broken { .. } => false,
+            Reply::Temporary { .. } => *at == 0,
+            _ => true,
+        };
+        counts || !was_refused || weighed.proof.is_some()
+    });
+    decide.map(|(_, (_, weighed))| weighed.verdict).max()
 }
 
 /// What one attempt amounts to.
@@ -425,7 +382,7 @@ mod tests {
     use super::*;
     use crate::{
         Service, Timestamp,
-        evidence::{Broken, Direction, Entry},
+        evidence::{Direction, Entry},
         proof::{Answer, Kind},
         text::Untrusted,
     };

@@ -11,6 +11,7 @@ pub mod campaign;
 pub mod canary;
 pub mod confirmation;
 pub mod disclosed;
+mod doubt;
 pub mod evidence;
 pub mod finding;
 pub mod id;

@@ -166,6 +166,34 @@ fn an_answer_from_another_port_than_the_one_asked_for_is_no_proof() {
 }
 
 #[test]
+fn one_break_or_delay_does_not_outweigh_what_was_refused() {
+    let refused = Reply::Refused { code: 550 };
+    let cut = Reply::Broken {
+        how: Broken::TimedOut,
+    };
+    let later = Reply::Temporary { code: 450 };
+    let unasked = Reply::Broken {
+        how: Broken::Connect,
+    };
+    let check = |replies: &[Reply], expect: Verdict| {
+        let attempts = replies.iter();
+        let evidence = Evidence {
+            attempts: attempts.map(|reply| attempt(Kind::Mail, *reply)).collect(),
+            ..Evidence::default()
+        };
+        assert_eq!(judged(&evidence, &[]).verdict, expect, "{replies:?}");
+    };
+    check(&[refused, refused, cut], Verdict::Closed);
+    check(&[cut, refused], Verdict::Closed);
+    check(&[refused, later, refused], Verdict::Closed);
+    // It put off the likeliest way in, or took no further connection.
+    check(&[later, refused], Verdict::Inconclusive);
+    check(&[refused, unasked], Verdict::Inconclusive);
+    check(&[cut], Verdict::Inconclusive);
+    check(&[refused, ACCEPTED], Verdict::Unproven);
+}
+
+#[test]
 fn what_knows_one_name_of_the_canary_alone_is_not_open() {
     let mut by_name = fetched(Some(Reply::Refused { code: 404 }), None);
     by_name.controls[0].check = Check::OtherName;

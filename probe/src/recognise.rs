@@ -92,7 +92,16 @@ pub(crate) async fn recognise(
     let mut patience = brief.limits.reply;
     while let Some(step) = steps.pop_front() {
         let recognised = match step {
-            Step::Offer(protocol, offer) => recogniser.offer(protocol, offer, patience).await,
+            Step::Offer(protocol, offer) => {
+                // The usual protocols of a port may lead to a far destination.
+                let is_usual = protocol.ports().contains(&port);
+                let patience = if is_usual {
+                    brief.limits.reply
+                } else {
+                    patience
+                };
+                recogniser.offer(protocol, offer, patience).await
+            }
             // Seldom needed, and large: in a box, so that other conversations do not carry its room about.
             Step::Tls => Box::pin(recogniser.tls(patience)).await,
         };

@@ -31,6 +31,16 @@ const CHUNK: usize = 512;
 /// Bytes of the peer's first words that are kept.
 const MAX_OPENING: usize = 1024;
 
+/// Bytes up to which a frame is looked for whenever some have come. Beyond them it is looked for
+/// once an eighth more has come, or nothing more for this time: a peer that sends a byte at a time
+/// would have us read the same bytes again and again.
+const SMALL: usize = 4096;
+const PARSE_AT_LATEST: Duration = Duration::from_millis(50);
+
+fn is_worth_parsing(length: usize, parsed: usize) -> bool {
+    length <= SMALL || length - parsed >= parsed / 8
+}
+
 /// A connection to the target. Whatever the peer does, each call ends: by the examination's deadline, by the wait it
 /// was given, or because the connection has taken all the bytes that it may.
 pub struct Wire {
@@ -160,18 +170,30 @@ impl Wire {
         parse: impl Fn(&[u8], bool) -> Parsed<T>,
     ) -> Result<T, Broken> {
         let until = self.until(wait);
-        let mut quiet = None;
+        let (mut quiet, mut parsed, mut is_due) = (None, 0, true);
         let frame = loop {
-            match (parse(&self.buffer, quiet.is_some()), quiet) {
-                (Ok(Some(frame)), _) => break Ok(frame),
-                (Ok(None), None) => {}
-                (Ok(None), Some(how)) => break Err(how),
-                (Err(Unreadable::Garbled), _) => break Err(Broken::Garbled),
-                (Err(Unreadable::TooLong), _) => break Err(Broken::Limit),
+            if is_due {
+                parsed = self.buffer.len();
+                match (parse(&self.buffer, quiet.is_some()), quiet) {
+                    (Ok(Some(frame)), _) => break Ok(frame),
+                    (Ok(None), None) => {}
+                    (Ok(None), Some(how)) => break Err(how),
+                    (Err(Unreadable::Garbled), _) => break Err(Broken::Garbled),
+                    (Err(Unreadable::TooLong), _) => break Err(Broken::Limit),
+                }
             }
+            let has_more = self.buffer.len() > parsed;
+            let until = match has_more {
+                true => until.min(Instant::now() + PARSE_AT_LATEST),
+                false => until,
+            };
             match self.fill(until).await {
-                Ok(()) => {}
-                Err(Broken::TimedOut) if !self.buffer.is_empty() => quiet = Some(Broken::TimedOut),
+                Ok(()) => is_due = is_worth_parsing(self.buffer.len(), parsed),
+                Err(Broken::TimedOut) if has_more => is_due = true,
+                Err(Broken::TimedOut) if !self.buffer.is_empty() => {
+                    (quiet, is_due) = (Some(Broken::TimedOut), true);
+                }
+                Err(how) if has_more => (quiet, is_due) = (Some(how), true),
                 Err(how) => break Err(how),
             }
         };
@@ -339,5 +361,23 @@ impl AsyncWrite for Capped {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_sends_a_byte_at_a_time_is_not_read_again_for_each() {
+        let (mut parsed, mut read) = (0, 0);
+        for length in 0..=256 * 1024 {
+            if is_worth_parsing(length, parsed) {
+                parsed = length;
+                read += length;
+            }
+        }
+        // A small buffer is parsed for every byte, a large one about nine times in all.
+        assert!(read <= SMALL * SMALL / 2 + 10 * 256 * 1024, "{read}");
     }
 }

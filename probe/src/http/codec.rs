@@ -87,6 +87,12 @@ impl Head {
         })
     }
 
+    /// Returns whether it asks for a proxy's credentials in some way.
+    pub fn challenges(&self) -> bool {
+        let mut headers = self.headers.iter();
+        headers.any(|(name, _)| name.eq_ignore_ascii_case("proxy-authenticate"))
+    }
+
     /// After how long to ask again (RFC 9110 section 10.2.3). The form with a date is not read: it may be by any clock.
     pub fn retry_after(&self) -> Option<Duration> {
         let named = |name: &str| name.eq_ignore_ascii_case("retry-after");

@@ -3,7 +3,7 @@
 use ajar_model::{Evidence, ProbeId, Reply, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Http, codec, head, refusal};
+use super::{Http, codec, head, refused};
 use crate::{
     destination::{Destination, Form},
     examination::Examination,
@@ -64,7 +64,7 @@ impl Gateway for Connect {
             let request =
                 codec::connect(&destination.authority(), agent).map_err(|_| Broken::Garbled)?;
             wire.send(&request).await?;
-            let reply = reply(head(wire).await?.status, destination.form());
+            let reply = reply(&head(wire).await?, destination.form());
             if matches!(reply, Reply::Accepted { .. }) {
                 wire.note_proxy();
             }
@@ -74,10 +74,10 @@ impl Gateway for Connect {
     }
 }
 
-fn reply(code: u16, form: Form) -> Reply {
-    match code {
-        200..=299 => Reply::Accepted { code },
-        _ => refusal(code, form),
+fn reply(head: &codec::Head, form: Form) -> Reply {
+    match head.status {
+        code @ 200..=299 => Reply::Accepted { code },
+        _ => refused(head, form),
     }
 }
 
@@ -87,8 +87,14 @@ mod tests {
 
     #[test]
     fn a_status_is_weighed_by_what_it_says_of_forwarding() {
-        let check =
-            |code: u16, expect: Reply| assert_eq!(reply(code, Form::Literal), expect, "{code}");
+        let answer = |code: u16, fields: &str| {
+            let bytes = format!("HTTP/1.1 {code} x\r\n{fields}\r\n");
+            codec::Head::parse(bytes.as_bytes()).unwrap().unwrap().0
+        };
+        let check = |code: u16, expect: Reply| {
+            let head = answer(code, "Proxy-Authenticate: Basic\r\n");
+            assert_eq!(reply(&head, Form::Literal), expect, "{code}");
+        };
         check(200, Reply::Accepted { code: 200 });
         check(204, Reply::Accepted { code: 204 });
         check(101, Reply::Refused { code: 101 });
@@ -101,6 +107,9 @@ mod tests {
         check(500, Reply::Refused { code: 500 });
         check(502, Reply::Temporary { code: 502 });
         check(504, Reply::Temporary { code: 504 });
-        assert_eq!(reply(503, Form::Name), Reply::Refused { code: 503 });
+        let by_name = reply(&answer(503, ""), Form::Name);
+        assert_eq!(by_name, Reply::Refused { code: 503 });
+        let unchallenged = reply(&answer(407, ""), Form::Literal);
+        assert_eq!(unchallenged, Reply::Refused { code: 407 });
     }
 }

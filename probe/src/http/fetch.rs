@@ -8,7 +8,7 @@ use ajar_model::{
 };
 use tokio::time::Instant;
 
-use super::{Http, head, refusal};
+use super::{Http, head, refused};
 use crate::{
     codec::Injection,
     destination::{CanaryPort, Destination, Form, Plan},
@@ -169,9 +169,10 @@ impl Fetching<'_, '_> {
         let mut wire = self.examination.open(&Http).await?;
         let request = (way.request)(destination, nonce, &self.examination.agent());
         wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
-        let code = head(&mut wire).await?.status;
+        let head = head(&mut wire).await?;
+        let code = head.status;
         if code / 100 != 2 {
-            return Ok((refusal(code, destination.form()), None));
+            return Ok((refused(&head, destination.form()), None));
         }
         let (asked, wait) = (Instant::now(), self.examination.answer_wait());
         let answer = wire.answer(wait).await;

@@ -145,6 +145,15 @@ async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
     Err(Broken::Limit)
 }
 
+/// Weighs the head of an answer other than success. A demand for credentials names a challenge (RFC
+/// 9110 section 15.5.8). A 407 without one is a refusal.
+fn refused(head: &codec::Head, form: Form) -> Reply {
+    match head.status {
+        code @ 407 if !head.challenges() => Reply::Refused { code },
+        code => refusal(code, form),
+    }
+}
+
 /// What a status other than success means. Gateway errors are temporary, since the canary is up; but if it was
 /// asked for by name they only say that the proxy could not resolve the name, which will not pass.
 pub(crate) fn refusal(code: u16, form: Form) -> Reply {

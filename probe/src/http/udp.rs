@@ -8,7 +8,7 @@ use ajar_model::{
 };
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Http, codec, head, refusal};
+use super::{Http, codec, head, refused};
 use crate::{
     destination::{CanaryPort, Destination, Form},
     examination::Examination,
@@ -108,7 +108,7 @@ async fn ask(
         let reply = match head.status {
             // Whatever else it says yes to, it is not this.
             101 | 200..=299 => Reply::Refused { code: head.status },
-            status => refusal(status, destination.form()),
+            _ => refused(&head, destination.form()),
         };
         return Ok((reply, wire));
     }

@@ -108,11 +108,20 @@ impl Offer for V5 {
         asking: &'a Asking<'_>,
     ) -> BoxFuture<'a, Result<Answered, Broken>> {
         async move {
-            if asking.brief.tier >= Tier::Deliver {
-                return tunnel::offer(&Socks5, wire, asking).await;
-            }
             let refused = greet(wire).await?;
-            Ok(refused.map_or(Answered::Other, |reply| Answered::Probe(Socks5.id(), reply)))
+            if let Some(reply) = refused {
+                return Ok(Answered::Probe(Socks5.id(), reply));
+            }
+            if !tunnel::may_offer(&Socks5, asking) {
+                return Ok(Answered::Other);
+            }
+            // It is a SOCKS server, and may need its time to reach a far destination.
+            wire.set_patience(asking.brief.limits.reply);
+            let destination = tunnel::first_destination(&Socks5, asking.brief.canary);
+            let destination = destination.ok_or(Broken::Garbled)?;
+            let asked = Socks5.request(wire, &destination).await;
+            let reply = asked.unwrap_or_else(|how| Reply::Broken { how });
+            Ok(Answered::Probe(Socks5.id(), reply))
         }
         .boxed()
     }

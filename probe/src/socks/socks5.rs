@@ -111,20 +111,28 @@ impl Gateway for Socks5 {
             if let Some(refused) = greet(wire).await? {
                 return Ok(refused);
             }
-            let request = match destination.form() {
-                Form::Literal => socks5::connect(destination.address()),
-                Form::Name => {
-                    socks5::connect_name(destination.domain(), destination.address().port())
-                        .map_err(|_| Broken::Garbled)?
-                }
-            };
-            wire.send(&request).await?;
-            let reply = wire
-                .frame(wire.limits().reply, socks5::Reply::parse)
-                .await?;
-            Ok(weigh(reply.code, destination.form()))
+            self.request(wire, destination).await
         }
         .boxed()
+    }
+}
+
+impl Socks5 {
+    /// Asks for a tunnel on a connection on which the server wants no authentication.
+    pub(super) async fn request(
+        &self,
+        wire: &mut Wire,
+        destination: &Destination,
+    ) -> Result<Reply, Broken> {
+        let port = destination.address().port();
+        let request = match destination.form() {
+            Form::Literal => Ok(socks5::connect(destination.address())),
+            Form::Name => socks5::connect_name(destination.domain(), port),
+        };
+        wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
+        let wait = wire.limits().reply;
+        let reply = wire.frame(wait, socks5::Reply::parse).await?;
+        Ok(weigh(reply.code, destination.form()))
     }
 }
 

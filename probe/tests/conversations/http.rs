@@ -187,7 +187,8 @@ async fn a_refusal_is_told_from_a_demand_and_from_a_failure() {
     // Who knows no CONNECT is asked about one more port, and by no name.
     check(&refused("405 Not Allowed", nginx), Verdict::NotAService, 2).await;
     check(&refused("400 Bad Request", nginx), Verdict::NotAService, 5).await;
-    check("HTTP/1.1 407 Authenticate\r\n\r\n", Verdict::Protected, 5).await;
+    let demand = "HTTP/1.1 407 Authenticate\r\nProxy-Authenticate: Basic\r\n\r\n";
+    check(demand, Verdict::Protected, 5).await;
     check("HTTP/1.1 503 Unavailable\r\n\r\n", Verdict::Inconclusive, 8).await;
 }
 

@@ -78,6 +78,45 @@ async fn every_bound_address_leads_into_the_tunnel_even_byte_by_byte() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_of_one_destination_is_asked_for_the_others() {
+    let drops_the_web = |mut conn: Conn| async move {
+        if conn.take(3).await.as_deref() != Some(&[5, 1, 0]) {
+            return;
+        }
+        conn.say([5, 0]).await;
+        match request5(&mut conn).await {
+            Some(port @ (25 | 7401)) => {
+                conn.say(GRANTED5).await;
+                canary::serve(conn, port, canary::key()).await;
+            }
+            _ => conn.idle().await,
+        }
+    };
+    let exam = Exam::of(1080).run(drops_the_web).await;
+    assert_eq!(exam.proven("socks5"), ["socks5:25", "socks5:7401"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_eight_seconds_to_its_exit_is_open() {
+    let slow = |mut conn: Conn| async move {
+        if conn.take(3).await.as_deref() != Some(&[5, 1, 0]) {
+            return;
+        }
+        conn.say([5, 0]).await;
+        let Some(port) = request5(&mut conn).await else {
+            return;
+        };
+        tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+        conn.say(GRANTED5).await;
+        canary::serve(conn, port, canary::key()).await;
+    };
+    for port in [1080, 9999] {
+        let exam = Exam::of(port).run(slow).await;
+        assert_eq!(exam.verdict("socks5"), Verdict::Open, "{port}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_wants_a_password_is_protected_and_asked_once() {
     for method in [0xff, 2] {
         let exam = socks5(Exam::of(1080), method, GRANTED5).await;

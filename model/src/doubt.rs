@@ -1,0 +1,65 @@
+//! Why what was received or accepted does not settle a verdict.
+
+use serde::{Deserialize, Serialize};
+
+/// Why the judge does not call an endpoint open although something reached the canary, or why an
+/// open endpoint may be shut to strangers. Closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// It leads to the canary whatever is asked of it: a fixed forward, and no relay or proxy.
+    LeadsToCanary,
+    /// A check on the receipt could not be made.
+    Unchecked,
+    /// Mail to one of the canary's domains arrived, and none to the other: the server may be in charge of the one.
+    OneDomain,
+    /// It passed on what it was given once, and not when it was asked again later.
+    NotAgain,
+    /// It took a recipient that may as well be a mailbox of its own, and it takes any.
+    TakesAnyMailbox,
+    /// It leads to the canary by one name, and not by another. It may know that one name alone.
+    OneName,
+    /// It is open to us, and it may trust our address. It may be shut to strangers.
+    Inside,
+}
+
+impl Doubt {
+    /// The name in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Doubt::LeadsToCanary => "leads_to_canary",
+            Doubt::Unchecked => "unchecked",
+            Doubt::OneDomain => "one_domain",
+            Doubt::NotAgain => "not_again",
+            Doubt::TakesAnyMailbox => "takes_any_mailbox",
+            Doubt::OneName => "one_name",
+            Doubt::Inside => "inside",
+        }
+    }
+
+    /// What it means, in a clause.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Doubt::LeadsToCanary => {
+                "it leads to the canary whatever is asked of it, and nowhere else"
+            }
+            Doubt::Unchecked => "the canary was reached, and the check on that could not be made",
+            Doubt::OneDomain => {
+                "mail to one of the canary's domains arrived, and none to the other: it may be in charge of that domain"
+            }
+            Doubt::NotAgain => {
+                "the canary was reached once, and not when the same was asked for again later"
+            }
+            Doubt::TakesAnyMailbox => {
+                "it takes mail for any mailbox of its own, and took ours for one; nothing was relayed"
+            }
+            Doubt::OneName => {
+                "it leads to the canary by one of its names, and not by another: it may know that one alone"
+            }
+            Doubt::Inside => {
+                "it is open to us, who asked from inside (its own machine or network, private space, or the audited networks); \
+                 ask from outside whether it is open to strangers"
+            }
+        }
+    }
+}
