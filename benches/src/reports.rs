@@ -111,6 +111,7 @@ fn made_up(
                     reply: Reply::Refused { code: 550 },
                     sent: None,
                     returns: false,
+                    turned_away: false,
                     answer: None,
                     at: now,
                 }],

@@ -275,6 +275,10 @@ pub struct Authorize {
     /// How far probes may go.
     #[arg(long, value_parser = tier(), default_value = Tier::Deliver.as_str())]
     pub tier: Tier,
+    /// Forbid probes to claim that they connect from loopback, in PROXY headers and by XCLIENT.
+    /// Servers that trust such claims are not found then.
+    #[arg(long)]
+    pub no_claims: bool,
     #[command(flatten)]
     pub rates: Rates,
     /// Whose network it is.

@@ -165,6 +165,7 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
         ports,
         probes,
         tier: options.tier,
+        claims: !options.no_claims,
         rate: options.rates.rate.unwrap_or(request::RATE),
         prefix_rate: options.rates.prefix_rate.unwrap_or(request::PREFIX_RATE),
         not_before: now,

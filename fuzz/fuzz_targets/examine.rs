@@ -58,6 +58,7 @@ async fn converse(port: u16, tier: Tier, tapes: &Tapes) {
         round: 0,
         canary: &canary,
         tier,
+        claims: true,
         our_name: "audit.example",
         dial: tapes,
         limits,

@@ -49,6 +49,10 @@ pub struct Authorization {
     pub probes: Vec<ProbeId>,
     /// How far they may go.
     pub tier: Tier,
+    /// Whether probes may claim, in a PROXY header or by XCLIENT, that they connect from loopback:
+    /// some servers trust whoever says so.
+    #[serde(default = "allowed", skip_serializing_if = "Clone::clone")]
+    pub claims: bool,
     /// Most new connections a second.
     pub rate: u32,
     /// Most new connections a second to each /24 or /64.
@@ -67,6 +71,10 @@ pub struct Authorization {
     /// Which addresses are of one host: what one of them lets through and another does not is told. Permits nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Host>,
+}
+
+fn allowed() -> bool {
+    true
 }
 
 /// An authorization's exact text with its signature.

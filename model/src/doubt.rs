@@ -17,6 +17,8 @@ pub enum Doubt {
     NotAgain,
     /// It took a recipient that may as well be a mailbox of its own, and it takes any.
     TakesAnyMailbox,
+    /// It turned away our address or our name. It may relay for others.
+    TurnedAway,
     /// It leads to the canary by one name, and not by another. It may know that one name alone.
     OneName,
     /// It is open to us, and it may trust our address. It may be shut to strangers.
@@ -32,6 +34,7 @@ impl Doubt {
             Doubt::OneDomain => "one_domain",
             Doubt::NotAgain => "not_again",
             Doubt::TakesAnyMailbox => "takes_any_mailbox",
+            Doubt::TurnedAway => "turned_away",
             Doubt::OneName => "one_name",
             Doubt::Inside => "inside",
         }
@@ -52,6 +55,9 @@ impl Doubt {
             }
             Doubt::TakesAnyMailbox => {
                 "it takes mail for any mailbox of its own, and took ours for one; nothing was relayed"
+            }
+            Doubt::TurnedAway => {
+                "it turned away our address or our name (a block list, a missing PTR record, our HELO), and may relay for others"
             }
             Doubt::OneName => {
                 "it leads to the canary by one of its names, and not by another: it may know that one alone"

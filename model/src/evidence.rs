@@ -79,6 +79,9 @@ pub struct Attempt {
     /// True if sender and recipient of the mail share the nonce. A bounce then brings it too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub returns: bool,
+    /// True if the server turned away our address or our name, and did not refuse to relay.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub turned_away: bool,
     /// The canary's answer, if one came back. Not verified here.
     pub answer: Option<Answer>,
     /// When it was over.

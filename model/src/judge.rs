@@ -149,7 +149,7 @@ fn gravest(weighed: &[(&Attempt, Weighed)]) -> Option<Verdict> {
             } => true,
             Reply::Broken { .. } => false,
             Reply::Temporary { .. } => *at == 0,
-            _ => true,
+            _ => !attempt.turned_away,
         };
         counts || !was_refused || weighed.proof.is_some()
     });
@@ -192,6 +192,9 @@ impl Bench<'_> {
         let Some(proof) = receipt else {
             if accepted && self.takes_any_mailbox(attempt) {
                 return Weighed::doubted(Verdict::Closed, Doubt::TakesAnyMailbox);
+            }
+            if attempt.turned_away {
+                return Weighed::doubted(Verdict::Inconclusive, Doubt::TurnedAway);
             }
             return Weighed {
                 verdict: unproven_verdict(attempt.reply),
@@ -401,6 +404,7 @@ mod tests {
                 reply: Reply::Accepted { code: 200 },
                 sent: None,
                 returns: false,
+                turned_away: false,
                 answer: Some(Answer::sign_without_port(&key, nonce, egress, at)),
                 at,
             }],

@@ -131,6 +131,7 @@ mod tests {
                 reply,
                 sent: None,
                 returns: false,
+                turned_away: false,
                 answer: None,
                 at: Timestamp::UNIX_EPOCH,
             }],

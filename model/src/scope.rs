@@ -260,6 +260,7 @@ mod tests {
             ports: "25,3128".parse().unwrap(),
             probes: vec!["*".to_owned().into()],
             tier: Tier::Deliver,
+            claims: true,
             rate: 500,
             prefix_rate: 20,
             not_before: "2026-11-01T00:00:00Z".parse().unwrap(),

@@ -27,6 +27,7 @@ fn attempt(kind: Kind, reply: Reply) -> Attempt {
         reply,
         sent: None,
         returns: false,
+        turned_away: false,
         answer: None,
         at: Timestamp::UNIX_EPOCH,
     }
@@ -191,6 +192,27 @@ fn one_break_or_delay_does_not_outweigh_what_was_refused() {
     check(&[refused, unasked], Verdict::Inconclusive);
     check(&[cut], Verdict::Inconclusive);
     check(&[refused, ACCEPTED], Verdict::Unproven);
+}
+
+#[test]
+fn a_refusal_of_us_is_no_refusal_to_relay() {
+    let refused = attempt(Kind::Mail, Reply::Refused { code: 554 });
+    let of_us = Attempt {
+        turned_away: true,
+        ..refused.clone()
+    };
+    let check = |attempts: Vec<Attempt>, expect: (Verdict, Option<Doubt>)| {
+        let evidence = Evidence {
+            attempts,
+            ..Evidence::default()
+        };
+        let judgement = judged(&evidence, &[]);
+        assert_eq!((judgement.verdict, judgement.doubt), expect);
+    };
+    let turned_away = (Verdict::Inconclusive, Some(Doubt::TurnedAway));
+    check(vec![of_us.clone()], turned_away);
+    // Another greeting was let in, and refused to relay.
+    check(vec![of_us, refused], (Verdict::Closed, None));
 }
 
 #[test]

@@ -84,6 +84,8 @@ pub struct Brief<'a> {
     pub canary: &'a Canary,
     /// How far we may go.
     pub tier: Tier,
+    /// Whether we may claim, in a PROXY header or by XCLIENT, that we connect from loopback.
+    pub claims: bool,
     /// What we call ourselves in EHLO and User-Agent.
     pub our_name: &'a str,
     pub dial: &'a dyn Dial,

@@ -44,7 +44,7 @@ pub(crate) fn plan(asking: &Asking<'_>) -> VecDeque<Step> {
 
 /// The PROXY headers that an endpoint gets which said nothing without: it may wait for one.
 pub(crate) fn prefaces(asking: &Asking<'_>) -> impl Iterator<Item = Preface> + use<> {
-    let may = asking.brief.tier >= Tier::Envelope;
+    let may = asking.brief.claims && asking.brief.tier >= Tier::Envelope;
     let port = asking.brief.endpoint.port();
     // OpenSMTPD alone knows the second and not the first.
     let greets = greeters().any(|(protocol, _)| protocol.ports().contains(&port));
@@ -146,6 +146,7 @@ mod tests {
             round: 0,
             canary: &canary,
             tier,
+            claims: true,
             our_name: "audit.example",
             dial: &Nowhere,
             limits: Limits::default(),

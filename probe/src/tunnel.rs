@@ -163,6 +163,7 @@ pub(crate) fn attempted(
         reply,
         sent: None,
         returns: false,
+        turned_away: false,
         answer,
         at: Timestamp::now(),
     }

@@ -204,6 +204,9 @@ impl Worker {
             campaign: lease.shard.campaign,
             key,
             vantage: lease.vantage.clone(),
+            claims: permission
+                .authorization()
+                .is_none_or(|signed| signed.claims),
             our_name: spec.canary.domain.clone(),
             visit,
             round,

@@ -31,6 +31,8 @@ pub struct Visitor {
     /// The key of its nonces.
     pub key: NonceKey,
     pub vantage: String,
+    /// Whether its authorization lets us claim that we connect from loopback.
+    pub claims: bool,
     /// What we call ourselves.
     pub our_name: String,
     /// 1 for a first visit.
@@ -147,6 +149,7 @@ impl Visitor {
             round: self.round,
             canary: &self.spec.canary,
             tier: self.spec.tier,
+            claims: self.claims,
             our_name: &self.our_name,
             dial,
             limits: self.limits,

@@ -84,6 +84,7 @@ impl Fetching<'_, '_> {
                 reply,
                 sent: None,
                 returns: false,
+                turned_away: false,
                 answer,
                 at: Timestamp::now(),
             });

@@ -2,7 +2,7 @@
 
 use ajar_model::{Reply, evidence::Broken, proof::Answer};
 
-use super::{codec as smtp, parsed, plan::Offered, wait};
+use super::{codec as smtp, parsed, plan::Offered, turned_away, wait};
 use crate::{tls::Peer, wire::Wire};
 
 /// A connection on which the server has taken our greeting.
@@ -12,6 +12,7 @@ pub(super) struct Line {
     offered: Offered,
     refusals: usize,
     transactions: usize,
+    turned_away: bool,
     cut: bool,
 }
 
@@ -56,6 +57,8 @@ pub(super) struct Outcome {
     pub(super) sender_taken: bool,
     /// The message was sent, so the mail must not be repeated.
     pub(super) sent: bool,
+    /// The last refusal was of us: see [`turned_away`].
+    pub(super) turned_away: bool,
     /// What became of the connection.
     pub(super) connection: Connection,
 }
@@ -92,6 +95,7 @@ impl Line {
             offered: Offered::default(),
             refusals: 0,
             transactions: 0,
+            turned_away: false,
             cut: false,
         };
         let banner = match banner {
@@ -156,7 +160,9 @@ impl Line {
     /// Offers one mail, and leaves the connection ready for the next.
     pub(super) async fn offer(&mut self, mail: &Mail) -> Outcome {
         self.transactions += 1;
+        self.turned_away = false;
         let mut outcome = self.transact(mail).await;
+        outcome.turned_away = self.turned_away;
         outcome.connection = match (self.cut, outcome.sender_taken && !outcome.sent) {
             (true, _) => Connection::Cut,
             (false, false) => Connection::Good,
@@ -200,6 +206,7 @@ impl Line {
             },
             sender_taken: false,
             sent: false,
+            turned_away: false,
             connection: Connection::Good,
         };
         outcome.reply = self.step(&mail.sender, 2).await;
@@ -235,6 +242,7 @@ impl Line {
             Ok(reply) if reply.code / 100 == yes => Reply::Accepted { code: reply.code },
             Ok(reply) => {
                 self.refusals += 1;
+                self.turned_away = is_turned_away(&reply);
                 // After a yes of another class nobody knows whose turn it is.
                 self.cut = reply.code == 421 || reply.code < 400;
                 refusal(&reply)
@@ -330,6 +338,15 @@ pub(super) fn refusal(reply: &smtp::Reply) -> Reply {
             how: Broken::Garbled,
         },
     }
+}
+
+/// Returns whether a server refuses us, and not to relay.
+pub(super) fn is_turned_away(reply: &smtp::Reply) -> bool {
+    let is_refusal = matches!(
+        refusal(reply),
+        Reply::Refused { .. } | Reply::Temporary { .. }
+    );
+    is_refusal && !is_about_relaying(reply) && turned_away::is_of_us(reply)
 }
 
 /// True if the server cannot find the domain of the sender or of the recipient, or dislikes how the sender is written (RFC 3463

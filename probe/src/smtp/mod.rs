@@ -1,10 +1,12 @@
 //! Mail servers (RFC 5321).
 
 pub mod codec;
+mod heard;
 mod letter;
 mod line;
 mod plan;
 mod relay;
+mod turned_away;
 mod variant;
 mod wait;
 

@@ -10,8 +10,9 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     Smtp, codec as smtp,
+    heard::Heard,
     letter::{self, Letter},
-    line::{self, Connection, Failure, Introduction, Line, Mail, Outcome},
+    line::{Connection, Failure, Introduction, Line, Mail, Outcome},
     plan::Plan,
     variant::{FIRST, Names, Opening, Sender, Variant},
 };
@@ -93,7 +94,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
             Err(Failure::Said(reply)) => {
                 let line = self.connect_through_proxy().await;
                 if line.is_none() {
-                    attempts.push(self.attempt(FIRST, line::refusal(&reply), false));
+                    attempts.push(self.attempt(FIRST, Heard::at_the_door(&reply)));
                 }
                 line
             }
@@ -128,7 +129,8 @@ impl<'r, 'v> Relaying<'r, 'v> {
         let names = names_for(&brief.canary.domain);
         let other = brief.canary.other_domain.as_deref();
         let other = other.map(names_for);
-        let offered = line.offered();
+        let mut offered = line.offered();
+        offered.xclient &= brief.claims;
         self.line = Some((Opening::Usual, line));
         let (mut attempts, mut controls) = (Vec::new(), Vec::new());
         let mut plan = Plan::new(offered);
@@ -146,17 +148,17 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 break;
             }
             let offered = self.offer(variant.opening, &host, &mail).await;
-            let (mut accepted, mut put_off, mut sent) = (false, false, false);
+            let (mut accepted, mut put_off) = (false, false);
             if let Ok(outcome) = &offered {
-                sent = outcome.sent;
                 outcome.sender_taken.then(|| plan.took_sender(variant));
                 accepted = outcome.is_accepted();
                 put_off = matches!(outcome.reply, Reply::Temporary { .. });
             }
             // Who is refused by one name may be welcome by another.
             let shut_out = offered.is_err() && variant.opening == Opening::Usual;
-            let reply = offered.map_or_else(|reply| reply, |outcome| outcome.reply);
-            attempts.push(self.attempt(variant, reply, sent));
+            let heard = offered.map_or_else(|heard| heard, Heard::from);
+            let sent = heard.sent;
+            attempts.push(self.attempt(variant, heard));
             if shut_out {
                 break;
             }
@@ -195,7 +197,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
         let reply = match self.mail(names, variant) {
             Some(mail) => match self.offer(variant.opening, host, &mail).await {
                 Ok(outcome) => outcome.reply,
-                Err(reply) => reply,
+                Err(heard) => heard.reply,
             },
             None => Reply::Broken {
                 how: Broken::Garbled,
@@ -229,7 +231,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
             of: self.name(variant),
             check: Check::AnyMailbox,
             nonce,
-            reply: offered.map_or_else(|reply| reply, |outcome| outcome.reply),
+            reply: offered.map_or_else(|heard| heard.reply, |outcome| outcome.reply),
             answer: None,
         })
     }
@@ -304,7 +306,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     /// Offers a mail, and once more over another connection where one that had served before was cut; an error if
     /// the server will not have us again.
-    async fn offer(&mut self, opening: Opening, host: &str, mail: &Mail) -> Result<Outcome, Reply> {
+    async fn offer(&mut self, opening: Opening, host: &str, mail: &Mail) -> Result<Outcome, Heard> {
         loop {
             let mut line = match self.line.take() {
                 Some((begun, line)) if begun == opening => line,
@@ -313,8 +315,8 @@ impl<'r, 'v> Relaying<'r, 'v> {
                     self.leave().await;
                     let connected = self.connect(opening, host).await;
                     connected.map_err(|failure| match failure {
-                        Failure::Said(reply) => line::refusal(&reply),
-                        failure => Reply::Broken { how: how(&failure) },
+                        Failure::Said(reply) => Heard::at_the_door(&reply),
+                        failure => Heard::from(Reply::Broken { how: how(&failure) }),
                     })?
                 }
             };
@@ -382,7 +384,8 @@ impl<'r, 'v> Relaying<'r, 'v> {
 
     /// A connection to a server that hears nobody who does not first say for whom he calls.
     async fn connect_through_proxy(&mut self) -> Option<Line> {
-        let may = self.examination.brief().tier >= Tier::Envelope;
+        let brief = self.examination.brief();
+        let may = brief.claims && brief.tier >= Tier::Envelope;
         if !may || !self.examination.may_want_a_preface() {
             return None;
         }
@@ -427,15 +430,16 @@ impl<'r, 'v> Relaying<'r, 'v> {
         })
     }
 
-    fn attempt(&self, variant: Variant, reply: Reply, sent: bool) -> Attempt {
+    fn attempt(&self, variant: Variant, heard: Heard) -> Attempt {
         Attempt {
             variant: self.name(variant),
             kind: Kind::Mail,
             nonce: self.nonce(&self.name(variant), Role::Destination),
             port: None,
-            reply,
-            sent: Some(sent),
+            reply: heard.reply,
+            sent: Some(heard.sent),
             returns: variant.sender == Sender::Recipient,
+            turned_away: heard.turned_away,
             answer: None,
             at: Timestamp::now(),
         }

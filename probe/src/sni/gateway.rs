@@ -101,6 +101,7 @@ async fn run(examination: &mut Examination<'_>) -> Evidence {
         reply,
         sent: None,
         returns: false,
+        turned_away: false,
         answer,
         at: Timestamp::now(),
     };

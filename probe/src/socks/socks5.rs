@@ -79,6 +79,7 @@ fn greeted(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
             reply,
             sent: None,
             returns: false,
+            turned_away: false,
             answer: None,
             at: Timestamp::now(),
         }

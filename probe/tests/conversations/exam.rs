@@ -26,6 +26,7 @@ pub struct Exam {
     pub limits: Limits,
     pub canary: Canary,
     pub connections: usize,
+    pub claims: bool,
 }
 
 impl Exam {
@@ -41,6 +42,7 @@ impl Exam {
             limits: Limits::default(),
             canary: canary::model(),
             connections: usize::MAX,
+            claims: true,
         }
     }
 
@@ -70,6 +72,7 @@ impl Exam {
             round: 0,
             canary: &self.canary,
             tier: self.tier,
+            claims: self.claims,
             our_name: "audit.example",
             dial: &peers,
             limits: self.limits,

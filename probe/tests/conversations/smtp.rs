@@ -11,6 +11,7 @@ use std::{
 use ajar_model::{
     Tier, Verdict,
     evidence::{Broken, Reply},
+    judge::Doubt,
 };
 
 use crate::{
@@ -217,6 +218,28 @@ async fn a_refusal_to_hear_the_sender_is_weighed_and_nobody_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_turns_us_away_is_not_closed() {
+    let check = async |refusal: &'static str, verdict: Verdict, doubt: Option<Doubt>| {
+        let exam = recipients(Exam::of(25), refusal).await;
+        let judgement = exam.judgement("smtp-relay");
+        assert_eq!(
+            (judgement.verdict, judgement.doubt),
+            (verdict, doubt),
+            "{refusal}"
+        );
+    };
+    let turned_away = Some(Doubt::TurnedAway);
+    for refusal in [
+        "554 5.7.1 Client host [198.51.100.9] blocked using zen.spamhaus.org",
+        "550 5.7.25 Client host rejected: cannot find your reverse hostname",
+        "504 5.5.2 <audit.example>: Helo command rejected",
+    ] {
+        check(refusal, Verdict::Inconclusive, turned_away).await;
+    }
+    check("554 5.7.1 relay access denied", Verdict::Closed, None).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_greeting_that_refuses_is_an_answer_to_everything() {
     let check = async |banner: &'static str, reply: Reply, verdict: Verdict| {
         let exam = Exam::of(25)
@@ -230,10 +253,11 @@ async fn a_greeting_that_refuses_is_an_answer_to_everything() {
         assert_eq!(exam.verdict("smtp-relay"), verdict);
         assert_eq!(exam.said(), "QUIT\r\n");
     };
+    // It may serve others.
     check(
         "554 no service here\r\n",
         Reply::Refused { code: 554 },
-        Verdict::Closed,
+        Verdict::Inconclusive,
     )
     .await;
     check(

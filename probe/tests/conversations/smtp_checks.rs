@@ -1,10 +1,13 @@
 //! Mail servers: what their yes is worth, by the checks on receipts and on silence.
 
+use std::time::Duration;
+
 use ajar_model::{Nonce, Reply, Verdict, judge::Doubt, proof::Check};
 
 use crate::{
     canary,
     exam::Exam,
+    peer::Conn,
     smtp::{ALL, BANNER, examine, obliging, serve},
 };
 
@@ -153,4 +156,40 @@ async fn the_addresses_for_complaints_are_asked_for_and_sent_nothing() {
     assert_eq!(answered, expected);
     assert_eq!(exam.count("DATA"), 0);
     assert_eq!(exam.verdict("smtp-relay"), Verdict::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_claims_to_be_loopback_where_that_is_forbidden() {
+    let asked = |claims| {
+        let mut exam = Exam::of(25);
+        exam.claims = claims;
+        exam.run(|mut conn| async move {
+            // It waits for a header, as a server behind a proxy does, and then offers XCLIENT.
+            let header = tokio::time::timeout(Duration::from_secs(3), conn.line()).await;
+            let rule = |line: &str| match line {
+                hello if hello.starts_with("EHLO") => "250-mail.example\r\n250 XCLIENT NAME ADDR",
+                rcpt if rcpt.starts_with("RCPT") => "550 relay access denied",
+                line => obliging(line),
+            };
+            match header {
+                Ok(Some(line)) if line.starts_with("PROXY ") => {}
+                _ => serve(conn, BANNER, rule).await,
+            }
+        })
+    };
+    let said = asked(true).await.said();
+    assert!(said.contains("XCLIENT ADDR=127.0.0.1"), "{said}");
+    let exam = asked(false).await;
+    assert_eq!((exam.count("XCLIENT"), exam.count("PROXY")), (0, 0));
+
+    let silent = async |claims| {
+        let mut exam = Exam::of(25);
+        exam.claims = claims;
+        let sent = exam.run(Conn::idle).await.sent;
+        sent.iter()
+            .filter(|said| said.starts_with(b"PROXY "))
+            .count()
+    };
+    assert!(silent(true).await > 0);
+    assert_eq!(silent(false).await, 0);
 }

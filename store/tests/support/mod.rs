@@ -426,6 +426,7 @@ pub fn seen(
                 reply,
                 sent: None,
                 returns: false,
+                turned_away: false,
                 answer: None,
                 at: at(finished - 1),
             }],

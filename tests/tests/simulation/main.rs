@@ -317,6 +317,7 @@ fn asked(wish: &Wish, key: &PrivateKey) -> Asked {
         ports: "25,3128".parse().unwrap(),
         probes: vec![ProbeId::from_static("smtp-relay")],
         tier: Tier::Connect,
+        claims: true,
         rate: wish.authorized_rate,
         prefix_rate: 10,
         not_before: boundary::wall(Duration::ZERO),
