@@ -1,17 +1,22 @@
 //! The command by which an owner sees a finding for themselves, with tools that are not ours: swaks for mail, curl for proxies.
 //!
-//! It repeats what the transcript shows, with the same nonce, so it needs no key; what it reaches is the canary.
+//! It repeats what the transcript shows, and reaches the canary. Its nonce is a new one, which belongs to no
+//! finding: what a reader of the command sends opens nothing.
 
 use std::net::SocketAddr;
 
 use ajar_model::{
-    Finding, Observation,
+    Finding, Observation, Verdict,
     evidence::{Attempt, Direction, Evidence},
 };
+use ulid::Ulid;
 
-/// The command for the first variant that decided a finding and that a stock tool can repeat; none if there is none.
+/// Returns the command for the first variant that opened a door and that a stock tool can repeat.
 pub fn command(finding: &Finding, observations: &[Observation]) -> Option<String> {
-    let words = finding.variants.iter().find_map(|variant| {
+    if finding.verdict != Verdict::Open {
+        return None;
+    }
+    let (words, nonce) = finding.variants.iter().find_map(|variant| {
         observations.iter().find_map(|observation| {
             let attempts = &observation.evidence.attempts;
             let attempt = attempts.iter().find(|a| a.variant == *variant)?;
@@ -20,13 +25,18 @@ pub fn command(finding: &Finding, observations: &[Observation]) -> Option<String
                 evidence: &observation.evidence,
                 nonce: attempt.nonce.to_string(),
             };
-            match observation.probe.as_str() {
+            let words = match observation.probe.as_str() {
                 "smtp-relay" => said.by_swaks(attempt),
                 _ => said.by_curl(attempt),
-            }
+            };
+            Some((words?, said.nonce))
         })
     })?;
-    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    let another = format!("{:032x}", Ulid::new().0);
+    let words = words
+        .iter()
+        .map(|word| quoted(&word.replace(&nonce, &another)));
+    let words: Vec<String> = words.collect();
     Some(words.join(" "))
 }
 

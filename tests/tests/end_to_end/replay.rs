@@ -56,6 +56,8 @@ fn swaks_and_curl_do_again_what_a_finding_says() {
             .skip_while(|line| *line != "to see it without ajar:");
         let command = command.map(str::trim).nth(1);
         let command = command.unwrap_or_else(|| panic!("no command: {}", shown.stdout));
+        let nonce = finding.proof.unwrap().nonce.to_string();
+        assert!(!command.contains(&nonce), "{command}");
         let again = finished(Command::new("sh").args(["-c", command])).unwrap();
         let recipient = command.split("--to=").nth(1).map(|rest| {
             let word = rest.split(' ').next().unwrap_or_default();
