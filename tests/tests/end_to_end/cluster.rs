@@ -42,7 +42,7 @@ fn two_workers_find_what_a_local_run_finds() {
         .dante("127.0.25.1:1080", Access::Closed);
     let targets = (20..=27).map(|block| format!("127.0.{block}.0/29"));
     let asked = format!(
-        "{} -p 1080,2525,3128 --rate 200 --prefix-rate 50 --settle 20s",
+        "{} -p 1080,2525,3128 --rate 200 --prefix-rate 50 --settle 60s",
         targets.collect::<Vec<_>>().join(" ")
     );
     let local = rows(site.scan(&asked).findings().unwrap());

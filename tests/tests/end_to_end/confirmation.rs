@@ -21,7 +21,7 @@ fn an_owner_is_told_only_of_what_was_open_twice() {
     let site = Site::new()
         .squid("127.0.75.1:3128", Access::Open)
         .postfix("127.0.75.2:2525", Access::Open);
-    let asked = "127.0.75.0/30 -p 2525,3128 --settle 10s";
+    let asked = "127.0.75.0/30 -p 2525,3128 --settle 60s";
     let once = site.scan(&format!("{asked} --store once.db --confirm-after never"));
     let findings = once.findings().unwrap();
     assert!(

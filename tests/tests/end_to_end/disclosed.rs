@@ -43,7 +43,7 @@ fn a_relay_behind_a_source_nat_is_told_why_it_is_open() {
     postfix.configure(&["mynetworks=127.0.78.8/32"]).unwrap();
     let gateway = "127.0.78.8".parse().unwrap();
     let _mapping = Front::haproxy_as(published, inside, gateway).unwrap();
-    let scan = site.scan("127.0.78.5 127.0.78.9 -p 2525 --settle 10s");
+    let scan = site.scan("127.0.78.5 127.0.78.9 -p 2525 --settle 60s");
     let findings = scan.findings().unwrap();
     let verdicts: Vec<Verdict> = findings.iter().map(|finding| finding.verdict).collect();
     assert_eq!(verdicts, [Verdict::Open, Verdict::Closed], "{findings:?}");

@@ -56,7 +56,7 @@ fn a_host_that_is_open_by_ipv6_alone_is_told_by_its_name() {
         "127.0.0.1 localhost\n127.0.79.1 mx.lab.test\n::1 mx.lab.test\n",
     )
     .unwrap();
-    let line = host.site.scan_line("mx.lab.test -p 2621 --settle 10s");
+    let line = host.site.scan_line("mx.lab.test -p 2621 --settle 60s");
     let scan = with_hosts(ajar, &line, &hosts).unwrap();
     let closed = difference("127.0.79.1", Some(Verdict::Closed));
     assert_eq!(differs(&scan), [closed]);
@@ -75,7 +75,7 @@ fn a_host_that_is_open_by_ipv6_alone_is_told_by_its_authorization() {
     ajar.authorize("may.toml", &may).unwrap();
     let scan = host
         .site
-        .scan("--authorization may.toml --allowed-signers signers --settle 10s");
+        .scan("--authorization may.toml --allowed-signers signers --settle 60s");
     let expected = [
         difference("127.0.79.2", Some(Verdict::Closed)),
         difference("127.0.79.3", None),

@@ -20,7 +20,7 @@ fn audited(net: u8) -> Ajar {
         .squid(&format!("127.0.{net}.3:3128"), Access::Closed)
         .postfix(&format!("127.0.{net}.4:2525"), Access::Open);
     let scan = site.scan(&format!(
-        "127.0.{net}.0/29 -p 1080,2525,3128 --settle 20s --confirm-after 1s"
+        "127.0.{net}.0/29 -p 1080,2525,3128 --settle 60s --confirm-after 1s"
     ));
     assert_eq!(scan.status, 0, "{}", scan.stderr);
     site.ajar.clone()

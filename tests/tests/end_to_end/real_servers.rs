@@ -30,7 +30,7 @@ fn real_relays_and_proxies_are_judged_as_what_they_are() {
         .dante("127.0.7.5:1080", Access::Open)
         .dante("127.0.7.6:1080", Access::Closed);
     let scan =
-        site.scan("127.0.7.0/29 -p 1080,2525,3128 --rate 200 --prefix-rate 200 --settle 20s");
+        site.scan("127.0.7.0/29 -p 1080,2525,3128 --rate 200 --prefix-rate 200 --settle 60s");
     let expected = [
         (at("127.0.7.1:2525"), Verdict::Open, Some(Kind::Mail)),
         (at("127.0.7.2:2525"), Verdict::Closed, None),

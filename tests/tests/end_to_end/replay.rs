@@ -35,7 +35,7 @@ fn swaks_and_curl_do_again_what_a_finding_says() {
         Front::tinyproxy(at("127.0.74.8:8080"), "ConnectPort 1").unwrap(),
     );
     let scan =
-        site.scan("127.0.74.0/28 -p 1080,2525,3128,8080 --rate 200 --prefix-rate 200 --settle 20s");
+        site.scan("127.0.74.0/28 -p 1080,2525,3128,8080 --rate 200 --prefix-rate 200 --settle 60s");
     let open: Vec<_> = scan.findings().unwrap();
     assert!(
         open.iter().all(|f| f.verdict == Verdict::Open),

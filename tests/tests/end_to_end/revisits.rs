@@ -24,7 +24,7 @@ fn a_greylisting_relay_is_open_once_it_lets_us_in() {
     let postgrey = Postgrey::start(Duration::from_secs(5), "Greylisted for %s seconds").unwrap();
     let relay = relay(&site, "127.0.31.1:2525");
     relay.configure(&[postgrey.restriction()]).unwrap();
-    let asked = "127.0.31.1 -p 2525 --probes smtp-relay --settle 10s";
+    let asked = "127.0.31.1 -p 2525 --probes smtp-relay --settle 60s";
     let once = site.scan(&format!("{asked} --revisits 0"));
     let findings = once.findings().unwrap();
     assert_eq!(outcome(&findings), (Verdict::Inconclusive, 1), "{once:?}");
@@ -45,7 +45,7 @@ fn a_relay_that_names_no_time_is_visited_later_and_later() {
     let postgrey = Postgrey::start(Duration::from_secs(8), "Try again later").unwrap();
     let relay = relay(&site, "127.0.31.2:2525");
     relay.configure(&[postgrey.restriction()]).unwrap();
-    let asked = "127.0.31.2 -p 2525 --probes smtp-relay --settle 10s";
+    let asked = "127.0.31.2 -p 2525 --probes smtp-relay --settle 60s";
     let scan = site.scan(&format!("{asked} --revisits 2 --revisit-after 1s"));
     let findings = scan.findings().unwrap();
     assert_eq!(outcome(&findings), (Verdict::Open, 3), "{scan:?}");
@@ -56,7 +56,7 @@ fn a_relay_behind_postscreen_is_open() {
     let site = Site::new();
     let relay = relay(&site, "127.0.31.3:2525");
     relay.screen().unwrap();
-    let asked = "127.0.31.3 -p 2525 --probes smtp-relay --settle 10s";
+    let asked = "127.0.31.3 -p 2525 --probes smtp-relay --settle 60s";
     let scan = site.scan(&format!("{asked} --revisits 2 --revisit-after 2s"));
     let findings = scan.findings().unwrap();
     let [finding] = &findings[..] else {
