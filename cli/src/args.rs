@@ -20,7 +20,7 @@ mod services;
 pub use exclude::{Exclude, ExcludeAdd};
 pub use pki::{Pki, PkiInit, PkiIssue, PkiRole};
 pub use schedule::{Schedule, SchedulePut};
-pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Tls, Worker};
+pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Standpoint, Tls, Worker};
 
 /// Finds the doors that were left ajar: open mail relays and open proxies, proven by a receipt.
 #[derive(Debug, Parser)]
@@ -108,6 +108,8 @@ pub struct Scan {
     /// Exit with status 3 if an endpoint has this verdict.
     #[arg(long, value_name = "VERDICT")]
     pub fail_on: Vec<Verdict>,
+    #[command(flatten)]
+    pub standpoint: Standpoint,
     #[command(flatten)]
     pub remote: MaybeRemote,
 }

@@ -51,9 +51,9 @@ impl Cluster {
     }
 
     /// Starts a worker in this process; another cluster has its own.
-    pub fn work(&mut self, signers: watch::Receiver<AllowedSigners>) {
+    pub fn work(&mut self, signers: watch::Receiver<AllowedSigners>, standpoint: args::Standpoint) {
         if let Cluster::Here(local) = self {
-            local.work(signers, Limits::default());
+            local.work(signers, Limits::default(), standpoint);
         }
     }
 

@@ -70,7 +70,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
 
     let run = Run::new(&cluster.coordinator, id);
     run.submit(&spec(&lab, canary)?).await?;
-    cluster.work(signers::none(), limits());
+    cluster.work(signers::none(), limits(), args::Standpoint::default());
     run.follow(&stop).await?;
     if stop.is_cancelled() {
         cluster.stop().await?;

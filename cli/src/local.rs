@@ -15,6 +15,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    args,
     canary::Reporting,
     exit::{OrRefuse, refuse},
     owner::{Owner, file_of},
@@ -123,7 +124,12 @@ impl LocalCluster {
     }
 
     /// Starts a worker. It never audits the canary's own doors: they would prove themselves.
-    pub fn work(&mut self, signers: watch::Receiver<AllowedSigners>, limits: Limits) {
+    pub fn work(
+        &mut self,
+        signers: watch::Receiver<AllowedSigners>,
+        limits: Limits,
+        standpoint: args::Standpoint,
+    ) {
         let canary = self.canary.as_ref();
         let options = ajar_worker::Options {
             coordinator: self.coordinator.clone(),
@@ -131,6 +137,7 @@ impl LocalCluster {
             vantage: "local".to_owned(),
             signers,
             allow_loopback: true,
+            public_address: standpoint.public_address,
             capacity: capacity(),
             limits,
             control_plane: canary.map_or_else(Vec::new, |c| c.canary().destinations().to_vec()),

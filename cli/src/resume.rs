@@ -16,6 +16,7 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
         store,
         output,
         fail_on,
+        standpoint,
         remote,
     } = options;
     let id = id.to_string();
@@ -63,8 +64,13 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
     let reporter = output.reporter.as_ref();
     let reporter = reporter.map(|by| format!("{} <{}>", by.organization, by.contact));
     option("--reporter", reporter.map(Cow::from));
+    let public = standpoint.public_address.map(|ip| ip.to_string());
+    option("--public-address", public.map(Cow::from));
     for verdict in fail_on {
         option("--fail-on", Some(verdict.as_str().into()));
+    }
+    if output.inside_counts {
+        words.push("--inside-counts".into());
     }
     if remote.tls.insecure {
         words.push("--insecure".into());
@@ -110,7 +116,7 @@ mod tests {
     fn the_printed_command_repeats_what_matters_in_any_shell() {
         let given = "ajar scan 127.0.0.1 --store 'my audit/it'\\''s.db' --allowed-signers 'a b' \
              --output 'out $HOME.jsonl' --format csv --reporter 'A B <a@b.example>' --fail-on open --fail-on unproven \
-             --canary-ports 1,2,3,4 --canary-key k";
+             --canary-ports 1,2,3,4 --canary-key k --inside-counts --public-address 192.0.2.7";
         let first = scan(&split(given));
         let id = "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P";
         let again = scan(&split(&command(id.parse().unwrap(), &first)));
@@ -121,6 +127,9 @@ mod tests {
         assert_eq!(again.output.reporter, first.output.reporter);
         assert!(again.output.reporter.is_some());
         assert_eq!(again.fail_on, first.fail_on);
+        assert!(again.output.inside_counts);
+        let public = again.standpoint.public_address;
+        assert_eq!(public, Some("192.0.2.7".parse().unwrap()));
         let after = again.request;
         assert_eq!(after.authorization.allowed_signers, Some("a b".into()));
         assert_eq!(

@@ -110,6 +110,7 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
         vantage: options.vantage,
         signers,
         allow_loopback: coordinator.is_local(),
+        public_address: options.standpoint.public_address,
         capacity,
         control_plane: resolved(&options.remote.coordinator).await?,
         coordinator,

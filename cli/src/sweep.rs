@@ -47,7 +47,7 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
     .await?;
     let run = Run::new(&cluster.coordinator, id);
     run.submit(&request.without_canary()).await?;
-    cluster.work(signers, Limits::default());
+    cluster.work(signers, Limits::default(), args::Standpoint::default());
     run.follow(&stop).await?;
     let mut out: Box<dyn Write + Send> = match file {
         Some(file) => {

@@ -175,6 +175,7 @@ impl Worker {
                 campaign: lease.shard.campaign,
                 key: &key,
                 vantage: &lease.vantage,
+                public_address: options.public_address,
             };
             self.reach.check(&spec.canary, asking).await?;
         }
@@ -223,6 +224,7 @@ impl Worker {
             swept: syn.is_some(),
             slots: PrefixSlots::new(spec.prefix_rate),
             standpoints: Arc::clone(&self.standpoints),
+            public_address: options.public_address,
             spec: Arc::new(spec),
         });
         let give_up = self.give_up.clone();

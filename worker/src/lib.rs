@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, OnceLock, Weak},
     time::Duration,
 };
@@ -67,6 +67,8 @@ pub struct Options {
     pub signers: watch::Receiver<AllowedSigners>,
     /// True if loopback may be audited without an authorization: it is this very machine's operator who asks.
     pub allow_loopback: bool,
+    /// The address that targets see, if this machine is behind NAT. The canary must see it too.
+    pub public_address: Option<IpAddr>,
     /// Targets that are visited at the same time at most: see [`places`].
     pub capacity: usize,
     /// What a target may cost.

@@ -5,7 +5,7 @@
 //! answer it shows that the way there is free, and that there is somebody to prove a finding.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -53,6 +53,14 @@ pub enum Unreached {
         "a proxy stands between this machine and the canary at {socket} ({what}): behind it every address would look open, let this machine connect directly"
     )]
     Passed { socket: SocketAddr, what: String },
+    #[error(
+        "the canary at {socket} sees this machine as {seen}, and not as {public}: correct or leave out --public-address, or use a canary outside this network"
+    )]
+    OtherAddress {
+        socket: SocketAddr,
+        seen: IpAddr,
+        public: IpAddr,
+    },
 }
 
 /// Who asks, and with what.
@@ -61,6 +69,8 @@ pub struct Asking<'a> {
     pub campaign: CampaignId,
     pub key: &'a NonceKey,
     pub vantage: &'a str,
+    /// The address that the canary is to see.
+    pub public_address: Option<IpAddr>,
 }
 
 /// What was heard of canaries lately.
@@ -125,6 +135,12 @@ async fn ask(canary: &Canary, asking: Asking<'_>) -> Result<(), Unreached> {
             return Err(proxy);
         }
     }
+    if let Some(mistaken) = asking
+        .public_address
+        .and_then(|public| mistaken(&ways, public))
+    {
+        return Err(mistaken);
+    }
     let Some(silent) = at(Answering::Nobody) else {
         return Ok(());
     };
@@ -187,6 +203,17 @@ async fn ask_at(canary: &Canary, socket: SocketAddr, asking: Asking<'_>) -> Answ
     }
 }
 
+/// Returns that the canary sees another address of ours than the operator has named.
+fn mistaken(ways: &[Way], public: IpAddr) -> Option<Unreached> {
+    let mut ways = ways.iter();
+    let (socket, said) = ways.find(|(_, said)| said.egress_ip != public)?;
+    Some(Unreached::OtherAddress {
+        socket: *socket,
+        seen: said.egress_ip,
+        public,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
@@ -217,6 +244,13 @@ mod tests {
             text.contains("at 192.0.2.9:80 (our address is 192.0.2.7 there"),
             "{text}"
         );
+        let public = "192.0.2.7".parse().unwrap();
+        let text = mistaken(&straight, public).unwrap().to_string();
+        assert!(
+            text.contains("sees this machine as 192.0.2.1, and not as 192.0.2.7"),
+            "{text}"
+        );
+        assert_eq!(mistaken(&straight, "192.0.2.1".parse().unwrap()), None);
         let marked = [way(80, "192.0.2.1", Some(Disclosed::Gateway))];
         let text = disclosed(&marked).unwrap().to_string();
         assert!(text.contains("it has marked our request"), "{text}");

@@ -8,6 +8,7 @@ use std::{
 
 use ajar_model::{
     CampaignId, Evidence, NonceKey, Observation, Outcome, ProbeId, Spec, Tier, Timestamp, space,
+    special,
 };
 use ajar_probe::{BoxStream, Brief, Limits};
 use ajar_sweep::connect;
@@ -49,6 +50,8 @@ pub struct Visitor {
     pub slots: PrefixSlots,
     /// The addresses of ours that were found to be inside.
     pub standpoints: Arc<Standpoints>,
+    /// The address that targets see behind NAT, unless they are behind it too.
+    pub public_address: Option<IpAddr>,
 }
 
 /// What became of a target.
@@ -91,7 +94,7 @@ impl Visitor {
                 }
             }
         };
-        let from = self.standing(stream.local_addr().ok().map(|ours| ours.ip()));
+        let from = self.standing(endpoint, stream.local_addr().ok().map(|ours| ours.ip()));
         if let Some(ours) = from.source.filter(|_| from.is_from_inside(endpoint.ip())) {
             self.standpoints.note_inside(ours);
         }
@@ -124,7 +127,7 @@ impl Visitor {
     /// What there is to say of a target that answered a SYN, if no more is asked for.
     pub fn discovered(&self, endpoint: SocketAddr, ours: IpAddr) -> Visited {
         let evidence = vec![(DISCOVERED, Evidence::default())];
-        let from = self.standing(Some(ours));
+        let from = self.standing(endpoint, Some(ours));
         Visited {
             outcome: Outcome::Answered,
             observations: self.observations(endpoint, Timestamp::now(), &from, evidence),
@@ -158,7 +161,10 @@ impl Visitor {
     }
 
     /// Returns evidence of the address of ours, and nothing else.
-    fn standing(&self, source: Option<IpAddr>) -> Evidence {
+    fn standing(&self, endpoint: SocketAddr, source: Option<IpAddr>) -> Evidence {
+        let public = self.public_address;
+        let is_public = special::denied(endpoint.ip()).is_none();
+        let source = public.filter(|_| is_public).or(source);
         Evidence {
             source,
             source_in_scope: source.is_some_and(|source| self.egress.covers(source)),

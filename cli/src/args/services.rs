@@ -94,6 +94,8 @@ pub struct Worker {
     /// The vantage point's name, in results. A certificate's name takes its place.
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub vantage: String,
+    #[command(flatten)]
+    pub standpoint: Standpoint,
     /// Whose signatures are accepted.
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
@@ -102,6 +104,15 @@ pub struct Worker {
     pub capacity: Option<u32>,
     #[command(flatten)]
     pub metrics: Metrics,
+}
+
+/// Where a worker stands.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Standpoint {
+    /// The address that targets see, if this machine is behind NAT: a cloud's, a pod's, an
+    /// office's. Its private address would count as inside. The canary must see the same one.
+    #[arg(long, value_name = "ADDR")]
+    pub public_address: Option<IpAddr>,
 }
 
 /// `ajar canary`.

@@ -59,16 +59,16 @@ const BOTH_ENDS: &str = r#"
 
 /// Audits both from one of the ends. Returns what was found, how many reports owners would get, and
 /// what was said.
-fn audited(end: &str, canary: &str) -> (Vec<Finding>, usize, String) {
+fn audited(end: &str, canary: &str, options: &str) -> (Vec<Finding>, usize, String) {
     let ajar = Ajar::new().unwrap();
     ajar.make_signer().unwrap();
     let domains = "--canary-domain canary.test,canary.example";
-    let options = format!("11.98.0.1 --canary {canary} {domains} --ports 3128,8080");
-    ajar.authorize("a.toml", &options).unwrap();
+    let signed = format!("11.98.0.1 --canary {canary} {domains} --ports 3128,8080");
+    ajar.authorize("a.toml", &signed).unwrap();
     let script = format!(
         "{BOTH_ENDS}
         {end} $AJAR scan --authorization a.toml --allowed-signers signers --format jsonl --settle 1s --confirm-after 1s \
-            --canary-ports 2525,8000,8443,7401"
+            --canary-ports 2525,8000,8443,7401 {options}"
     );
     let seen = captured(&ajar, &script).unwrap();
     assert_eq!(seen.status, 0, "{}", seen.stderr);
@@ -90,15 +90,41 @@ fn verdicts(mut findings: Vec<Finding>) -> Vec<(u16, Verdict, Option<Doubt>)> {
 #[test]
 fn only_what_is_open_from_outside_is_reported() {
     let inside = Some(Doubt::Inside);
-    let (findings, reports, said) = audited("$FAR", "11.98.0.1");
+    let (findings, reports, said) = audited("$FAR", "11.98.0.1", "");
     let expected = [(3128, Verdict::Open, inside), (8080, Verdict::Open, inside)];
     assert_eq!(verdicts(findings), expected, "{said}");
     assert_eq!(reports, 0, "{said}");
     assert!(said.contains("2 open endpoints are left out"), "{said}");
 
-    let (findings, reports, said) = audited("", "11.99.0.1");
+    let (findings, reports, said) = audited("", "11.99.0.1", "");
     let expected = [(3128, Verdict::Closed, None), (8080, Verdict::Open, None)];
     assert_eq!(verdicts(findings), expected, "{said}");
     assert_eq!(reports, 1, "{said}");
     assert!(!said.contains("from inside"), "{said}");
+}
+
+/// The near end has a private address, and is known by another one outside.
+const NAT: &str = "$FAR ip route add 10.98.0.0/16 dev wire src 11.98.0.1
+    ip route replace 11.98.0.0/24 dev silent src 10.98.255.254
+    nft add table ip nat
+    nft add chain ip nat out '{ type nat hook postrouting priority 100; }'
+    nft add rule ip nat out oifname silent ip saddr 10.98.255.254 snat to 11.99.0.1
+   ";
+
+#[test]
+fn a_worker_behind_nat_is_outside_by_its_public_address() {
+    let (findings, reports, said) = audited(NAT, "11.99.0.1", "--sweep connect");
+    let inside = Some(Doubt::Inside);
+    let expected = [(3128, Verdict::Closed, None), (8080, Verdict::Open, inside)];
+    assert_eq!(verdicts(findings), expected, "{said}");
+    assert_eq!(reports, 0, "{said}");
+
+    let (findings, reports, said) = audited(
+        NAT,
+        "11.99.0.1",
+        "--sweep connect --public-address 11.99.0.1",
+    );
+    let expected = [(3128, Verdict::Closed, None), (8080, Verdict::Open, None)];
+    assert_eq!(verdicts(findings), expected, "{said}");
+    assert_eq!(reports, 1, "{said}");
 }

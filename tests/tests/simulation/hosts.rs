@@ -177,6 +177,7 @@ async fn work(site: Site, name: String) -> turmoil::Result {
         vantage: "here".to_owned(),
         signers: watch::channel(site.signers).1,
         allow_loopback: false,
+        public_address: None,
         capacity: 200,
         limits: ajar_probe::Limits::default(),
         control_plane: Vec::new(),
