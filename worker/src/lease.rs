@@ -223,6 +223,7 @@ impl Worker {
             limits: options.limits,
             swept: syn.is_some(),
             slots: PrefixSlots::new(spec.prefix_rate),
+            for_older: self.session.is_with_older(),
             standpoints: Arc::clone(&self.standpoints),
             public_address: options.public_address,
             spec: Arc::new(spec),

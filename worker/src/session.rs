@@ -53,6 +53,8 @@ pub(crate) struct Session {
     held: Mutex<BTreeMap<(ShardId, u64), Kept>>,
     /// It has room for one lease more.
     wants: AtomicBool,
+    /// The coordinator is of a version that knows no sessions.
+    older: AtomicBool,
     /// Something is to be said at once.
     prompt: Notify,
     grants: mpsc::Sender<(Lease, Now)>,
@@ -69,10 +71,16 @@ impl Session {
             worker,
             held: Mutex::default(),
             wants: AtomicBool::new(false),
+            older: AtomicBool::new(false),
             prompt: Notify::new(),
             grants,
         };
         (Arc::new(session), granted)
+    }
+
+    /// Returns whether the coordinator is of a version that knows no sessions.
+    pub fn is_with_older(&self) -> bool {
+        self.older.load(Ordering::Relaxed)
     }
 
     /// Says whether there is room for one lease more.
@@ -183,10 +191,14 @@ impl<'a> Talk<'a> {
         let _ = out.try_send(first);
         let opened = client.session(ReceiverStream::new(requests));
         let opened = timeout_at(Instant::now() + ANSWER, opened).await;
+        let is_unknown = |status: &Status| status.code() == Code::Unimplemented;
+        if let Ok(answered) = &opened {
+            let is_older = answered.as_ref().is_err_and(is_unknown);
+            self.session.older.store(is_older, Ordering::Relaxed);
+        }
         match opened {
             Err(_) => no_answer().into(),
-            Ok(Err(status)) if status.code() == Code::Unimplemented => {
-                // It is of an older version.
+            Ok(Err(status)) if is_unknown(&status) => {
                 let (answers, heard) = mpsc::channel(WAITING);
                 let (out, requests) = mpsc::channel(WAITING);
                 let worker = self.session.worker.clone();

@@ -7,8 +7,8 @@ use std::{
 };
 
 use ajar_model::{
-    CampaignId, Evidence, NonceKey, Observation, Outcome, ProbeId, Spec, Tier, Timestamp, space,
-    special,
+    CampaignId, Evidence, NonceKey, Observation, Outcome, ProbeId, Spec, Tier, Timestamp,
+    evidence::Control, proof::Check, space, special,
 };
 use ajar_probe::{BoxStream, Brief, Limits};
 use ajar_sweep::connect;
@@ -50,6 +50,8 @@ pub struct Visitor {
     pub slots: PrefixSlots,
     /// The addresses of ours that were found to be inside.
     pub standpoints: Arc<Standpoints>,
+    /// The coordinator is of an older version, which cannot read all checks.
+    pub for_older: bool,
     /// The address that targets see behind NAT, unless they are behind it too.
     pub public_address: Option<IpAddr>,
 }
@@ -192,6 +194,10 @@ impl Visitor {
                 visit: self.visit,
                 round: self.round,
                 evidence: Evidence {
+                    controls: match self.for_older {
+                        true => known_to_older(evidence.controls),
+                        false => evidence.controls,
+                    },
                     source: from.source,
                     source_in_scope: from.source_in_scope,
                     ..evidence
@@ -199,6 +205,12 @@ impl Visitor {
             })
             .collect()
     }
+}
+
+/// Returns the controls that versions without sessions can read.
+fn known_to_older(mut controls: Vec<Control>) -> Vec<Control> {
+    controls.retain(|control| !matches!(control.check, Check::Again | Check::SecondName));
+    controls
 }
 
 /// What a refused connection, or a refused SYN, means for its target.

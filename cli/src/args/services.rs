@@ -106,7 +106,7 @@ pub struct Worker {
     pub metrics: Metrics,
 }
 
-/// Where a worker stands.
+/// The place of a worker, as its targets see it.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Standpoint {
     /// The address that targets see, if this machine is behind NAT: a cloud's, a pod's, an
