@@ -14,7 +14,8 @@ impl Standpoints {
             tracing::warn!(
                 %ours,
                 "targets are asked from inside: what is open to this machine need not be open to strangers, and owners are not \
-                 told of it; ask from a machine outside, or take it for open by --inside-counts"
+                 told of it; ask from a machine outside, name the address that targets see if it is behind NAT (--public-address), or take it \
+                 for open by --inside-counts"
             );
         }
     }
