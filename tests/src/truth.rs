@@ -156,11 +156,13 @@ impl FarEnd {
     }
 }
 
-/// A script that answers a request.
+/// A script that answers a request, once it has read all of its head: a proxy that is still sending would
+/// hear a reset.
 fn page() -> String {
     let (word, length) = (FarEnd::WORD, FarEnd::WORD.len());
     format!(
-        "read -r line; printf 'HTTP/1.0 200 OK\\r\\nContent-Length: {length}\\r\\n\\r\\n{word}'"
+        "while read -r line && [ ${{#line}} -gt 1 ]; do :; done; \
+         printf 'HTTP/1.0 200 OK\\r\\nContent-Length: {length}\\r\\n\\r\\n{word}'"
     )
 }
 
