@@ -1,7 +1,7 @@
 //! The command by which an owner sees a finding for themselves, with tools that are not ours: swaks for mail, curl for proxies.
 //!
-//! It repeats what the transcript shows, and reaches the canary. Its nonce is a new one, which belongs to no
-//! finding: what a reader of the command sends opens nothing.
+//! The command repeats the transcript, and reaches the canary. Its nonce belongs to no finding, so
+//! that a reader who sends it opens nothing.
 
 use std::net::SocketAddr;
 

@@ -12,11 +12,11 @@ use crate::{Coordinator, error};
 
 /// A worker that was not heard of for so long is not counted.
 const GONE: Duration = Duration::from_secs(30);
-/// How soon a worker that is new is told of, and how often one that stays.
+/// How soon other coordinators hear of a new worker, and how often of one that stays.
 const TELL: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// The workers that were heard of lately. Clones share them.
+/// The workers that spoke to this coordinator lately. Clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Presence(Arc<Mutex<HashMap<String, Heard>>>);
 

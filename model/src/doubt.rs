@@ -11,7 +11,8 @@ pub enum Doubt {
     LeadsToCanary,
     /// A check on the receipt could not be made.
     Unchecked,
-    /// Mail to one of the canary's domains arrived, and none to the other: the server may be in charge of the one.
+    /// Mail to one of the canary's domains arrived, and none to the other: the server may be in
+    /// charge of the one.
     OneDomain,
     /// It passed on what it was given once, and not when it was asked again later.
     NotAgain,

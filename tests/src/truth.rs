@@ -156,8 +156,8 @@ impl FarEnd {
     }
 }
 
-/// A script that answers a request, once it has read all of its head: a proxy that is still sending would
-/// hear a reset.
+/// A script that answers a request, once it has read all of its head: a proxy that is still sending
+/// would hear a reset.
 fn page() -> String {
     let (word, length) = (FarEnd::WORD, FarEnd::WORD.len());
     format!(

@@ -1,4 +1,4 @@
-//! What owners hear of: doors that are open to strangers, and were so twice.
+//! Findings for owners: doors that were open to strangers at two visits.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use ajar_model::{Finding, Verdict, judge::Doubt};
 
 use super::Writer;
 
-/// Hands on what is open and confirmed, and says how much was open and is left out.
+/// Hands on confirmed open doors. Counts the other open doors, and says why they are left out.
 pub struct Confirmed {
     pub writer: Box<dyn Writer>,
     pub unconfirmed: u64,
@@ -58,7 +58,7 @@ impl Writer for Confirmed {
     }
 }
 
-/// Takes what is open to us for open, wherever we asked from.
+/// Drops the doubt of doors that were asked from inside.
 pub struct InsideCounts(pub Box<dyn Writer>);
 
 impl Writer for InsideCounts {

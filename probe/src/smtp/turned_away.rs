@@ -1,5 +1,5 @@
-//! Refusals of us: a server that turns away our address or our name has said nothing about relaying. No
-//! standard says how that is written; these are the ways of servers in use. Pure.
+//! Refusals of us: a server that turns away our address or our name has said nothing about
+//! relaying. No standard says how that is written; these are the ways of servers in use. Pure.
 
 use super::codec as smtp;
 
@@ -33,7 +33,8 @@ const PHRASES: [&str; 11] = [
     "dynamic ip",
 ];
 
-/// Returns whether a refusal is of our address or our name. RFC 7372 has codes for some of its reasons.
+/// Returns whether a refusal is of our address or our name. RFC 7372 has codes for some of its
+/// reasons.
 pub(super) fn is_of_us(reply: &smtp::Reply) -> bool {
     if matches!(reply.enhanced, Some([4 | 5, 7, 25..=27])) {
         return true;
