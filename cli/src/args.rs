@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use ajar_model::{
-    Host, Ports, Tier, Verdict, admission::MOST_AGAIN, campaign::Sweep as SweepMethod,
+    Effort, Host, Ports, Tier, Verdict, admission::MOST_AGAIN, campaign::Sweep as SweepMethod,
 };
 use clap::{
     Args, Parser, Subcommand,
@@ -134,6 +134,10 @@ pub struct Request {
     /// How far probes may go; to deliver, or as far as the authorization goes, if not given.
     #[arg(long, value_parser = tier())]
     pub tier: Option<Tier>,
+    /// Number of ways in which mail servers are asked to relay; each refusal is an entry in their
+    /// logs.
+    #[arg(long, value_parser = effort(), default_value = Effort::Normal.as_str())]
+    pub effort: Effort,
     #[command(flatten)]
     pub authorization: Authorization,
     /// The address that the canary binds, and that probes aim at; for loopback targets 127.0.0.1.
@@ -250,7 +254,8 @@ pub struct Authorize {
     /// Addresses inside them that stay forbidden.
     #[arg(long, value_name = "TARGET", value_delimiter = ',')]
     pub exclude: Vec<String>,
-    /// A host with several addresses, as mx1=192.0.2.1,2001:db8::1: results tell which of them is open and which is not.
+    /// A host by its name, as mx1.example=192.0.2.1,2001:db8::1. Servers are asked by that name,
+    /// and results tell which of several addresses is open and which is not.
     #[arg(long, value_name = "NAME=ADDR,ADDR")]
     pub host: Vec<Host>,
     /// The Ed25519 SSH key to sign with; ~/.ssh/id_ed25519 if not given. With a passphrase, or in an agent (name its
@@ -449,6 +454,14 @@ fn tier() -> impl TypedValueParser<Value = Tier> {
         Tier::Handshake => "Banner, EHLO, SOCKS greeting",
         Tier::Envelope => "Sender and recipient, no message",
         Tier::Deliver => "A message or a tunnel to the canary",
+    })
+}
+
+fn effort() -> impl TypedValueParser<Value = Effort> {
+    one_of(Effort::ALL, Effort::as_str, |effort| match effort {
+        Effort::Quick => "The likeliest ways: at most five refusals, on two connections",
+        Effort::Normal => "Every way, each from one sender",
+        Effort::Full => "The rarer ways from a second sender too",
     })
 }
 

@@ -3,7 +3,7 @@
 use std::{io::Write, net::Ipv4Addr, time::Duration};
 
 use ajar_canary::Ports;
-use ajar_model::{Canary, Finding, Revisits, Spec, Target, Tier, Verdict, campaign::Sweep};
+use ajar_model::{Canary, Effort, Finding, Revisits, Spec, Target, Tier, Verdict, campaign::Sweep};
 use ajar_probe::Limits;
 use ajar_store::Access;
 use tokio_util::sync::CancellationToken;
@@ -130,6 +130,7 @@ fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
         rate: RATE,
         prefix_rate: RATE,
         tier: Tier::Deliver,
+        effort: Effort::Normal,
         sweep: Sweep::Connect,
         retries: 1,
         settle_secs: SETTLE_SECS,

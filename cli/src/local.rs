@@ -138,6 +138,7 @@ impl LocalCluster {
             signers,
             allow_loopback: true,
             public_address: standpoint.public_address,
+            helo: standpoint.helo,
             capacity: capacity(),
             limits,
             control_plane: canary.map_or_else(Vec::new, |c| c.canary().destinations().to_vec()),

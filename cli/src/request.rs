@@ -85,6 +85,7 @@ impl Request {
                 .prefix_rate
                 .unwrap_or(most(PREFIX_RATE, |a| a.prefix_rate)),
             tier,
+            effort: options.effort,
             sweep: options.discovery.sweep,
             retries: options.discovery.retries,
             settle_secs: options.settle,

@@ -66,6 +66,7 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
     option("--reporter", reporter.map(Cow::from));
     let public = standpoint.public_address.map(|ip| ip.to_string());
     option("--public-address", public.map(Cow::from));
+    option("--helo", standpoint.helo.as_deref().map(Cow::from));
     for verdict in fail_on {
         option("--fail-on", Some(verdict.as_str().into()));
     }
@@ -116,7 +117,7 @@ mod tests {
     fn the_printed_command_repeats_what_matters_in_any_shell() {
         let given = "ajar scan 127.0.0.1 --store 'my audit/it'\\''s.db' --allowed-signers 'a b' \
              --output 'out $HOME.jsonl' --format csv --reporter 'A B <a@b.example>' --fail-on open --fail-on unproven \
-             --canary-ports 1,2,3,4 --canary-key k --inside-counts --public-address 192.0.2.7";
+             --canary-ports 1,2,3,4 --canary-key k --inside-counts --public-address 192.0.2.7 --helo scanner.example";
         let first = scan(&split(given));
         let id = "01JD3Y5Q9Z8K7W6V5T4S3R2Q1P";
         let again = scan(&split(&command(id.parse().unwrap(), &first)));
@@ -130,6 +131,7 @@ mod tests {
         assert!(again.output.inside_counts);
         let public = again.standpoint.public_address;
         assert_eq!(public, Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(again.standpoint.helo.as_deref(), Some("scanner.example"));
         let after = again.request;
         assert_eq!(after.authorization.allowed_signers, Some("a b".into()));
         assert_eq!(

@@ -65,7 +65,7 @@ async fn begin(
     let run = Run::new(cluster.coordinator(), id);
     let targets = run.submit(&spec).await?;
     announce(id, targets, &spec);
-    cluster.work(signers, options.standpoint);
+    cluster.work(signers, options.standpoint.clone());
     Ok((cluster, run))
 }
 
@@ -94,7 +94,7 @@ async fn go_on(
     }
     run.resume(authorization.as_ref().map(|(signed, _)| signed))
         .await?;
-    cluster.work(signers, options.standpoint);
+    cluster.work(signers, options.standpoint.clone());
     Ok((cluster, run))
 }
 

@@ -111,6 +111,7 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
         signers,
         allow_loopback: coordinator.is_local(),
         public_address: options.standpoint.public_address,
+        helo: options.standpoint.helo,
         capacity,
         control_plane: resolved(&options.remote.coordinator).await?,
         coordinator,

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use ajar_model::Tier;
+use ajar_model::{Effort, Tier};
 use ajar_probe::Limits;
 use ajar_store::Access;
 use serde::Serialize;
@@ -81,6 +81,7 @@ fn as_request(options: args::Sweep) -> args::Request {
         rates: options.rates,
         discovery: options.discovery,
         tier: Some(Tier::Connect),
+        effort: Effort::Normal,
         authorization: options.authorization,
         canary: None,
         canary_domain: Vec::new(),

@@ -20,7 +20,7 @@ pub struct Listed {
     /// Targets; empty if none was named.
     pub include: Vec<Target>,
     pub exclude: Vec<Target>,
-    /// The names that have several addresses.
+    /// The names that targets were given by.
     pub hosts: Vec<Host>,
     /// True if targets were named, if only by an empty file.
     pub named: bool,
@@ -88,7 +88,7 @@ async fn read_file(file: &Path, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Tar
     Ok(targets)
 }
 
-/// The target that a text names; a host name may have several addresses, and is noted then.
+/// The target that a text names; a host name may have several addresses, and is noted.
 async fn one(text: &str, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Target>> {
     match text.parse::<Target>() {
         Ok(target) => Ok(vec![target]),
@@ -107,11 +107,9 @@ async fn resolve(name: &str, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Target
         return refuse(format_args!("{name:?} has no address"));
     }
     let targets = addresses.iter().copied().map(Target::from).collect();
-    if addresses.len() > 1 {
-        hosts.push(Host {
-            name: name.to_owned(),
-            addresses: addresses.into_iter().collect(),
-        });
-    }
+    hosts.push(Host {
+        name: name.to_owned(),
+        addresses: addresses.into_iter().collect(),
+    });
     Ok(targets)
 }

@@ -24,7 +24,10 @@ pub(crate) async fn compare(
     let of_this = |f: &&mut Finding| f.campaign == campaign.id && f.verdict == Verdict::Open;
     let open = findings.iter_mut().filter(of_this);
     let open: BTreeSet<IpAddr> = open.map(|finding| finding.ip).collect();
-    let is_open = |host: &&Host| host.addresses.iter().any(|ip| open.contains(ip));
+    let is_open = |host: &&Host| {
+        let has_others = host.addresses.len() > 1;
+        has_others && host.addresses.iter().any(|ip| open.contains(ip))
+    };
     let hosts: Vec<&Host> = campaign.spec.hosts.iter().filter(is_open).collect();
     if hosts.is_empty() {
         return Ok(());

@@ -248,7 +248,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
-    use crate::{Canary, campaign::Sweep, proof::CanaryKey};
+    use crate::{Canary, Effort, campaign::Sweep, proof::CanaryKey};
 
     fn authorization() -> Authorization {
         Authorization::parse(include_str!("../testdata/authorization.toml")).unwrap()
@@ -266,6 +266,7 @@ mod tests {
             rate: 500,
             prefix_rate: 20,
             tier: Tier::Deliver,
+            effort: Effort::Normal,
             sweep: Sweep::Connect,
             retries: 1,
             settle_secs: 60,

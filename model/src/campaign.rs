@@ -1,11 +1,14 @@
 //! A campaign: one audit, from its submission to its end.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Timestamp,
     authorization::SignedAuthorization,
     canary::Canary,
+    effort::Effort,
     id::{CampaignId, ProbeId},
     nonce::NonceKey,
     ports::Ports,
@@ -61,6 +64,9 @@ pub struct Spec {
     pub prefix_rate: u32,
     /// How far probes may go.
     pub tier: Tier,
+    /// The number of ways in which mail servers are asked to relay.
+    #[serde(default)]
+    pub effort: Effort,
     /// How open pairs are found.
     pub sweep: Sweep,
     /// How many times more a target is asked that does not answer.
@@ -79,6 +85,22 @@ pub struct Spec {
     #[serde(default)]
     pub traceparent: Option<String>,
 }
+
+impl Spec {
+    /// Returns the names that the operator gave for an address.
+    pub fn names_of(&self, ip: IpAddr) -> Vec<String> {
+        let ip = ip.to_canonical();
+        let hosts = self.hosts.iter();
+        let named = hosts.filter(|host| host.addresses.iter().any(|own| own.to_canonical() == ip));
+        named
+            .map(|host| host.name.clone())
+            .take(MAX_NAMES)
+            .collect()
+    }
+}
+
+/// The number of names of one address that are used.
+const MAX_NAMES: usize = 4;
 
 /// What older campaigns did.
 fn once() -> u32 {

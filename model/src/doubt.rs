@@ -24,6 +24,9 @@ pub enum Doubt {
     OneName,
     /// It is open to us, and it may trust our address. It may be shut to strangers.
     Inside,
+    /// It relays to the canary's domains, and refused to relay to the canary's address. It may be
+    /// in charge of those domains.
+    OurDomains,
 }
 
 impl Doubt {
@@ -38,6 +41,7 @@ impl Doubt {
             Doubt::TurnedAway => "turned_away",
             Doubt::OneName => "one_name",
             Doubt::Inside => "inside",
+            Doubt::OurDomains => "our_domains",
         }
     }
 
@@ -58,7 +62,8 @@ impl Doubt {
                 "it takes mail for any mailbox of its own, and took ours for one; nothing was relayed"
             }
             Doubt::TurnedAway => {
-                "it turned away our address or our name (a block list, a missing PTR record, our HELO), and may relay for others"
+                "it turned away our address or our name (a block list, a missing PTR record, our HELO, a ban after some refusals), \
+                 and may relay for others"
             }
             Doubt::OneName => {
                 "it leads to the canary by one of its names, and not by another: it may know that one alone"
@@ -66,6 +71,9 @@ impl Doubt {
             Doubt::Inside => {
                 "it is open to us, who asked from inside (its own machine or network, private space, or the audited networks); \
                  ask from outside whether it is open to strangers"
+            }
+            Doubt::OurDomains => {
+                "it relays to the canary's domains, and refused to relay to the canary's address: it may be in charge of those domains"
             }
         }
     }

@@ -184,6 +184,10 @@ pub struct Evidence {
     /// the canary.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leads_to_canary: bool,
+    /// The number of refusals after which it shut us out, if it did. Older versions did not store
+    /// this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shut_out_after: Option<u32>,
     /// What became of the question for `abuse` and `postmaster`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mailboxes: Vec<RoleMailbox>,

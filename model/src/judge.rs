@@ -114,6 +114,15 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
         .map(|attempt| (attempt, bench.weigh(attempt)))
         .collect();
     let gravest = gravest(&weighed).unwrap_or_else(|| without_attempt(evidence));
+    if gravest == Verdict::Closed && evidence.shut_out_after.is_some() {
+        // It refused every question, and was not asked all of them.
+        return Judgement {
+            verdict: Verdict::Inconclusive,
+            variants: weighed.iter().map(|(a, _)| a.variant.clone()).collect(),
+            proof: None,
+            doubt: Some(Doubt::TurnedAway),
+        };
+    }
     let decided = || {
         let weighed = weighed.iter();
         weighed.filter(|(_, weighed)| weighed.verdict == gravest)
@@ -238,10 +247,20 @@ impl Bench<'_> {
         let sightings = self.seen(attempt.nonce);
         let relayed = sightings.filter(|mail| !attempt.returns || !mail.mail_from.raw().is_empty());
         let first = relayed.min_by_key(|sighting| (sighting.received_at, sighting.egress_ip))?;
+        let mut copies = std::iter::once(first).chain(self.copies(attempt));
         Some(Proof {
-            seen_as: received_from(first.header.raw()),
+            seen_as: copies.find_map(|copy| received_from(copy.header.raw())),
             ..proof(first.received_at, first.egress_ip)
         })
+    }
+
+    /// Iterates over the mails of an attempt and of its checks. They may be one message, whose
+    /// header is kept with one of its recipients.
+    fn copies(&self, attempt: &Attempt) -> impl Iterator<Item = &Sighting> {
+        let checks = self.controls_of(attempt).map(|control| control.nonce);
+        std::iter::once(attempt.nonce)
+            .chain(checks)
+            .flat_map(|nonce| self.seen(nonce))
     }
 
     /// The mails with this nonce that the campaign's own canary received: another one may be somebody else's.
@@ -279,7 +298,10 @@ impl Bench<'_> {
                         false => Doubt::Unchecked,
                     });
                 }
-                Check::Greeting if !control.is_decided() => false,
+                Check::Literal if matches!(control.reply, Reply::Refused { .. }) => {
+                    return Err(Doubt::OurDomains);
+                }
+                Check::Literal | Check::Greeting if !control.is_decided() => false,
                 Check::Again if !control.was_answered(self.key) => false,
                 Check::AnyMailbox => false,
                 _ => passed.insert(control.check),
@@ -349,7 +371,7 @@ impl Bench<'_> {
 
     /// True if a mail server has passed the message on, and not just its bytes (RFC 5321 section 4.4).
     fn was_handled(&self, attempt: &Attempt) -> bool {
-        self.seen(attempt.nonce).any(|sighting| {
+        self.copies(attempt).any(|sighting| {
             let mut fields = sighting.header.raw().lines();
             fields.any(|field| field.to_ascii_lowercase().starts_with("received:"))
         })

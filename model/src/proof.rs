@@ -342,6 +342,9 @@ pub enum Check {
     /// The same request by an unrelated name of the canary. A server that has one name in a table does not
     /// know the other.
     SecondName,
+    /// A mailbox at the canary's address, which gets no message. A server in charge of the
+    /// canary's domains has no business with it.
+    Literal,
 }
 
 impl Check {
@@ -356,6 +359,7 @@ impl Check {
             Check::AnyMailbox => "any_mailbox",
             Check::Again => "again",
             Check::SecondName => "second_name",
+            Check::Literal => "literal",
         }
     }
 }

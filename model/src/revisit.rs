@@ -59,6 +59,8 @@ impl Revisits {
     pub fn wait(&self, evidence: &Evidence, verdict: Verdict, visit: u32) -> Option<Duration> {
         let most = match verdict {
             Verdict::Open => return None,
+            // A ban is respected.
+            _ if evidence.shut_out_after.is_some() => return None,
             _ if is_put_off(evidence) => self.most,
             Verdict::Inconclusive if broke(evidence) => self.most.min(AFTER_A_BREAK),
             _ => return None,

@@ -159,7 +159,7 @@ pub fn is_host_name(text: &str) -> bool {
             .is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
 }
 
-/// A host with several addresses, which should all behave alike.
+/// A host by its name. If it has several addresses, they should all behave alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
@@ -169,7 +169,7 @@ pub struct Host {
 
 /// A text that pairs no addresses.
 #[derive(Debug, thiserror::Error)]
-#[error("expected a name and its addresses, as mx1=192.0.2.1,2001:db8::1")]
+#[error("expected a name and its addresses, as mx1.example=192.0.2.1,2001:db8::1")]
 pub struct NotAHost;
 
 impl FromStr for Host {
@@ -179,7 +179,7 @@ impl FromStr for Host {
         let (name, addresses) = text.split_once('=').ok_or(NotAHost)?;
         let addresses = addresses.split(',').map(|address| address.trim().parse());
         let addresses: Vec<IpAddr> = addresses.collect::<Result<_, _>>().map_err(|_| NotAHost)?;
-        if !is_host_name(name) || addresses.len() < 2 {
+        if !is_host_name(name) || addresses.is_empty() {
             return Err(NotAHost);
         }
         Ok(Self {

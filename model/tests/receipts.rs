@@ -1,7 +1,7 @@
 //! What a receipt does not show by itself.
 
 use ajar_model::{
-    Attempt, Evidence, Nonce, Reply, Sighting, Timestamp, Untrusted, Verdict,
+    Attempt, Evidence, Nonce, Reply, Revisits, Sighting, Timestamp, Untrusted, Verdict,
     evidence::{Broken, Control},
     judge::{Doubt, Judgement, judge},
     proof::{Answer, CanaryKey, Check, Kind},
@@ -248,4 +248,74 @@ fn one_forward_condemns_what_other_probes_reached() {
     let judgement = judged(&row, &[]);
     assert_eq!(judgement.verdict, Verdict::Closed);
     assert_eq!(judgement.doubt, Some(Doubt::LeadsToCanary));
+}
+
+/// A mail that was taken for the canary's two domains, and what became of the question for its
+/// address.
+fn relayed_to_both(literal: Option<Reply>) -> (Evidence, [Sighting; 2]) {
+    let control = |check, digit, reply| Control {
+        of: "v".to_owned(),
+        check,
+        nonce: nonce(digit),
+        reply,
+        answer: None,
+    };
+    let other = control(Check::OtherDomain, 'b', ACCEPTED);
+    let literal = literal.map(|reply| control(Check::Literal, 'c', reply));
+    let evidence = Evidence {
+        controls: std::iter::once(other).chain(literal).collect(),
+        ..of(attempt(Kind::Mail, ACCEPTED))
+    };
+    // Both were recipients of one message, whose header is kept with the second.
+    let first = Sighting {
+        header: Untrusted::default(),
+        ..mail("a@b.example")
+    };
+    let second = Sighting {
+        nonce: nonce('b'),
+        ..mail("a@b.example")
+    };
+    (evidence, [first.signed(&key()), second.signed(&key())])
+}
+
+#[test]
+fn who_relays_to_our_domains_and_not_to_our_address_is_in_doubt() {
+    let check = |literal, expect: (Verdict, Option<Doubt>)| {
+        let (evidence, mails) = relayed_to_both(literal);
+        let judgement = judged(&evidence, &mails);
+        assert_eq!((judgement.verdict, judgement.doubt), expect, "{literal:?}");
+    };
+    check(None, (Verdict::Open, None));
+    check(Some(ACCEPTED), (Verdict::Open, None));
+    check(Some(Reply::Temporary { code: 451 }), (Verdict::Open, None));
+    check(
+        Some(Reply::Refused { code: 554 }),
+        (Verdict::Unproven, Some(Doubt::OurDomains)),
+    );
+}
+
+#[test]
+fn who_shuts_us_out_is_neither_closed_nor_visited_again() {
+    let refused = of(attempt(Kind::Mail, Reply::Refused { code: 554 }));
+    assert_eq!(judged(&refused, &[]).verdict, Verdict::Closed);
+    let shut_out = Evidence {
+        shut_out_after: Some(5),
+        ..refused
+    };
+    let judgement = judged(&shut_out, &[]);
+    assert_eq!(judgement.verdict, Verdict::Inconclusive);
+    assert_eq!(judgement.doubt, Some(Doubt::TurnedAway));
+    let revisits = Revisits {
+        most: 2,
+        after_secs: 30,
+        confirm_after_secs: None,
+    };
+    assert_eq!(revisits.wait(&shut_out, judgement.verdict, 1), None);
+    // It relayed before it had enough of us.
+    let relayed = Evidence {
+        shut_out_after: Some(5),
+        ..of(attempt(Kind::Mail, ACCEPTED))
+    };
+    let judgement = judged(&relayed, &[mail("a@b.example")]);
+    assert_eq!(judgement.verdict, Verdict::Open);
 }

@@ -1,10 +1,10 @@
 //! The canary without a target in between: what stands between it and this vantage point.
 
 use ajar_model::{Canary, Nonce, evidence::Direction, proof::Answer};
-use tokio::time::Instant;
 
 use crate::{
     BoxStream, Limits,
+    deadline::Deadline,
     destination::{CanaryPort, Destination, Form},
     examination::agent,
     http::codec as http,
@@ -44,7 +44,7 @@ pub async fn ask_canary(
         return Answering::Nobody;
     };
     let transcript = Transcript::new(limits.transcript);
-    let deadline = Instant::now() + limits.examination;
+    let deadline = Deadline::after(limits.examination);
     let wire = Wire::new(stream, deadline, limits, transcript.clone());
     let agent = agent(&canary.domain, canary);
     let answer = match destination.canary_port() {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     BoxStream, Brief,
+    deadline::Deadline,
     preface::Preface,
     tls::Peer,
     transcript::{Transcript, legible},
@@ -26,7 +27,7 @@ const MAX_BANNER: usize = 1024;
 /// The examination of one endpoint under way: its deadline, its transcript and the means to open connections.
 pub struct Examination<'a> {
     brief: &'a Brief<'a>,
-    deadline: Instant,
+    deadline: Deadline,
     transcript: Transcript,
     dials_left: usize,
     tls: bool,
@@ -37,8 +38,14 @@ pub struct Examination<'a> {
     forward: bool,
     /// How long the canary's answer is awaited after a yes.
     answer_wait: Duration,
+    /// A door is proven open.
+    open: bool,
+    /// Its own page is an error too.
+    fails: bool,
     banner: Option<Untrusted>,
     kept: Option<Kept>,
+    /// A connection for another request of this service.
+    idle: Option<(Service, Wire)>,
 }
 
 /// A connection that recognition has brought as far as the first step of a probe, which goes on from there.
@@ -54,7 +61,7 @@ impl<'a> Examination<'a> {
     pub(crate) fn new(brief: &'a Brief<'a>) -> Self {
         Self {
             brief,
-            deadline: Instant::now() + brief.limits.examination,
+            deadline: Deadline::after(brief.limits.examination),
             transcript: Transcript::new(brief.limits.transcript),
             dials_left: MAX_DIALS,
             tls: false,
@@ -62,8 +69,11 @@ impl<'a> Examination<'a> {
             greeted_late: false,
             forward: false,
             answer_wait: brief.limits.reply / 2,
+            open: false,
+            fails: false,
             banner: None,
             kept: None,
+            idle: None,
         }
     }
 
@@ -74,7 +84,7 @@ impl<'a> Examination<'a> {
 
     /// True once the examination's time is up.
     pub fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
+        Instant::now() >= self.deadline.at()
     }
 
     /// How long to wait for the canary's answer after a yes.
@@ -88,6 +98,11 @@ impl<'a> Examination<'a> {
         let reply = self.brief.limits.reply;
         let slowest = self.transcript.slowest_answer();
         (slowest * 4).clamp(reply / 10, reply / 3)
+    }
+
+    /// Returns how long to wait for an endpoint that was silent for this long before.
+    pub(crate) fn after_silence(&self, wait: Duration) -> Duration {
+        (wait / 2).max(self.brief.limits.reply / 8)
     }
 
     /// Notes that a yes led nowhere: whoever says it again gets less time, but enough for a way around the world.
@@ -121,7 +136,7 @@ impl<'a> Examination<'a> {
         let asked = Instant::now();
         let dialled = timeout(self.brief.limits.examination, self.brief.dial.dial()).await;
         // What was waited for the pace is not the target's time.
-        self.deadline += asked.elapsed();
+        self.deadline.postpone(asked.elapsed());
         match dialled {
             Err(_) => Err(Broken::TimedOut),
             Ok(Err(error)) => {
@@ -144,7 +159,12 @@ impl<'a> Examination<'a> {
     pub(crate) fn wire(&mut self, stream: BoxStream) -> Wire {
         self.transcript.event("connected");
         let limits = self.brief.limits;
-        Wire::new(stream, self.deadline, limits, self.transcript.clone())
+        Wire::new(
+            stream,
+            self.deadline.clone(),
+            limits,
+            self.transcript.clone(),
+        )
     }
 
     /// Begins every further connection by a PROXY header, or does so no longer.
@@ -175,6 +195,36 @@ impl<'a> Examination<'a> {
         self.tls
     }
 
+    /// Returns the peer of a TLS handshake: the target by the name that the operator gave, or by
+    /// its address.
+    pub(crate) fn peer(&self) -> Peer {
+        let ip = self.brief.endpoint.ip();
+        match self.brief.names.first() {
+            Some(name) => Peer::named(name, ip),
+            None => ip.into(),
+        }
+    }
+
+    /// Returns the Host field for the target itself: the name that the operator gave, or its
+    /// address.
+    pub(crate) fn host(&self) -> String {
+        let endpoint = self.brief.endpoint;
+        let usual = match self.tls {
+            true => 443,
+            false => 80,
+        };
+        match (self.brief.names.first(), endpoint.port() == usual) {
+            (Some(name), true) => name.clone(),
+            (Some(name), false) => format!("{name}:{}", endpoint.port()),
+            (None, _) => endpoint.to_string(),
+        }
+    }
+
+    /// Notes what happened.
+    pub(crate) fn event(&self, what: &str) {
+        self.transcript.event(what);
+    }
+
     /// Notes bytes that passed outside a connection.
     pub(crate) fn note(&self, direction: Direction, bytes: &[u8]) {
         self.transcript.note(direction, bytes);
@@ -182,8 +232,7 @@ impl<'a> Examination<'a> {
 
     /// Speaks TLS on a connection, and on every further one if that succeeds.
     pub(crate) async fn secure(&mut self, wire: Wire) -> Result<Wire, Broken> {
-        let peer = Peer::from(self.brief.endpoint.ip()).with_certificate();
-        let wire = wire.tls(peer).await?;
+        let wire = wire.tls(self.peer().with_certificate()).await?;
         self.tls = true;
         Ok(wire)
     }
@@ -229,6 +278,20 @@ impl<'a> Examination<'a> {
         }
     }
 
+    /// Keeps a connection for the next request of this service, if it can carry one.
+    pub(crate) fn keep_idle(&mut self, service: &Service, wire: Wire) {
+        if wire.is_free() {
+            self.idle = Some((service.clone(), wire));
+        }
+    }
+
+    /// Returns the connection that was kept for this service, once.
+    pub(crate) fn take_idle(&mut self, service: &Service) -> Option<Wire> {
+        let (by, wire) = self.idle.take()?;
+        let wire = wire.patient(self.brief.limits.reply);
+        (by == *service).then_some(wire)
+    }
+
     /// The evidence of a row of no protocol; its transcript is what was said since the last row.
     pub(crate) fn evidence(&self) -> Evidence {
         Evidence {
@@ -242,7 +305,29 @@ impl<'a> Examination<'a> {
 
     /// True if it ever said that it is a gateway, and did not turn out to be a fixed forward.
     pub(crate) fn saw_proxy(&self) -> bool {
-        self.transcript.saw_proxy() && !self.forward
+        let saw_gateway = self.transcript.saw_gateway() && !self.fails;
+        (self.transcript.saw_proxy() || saw_gateway) && !self.forward
+    }
+
+    /// Notes that it showed itself to be a proxy.
+    pub(crate) fn note_proxy(&self) {
+        self.transcript.note_proxy();
+    }
+
+    /// Notes that its own page is a gateway's error too.
+    pub(crate) fn note_failing(&mut self) {
+        self.fails = true;
+        self.transcript.forget_wait();
+    }
+
+    /// Notes that a door is proven open. Only its reach is explored from now on.
+    pub(crate) fn note_open(&mut self) {
+        self.open = true;
+    }
+
+    /// Returns whether a door is proven open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// Notes that it leads to the canary whatever is asked of it.

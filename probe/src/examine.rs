@@ -46,20 +46,23 @@ pub async fn examine(
         (!is_it, !protocol.accompanies(service.as_ref(), tls))
     });
     let mut rows: Vec<(ProbeId, Evidence)> = Vec::new();
-    let mut is_open = false;
     for protocol in protocols {
         let wanted = |probe: &&&dyn Probe| {
             probe.protocol().service() == protocol.service() && probe.tier() <= brief.tier
         };
         let wanted: Vec<&&dyn Probe> = chosen.iter().filter(wanted).collect();
-        if wanted.is_empty()
-            || !Box::pin(speaks(&mut examination, &recognised, protocol, is_open)).await
-        {
+        if wanted.is_empty() || !Box::pin(speaks(&mut examination, &recognised, protocol)).await {
             continue;
         }
         for probe in wanted {
+            // Once a door is proven, only how far it leads is of interest.
+            if examination.is_open() && !probe.adds_to_open() {
+                continue;
+            }
             let evidence = probe.run(&mut examination).await;
-            is_open = is_open || judge(&evidence, &[], &brief.canary.key).verdict == Verdict::Open;
+            if judge(&evidence, &[], &brief.canary.key).verdict == Verdict::Open {
+                examination.note_open();
+            }
             rows.push((probe.id(), evidence));
         }
     }
@@ -102,8 +105,8 @@ async fn speaks(
     examination: &mut Examination<'_>,
     recognised: &Recognised,
     protocol: &'static dyn Protocol,
-    is_open: bool,
 ) -> bool {
+    let is_open = examination.is_open();
     let service = recognised.service();
     if service == Some(protocol.service()) {
         return true;
@@ -111,5 +114,7 @@ async fn speaks(
     let by_client = recognised.protocol.map(Protocol::first);
     let shares = matches!(by_client, Some(First::Client(_))) && protocol.shares_ports();
     let may = protocol.accompanies(service.as_ref(), examination.is_tls());
+    // A door outside of TLS is another one than those inside.
+    let may = may && (!is_open || protocol.opens_with_tls());
     (may || (shares && !is_open)) && speaks_too(examination, protocol).await
 }

@@ -10,6 +10,7 @@
 //! target are [`ajar_model::Canary::destinations`] and mailboxes of the canary's domain.
 
 pub mod codec;
+mod deadline;
 mod destination;
 mod direct;
 mod examination;
@@ -33,7 +34,7 @@ mod wire;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use ajar_model::{CampaignId, Canary, NonceKey, Tier};
+use ajar_model::{CampaignId, Canary, Effort, NonceKey, Tier};
 use futures::{FutureExt, future::BoxFuture};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -88,6 +89,10 @@ pub struct Brief<'a> {
     pub claims: bool,
     /// What we call ourselves in EHLO and User-Agent.
     pub our_name: &'a str,
+    /// The names by which the operator knows the target, best first.
+    pub names: &'a [String],
+    /// How many ways to relay a mail server is asked for.
+    pub effort: Effort,
     pub dial: &'a dyn Dial,
     /// What a peer may cost us.
     pub limits: Limits,
@@ -96,7 +101,8 @@ pub struct Brief<'a> {
 /// What a peer may cost us.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Everything with one endpoint, all connections together.
+    /// Everything with one endpoint, over all connections. An endpoint that takes more than two
+    /// seconds for each answer gets that time on top, up to as much time again.
     pub examination: Duration,
     /// How long a client-first service is given to speak first, before something is offered to it.
     pub banner: Duration,

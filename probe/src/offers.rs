@@ -117,7 +117,7 @@ pub(crate) fn greeting_wait(port: u16, limits: &Limits) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use ajar_model::{CampaignId, NonceKey};
+    use ajar_model::{CampaignId, Effort, NonceKey};
     use futures::{FutureExt, future::BoxFuture};
 
     use super::*;
@@ -148,6 +148,8 @@ mod tests {
             tier,
             claims: true,
             our_name: "audit.example",
+            names: &[],
+            effort: Effort::Normal,
             dial: &Nowhere,
             limits: Limits::default(),
         };

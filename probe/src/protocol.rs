@@ -95,6 +95,11 @@ pub trait Probe: Send + Sync {
         None
     }
 
+    /// Returns whether it is worth running on an endpoint that is already open in another way.
+    fn adds_to_open(&self) -> bool {
+        true
+    }
+
     /// Has the conversation. It ends within the examination's deadline, whatever the target does.
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence>;
 }
@@ -178,7 +183,7 @@ impl Examination<'_> {
     /// A connection for a protocol: the one on which its server has greeted already, or one more, inside TLS if the endpoint
     /// was recognised by it.
     pub async fn open(&mut self, protocol: &dyn Protocol) -> Result<Wire, Broken> {
-        let peer = Peer::from(self.brief().endpoint.ip()).with_certificate();
+        let peer = self.peer().with_certificate();
         self.open_to(protocol, peer.speaking(protocol.alpn())).await
     }
 
@@ -190,6 +195,9 @@ impl Examination<'_> {
     ) -> Result<Wire, Broken> {
         if let Some(greeted) = self.take_greeted(&protocol.service()) {
             return Ok(greeted);
+        }
+        if let Some(idle) = self.take_idle(&protocol.service()) {
+            return Ok(idle);
         }
         let wire = self.open_plain().await?;
         match self.is_tls() && protocol.runs_inside_tls() {

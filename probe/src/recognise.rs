@@ -250,8 +250,22 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             (Err(Broken::Closed), Some(next)) if wire.opening().is_empty() => {
                 Box::pin(self.offer(protocol, next, patience)).await
             }
+            // A proxy that only fetches may wait for more of a request that it does not know.
+            (Err(how @ Broken::TimedOut), Some(next))
+                if wire.opening().is_empty() && self.is_usual(protocol) =>
+            {
+                self.not_this(&wire, how);
+                let patience = self.asking.brief.limits.reply / 3;
+                Box::pin(self.offer(protocol, next, patience)).await
+            }
             (Err(how), _) => self.not_this(&wire, how),
         }
+    }
+
+    /// Returns whether the protocol is usual on the endpoint's port.
+    fn is_usual(&self, protocol: &dyn Protocol) -> bool {
+        let port = self.asking.brief.endpoint.port();
+        protocol.ports().contains(&port)
     }
 
     /// A handshake that succeeds rules the plain protocols out; inside it, it is listened and offered again.

@@ -29,6 +29,8 @@ struct Inner {
     left: usize,
     entries: Vec<Entry>,
     saw_proxy: bool,
+    /// It answered by a gateway's error.
+    saw_gateway: bool,
     /// The longest time that it asked us to stay away.
     wait: Option<Duration>,
     /// The longest time that it took for an answer.
@@ -47,6 +49,7 @@ impl Transcript {
             entries: Vec::new(),
             opening: (0, limit),
             saw_proxy: false,
+            saw_gateway: false,
             wait: None,
             slowest: Duration::ZERO,
         })))
@@ -72,6 +75,21 @@ impl Transcript {
     /// True if it ever did.
     pub(crate) fn saw_proxy(&self) -> bool {
         self.inner().saw_proxy
+    }
+
+    /// Notes that the endpoint answered by a gateway's error.
+    pub(crate) fn note_gateway(&self) {
+        self.inner().saw_gateway = true;
+    }
+
+    /// Returns whether it ever did.
+    pub(crate) fn saw_gateway(&self) -> bool {
+        self.inner().saw_gateway
+    }
+
+    /// Forgets that it asked us to come back.
+    pub(crate) fn forget_wait(&self) {
+        self.inner().wait = None;
     }
 
     /// Notes that the endpoint asked us to come back after this time.

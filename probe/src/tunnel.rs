@@ -105,12 +105,22 @@ pub(crate) async fn tried(
     let mut plan = Plan::new(canary, CANARY_PORTS, gateway.forms(canary));
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut reached: Vec<(String, Destination)> = Vec::new();
+    let mut patience = examination.brief().limits.reply;
     while let Some(destination) = plan.take_next() {
         let variant = examination.named(&variant(gateway, &destination));
         let nonce = examination.nonce(&id, &variant, Role::Destination);
-        let (reply, answer) = attempt(gateway, examination, &destination, nonce).await;
-        if let (Reply::Accepted { .. }, None) = (reply, &answer) {
-            examination.note_hollow();
+        let (reply, answer) = attempt(gateway, examination, &destination, nonce, patience).await;
+        match (reply, &answer) {
+            (Reply::Accepted { .. }, None) => examination.note_hollow(),
+            (
+                Reply::Broken {
+                    how: Broken::TimedOut,
+                },
+                _,
+            ) => {
+                patience = examination.after_silence(patience);
+            }
+            _ => {}
         }
         let proven = answer
             .as_ref()
@@ -122,6 +132,11 @@ pub(crate) async fn tried(
             hopeless |= before == Some(reply);
             plan.keep_to_one_form();
         }
+        // Both names were as little understood: so would other ports be.
+        let is_not_understood = matches!(reply, Reply::Refused { code: 400 | 404 });
+        let before = attempts.last().map(|attempt| attempt.reply);
+        hopeless |=
+            gateway.protocol().has_plain_servers() && is_not_understood && before == Some(reply);
         plan.answered(&destination, reply, proven);
         if proven {
             reached.push((variant.clone(), destination.clone()));
@@ -198,7 +213,8 @@ async fn control(
     let unused = Destination::unused(canary, reached.canary_port(), reached.form());
     let variant = examination.named(&variant(gateway, &unused));
     let nonce = examination.nonce(&gateway.id(), &variant, Role::Destination);
-    let (reply, answer) = attempt(gateway, examination, &unused, nonce).await;
+    let patience = examination.brief().limits.reply;
+    let (reply, answer) = attempt(gateway, examination, &unused, nonce, patience).await;
     Control {
         of: of.to_owned(),
         check: Check::OtherPort,
@@ -218,7 +234,8 @@ async fn again(
 ) -> Control {
     let variant = format!("{of} again");
     let nonce = examination.nonce(&gateway.id(), &variant, Role::Destination);
-    let (reply, answer) = attempt(gateway, examination, reached, nonce).await;
+    let patience = examination.brief().limits.reply;
+    let (reply, answer) = attempt(gateway, examination, reached, nonce, patience).await;
     Control {
         of: of.to_owned(),
         check: Check::Again,
@@ -242,10 +259,11 @@ async fn attempt(
     examination: &mut Examination<'_>,
     destination: &Destination,
     nonce: Nonce,
+    patience: Duration,
 ) -> (Reply, Option<Answer>) {
     let asked = match examination.take_asked(&gateway.id()) {
         Some(asked) => Ok(asked),
-        None => ask(gateway, examination, destination).await,
+        None => ask(gateway, examination, destination, patience).await,
     };
     match asked {
         Ok((wire, reply @ Reply::Accepted { .. })) => {
@@ -254,7 +272,10 @@ async fn attempt(
             let answer = prove(wire, destination, nonce, &agent, wait);
             (reply, answer.await)
         }
-        Ok((_, reply)) => (reply, None),
+        Ok((wire, reply)) => {
+            examination.keep_idle(&gateway.protocol().service(), wire);
+            (reply, None)
+        }
         Err(Broken::Closed) => (gateway.hung_up(), None),
         Err(how) => (Reply::Broken { how }, None),
     }
@@ -264,12 +285,19 @@ async fn ask(
     gateway: &dyn Gateway,
     examination: &mut Examination<'_>,
     destination: &Destination,
+    patience: Duration,
 ) -> Result<(Wire, Reply), Broken> {
+    let agent = examination.agent();
     let mut wire = examination.open(gateway.protocol()).await?;
-    let reply = gateway
-        .ask(&mut wire, destination, &examination.agent())
-        .await?;
-    Ok((wire, reply))
+    wire.set_patience(patience);
+    let mut asked = gateway.ask(&mut wire, destination, &agent).await;
+    if wire.has_served() && matches!(asked, Err(Broken::Closed | Broken::Garbled)) {
+        // It had served before, and may have been closed since.
+        wire = examination.open(gateway.protocol()).await?;
+        wire.set_patience(patience);
+        asked = gateway.ask(&mut wire, destination, &agent).await;
+    }
+    Ok((wire, asked?))
 }
 
 /// Datagrams get lost: each is sent so often.

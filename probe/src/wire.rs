@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     BoxStream, Limits,
     codec::{Parsed, Unreadable},
+    deadline::Deadline,
     tls,
     transcript::Transcript,
 };
@@ -46,13 +47,17 @@ fn is_worth_parsing(length: usize, parsed: usize) -> bool {
 pub struct Wire {
     stream: BoxStream,
     buffer: BytesMut,
-    deadline: Instant,
+    deadline: Deadline,
     limits: Limits,
     transcript: Transcript,
     tls: bool,
     asks_who: bool,
     opening: Vec<u8>,
     greeting: Option<Vec<u8>>,
+    /// It has carried a request and its whole answer.
+    has_served: bool,
+    /// It has carried nothing since.
+    is_free: bool,
     /// When something was sent last, unless it was answered since.
     asked_at: Option<Instant>,
 }
@@ -60,7 +65,7 @@ pub struct Wire {
 impl Wire {
     pub(crate) fn new(
         stream: BoxStream,
-        deadline: Instant,
+        deadline: Deadline,
         limits: Limits,
         transcript: Transcript,
     ) -> Self {
@@ -78,6 +83,8 @@ impl Wire {
             asks_who: false,
             opening: Vec::new(),
             greeting: None,
+            has_served: false,
+            is_free: false,
             asked_at: None,
         }
     }
@@ -85,6 +92,11 @@ impl Wire {
     /// Notes that the endpoint showed itself to be a proxy.
     pub(crate) fn note_proxy(&self) {
         self.transcript.note_proxy();
+    }
+
+    /// Notes that the endpoint answered by a gateway's error.
+    pub(crate) fn note_gateway(&self) {
+        self.transcript.note_gateway();
     }
 
     /// Notes that the endpoint asked us to come back after this time.
@@ -118,6 +130,23 @@ impl Wire {
         self
     }
 
+    /// Returns whether it has carried a request and its whole answer. The peer may have closed it
+    /// since.
+    pub(crate) fn has_served(&self) -> bool {
+        self.has_served
+    }
+
+    /// Notes that a request was answered in full, and that the peer takes another one.
+    pub(crate) fn note_free(&mut self) {
+        self.has_served = true;
+        self.is_free = self.buffer.is_empty();
+    }
+
+    /// Returns whether it can carry another request.
+    pub(crate) fn is_free(&self) -> bool {
+        self.is_free
+    }
+
     /// Sets the patience for replies from now on.
     pub(crate) fn set_patience(&mut self, reply: Duration) {
         self.limits.reply = reply;
@@ -142,12 +171,13 @@ impl Wire {
     /// Sends all of it.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         self.transcript.note(Direction::Sent, bytes);
+        self.is_free = false;
         let wait = self.limits.reply;
         let sending = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        let sent = within(self.deadline, wait, sending).await;
+        let sent = within(self.deadline.at(), wait, sending).await;
         self.asked_at = Some(Instant::now());
         sent.inspect_err(|&how| self.transcript.event(describe(how)))
     }
@@ -207,7 +237,9 @@ impl Wire {
         match frame {
             Ok((frame, length)) => {
                 if let Some(asked_at) = self.asked_at.take() {
-                    self.transcript.note_answer(asked_at.elapsed());
+                    let took = asked_at.elapsed();
+                    self.transcript.note_answer(took);
+                    self.deadline.note_answer(took);
                 }
                 self.transcript
                     .note(Direction::Received, &self.buffer[..length]);
@@ -255,7 +287,7 @@ impl Wire {
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         // In a box of its own: every conversation that may come to speak TLS would carry its room about.
         let handshake = Box::pin(tls::handshake(stream, peer));
-        let shaken = within(self.deadline, self.limits.reply, handshake).await;
+        let shaken = within(self.deadline.at(), self.limits.reply, handshake).await;
         let (stream, asks_who) =
             shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
         self.transcript.event("tls handshake done");
@@ -273,7 +305,7 @@ impl Wire {
     }
 
     fn until(&self, wait: Duration) -> Instant {
-        self.deadline.min(Instant::now() + wait)
+        self.deadline.at().min(Instant::now() + wait)
     }
 
     async fn fill(&mut self, until: Instant) -> Result<(), Broken> {

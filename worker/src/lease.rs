@@ -208,7 +208,7 @@ impl Worker {
             claims: permission
                 .authorization()
                 .is_none_or(|signed| signed.claims),
-            our_name: spec.canary.domain.clone(),
+            greeting: Arc::clone(&self.greeting),
             visit,
             round,
             egress: Egress::new(

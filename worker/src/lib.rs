@@ -21,6 +21,7 @@ use ajar_proto::{
 };
 use ajar_sweep::syn::{self, Syn};
 use exclusions::Exclusions;
+use greeting::Greeting;
 use pacer::Pacer;
 use places::Places;
 use reach::Reach;
@@ -38,6 +39,7 @@ mod egress;
 mod exclusions;
 mod fault;
 pub mod fence;
+mod greeting;
 mod kept;
 mod lease;
 pub mod limit;
@@ -69,6 +71,9 @@ pub struct Options {
     pub allow_loopback: bool,
     /// The address that targets see, if this machine is behind NAT. The canary must see it too.
     pub public_address: Option<IpAddr>,
+    /// The name by which it greets mail servers; by default that of its address, or else the
+    /// canary's domain.
+    pub helo: Option<String>,
     /// Targets that are visited at the same time at most: see [`places`].
     pub capacity: usize,
     /// What a target may cost.
@@ -103,6 +108,7 @@ struct Worker {
     /// Whether canaries are reached from here.
     reach: Reach,
     standpoints: Arc<Standpoints>,
+    greeting: Arc<Greeting>,
     /// Opened when the first lease asks for it.
     syn: OnceLock<Result<Arc<Syn>, Arc<syn::Error>>>,
     /// No further target is visited.
@@ -139,6 +145,7 @@ pub async fn run(options: Options, drain: CancellationToken) {
         exclusions: Mutex::default(),
         reach: Reach::default(),
         standpoints: Arc::default(),
+        greeting: Arc::new(Greeting::new(options.helo.clone())),
         syn: OnceLock::new(),
         give_up: CancellationToken::new(),
         drain,

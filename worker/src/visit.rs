@@ -16,6 +16,7 @@ use futures::FutureExt;
 
 use crate::{
     egress::{Egress, EndpointDial, Refusal, Unvisited},
+    greeting::Greeting,
     prefix_slots::PrefixSlots,
     standpoint::Standpoints,
     turn::Turn,
@@ -35,7 +36,7 @@ pub struct Visitor {
     /// Whether its authorization lets us claim that we connect from loopback.
     pub claims: bool,
     /// What we call ourselves.
-    pub our_name: String,
+    pub greeting: Arc<Greeting>,
     /// 1 for a first visit.
     pub visit: u32,
     /// See [`Observation::round`].
@@ -102,7 +103,9 @@ impl Visitor {
         }
         let dial = EndpointDial::new(&self.egress, endpoint);
         // In a box of its own: most visits never come so far, and would carry its room about.
-        let conversation = self.converse(endpoint, &dial, Box::new(stream)).boxed();
+        let conversation = self
+            .converse(endpoint, from.source, &dial, Box::new(stream))
+            .boxed();
         let evidence = tokio::select! {
             biased;
             // It is cut off in the middle of a word, and what it said is nobody's business any
@@ -140,12 +143,15 @@ impl Visitor {
     async fn converse(
         &self,
         endpoint: SocketAddr,
+        ours: Option<IpAddr>,
         dial: &EndpointDial<'_>,
         stream: BoxStream,
     ) -> Vec<(ProbeId, Evidence)> {
         if self.spec.tier == Tier::Connect {
             return vec![(DISCOVERED, Evidence::default())];
         }
+        let names = self.spec.names_of(endpoint.ip());
+        let our_name = self.greeting.name(ours).await;
         let brief = Brief {
             endpoint,
             campaign: self.campaign,
@@ -155,7 +161,9 @@ impl Visitor {
             canary: &self.spec.canary,
             tier: self.spec.tier,
             claims: self.claims,
-            our_name: &self.our_name,
+            our_name: our_name.as_deref().unwrap_or(&self.spec.canary.domain),
+            names: &names,
+            effort: self.spec.effort,
             dial,
             limits: self.limits,
         };
@@ -209,7 +217,12 @@ impl Visitor {
 
 /// Returns the controls that versions without sessions can read.
 fn known_to_older(mut controls: Vec<Control>) -> Vec<Control> {
-    controls.retain(|control| !matches!(control.check, Check::Again | Check::SecondName));
+    controls.retain(|control| {
+        !matches!(
+            control.check,
+            Check::Again | Check::SecondName | Check::Literal
+        )
+    });
     controls
 }
 

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use ajar_model::target;
 use clap::Args;
 
 use super::CanaryPorts;
@@ -107,12 +108,23 @@ pub struct Worker {
 }
 
 /// The place of a worker, as its targets see it.
-#[derive(Debug, Clone, Copy, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Standpoint {
     /// The address that targets see, if this machine is behind NAT: a cloud's, a pod's, an
     /// office's. Its private address would count as inside. The canary must see the same one.
     #[arg(long, value_name = "ADDR")]
     pub public_address: Option<IpAddr>,
+    /// The name by which mail servers are greeted; that of the address that they see if it leads
+    /// back to the address, or else the canary's domain.
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    pub helo: Option<String>,
+}
+
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let is_one = target::is_host_name(text) && text.contains('.');
+    is_one
+        .then(|| text.to_owned())
+        .ok_or("expected a host name with a dot, such as scanner.example.net")
 }
 
 /// `ajar canary`.

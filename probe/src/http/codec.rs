@@ -37,6 +37,8 @@ const MAX_VALUE: usize = 1024;
 pub struct Head {
     /// The status code, 100 to 999.
     pub status: u16,
+    /// HTTP/1.1, and not 1.0.
+    pub is_1_1: bool,
     /// The header fields in their order, values bounded. A stranger's words.
     pub headers: Vec<(String, Untrusted)>,
 }
@@ -64,15 +66,16 @@ impl Head {
         });
         let head = Self {
             status,
+            is_1_1: response.version == Some(1),
             headers: headers.collect(),
         };
         Ok(Some((head, length)))
     }
 
-    /// True if it is a proxy's answer, and not a plain web server's: its status is one, it has a field that only proxies
-    /// write, or it names a product.
+    /// Returns whether a proxy wrote it: it asks for a proxy's credentials, has a field that only
+    /// proxies write, or names a product.
     pub fn shows_proxy(&self) -> bool {
-        if is_a_proxys(self.status) {
+        if self.status == 407 {
             return true;
         }
         self.headers.iter().any(|(name, value)| {
@@ -87,17 +90,31 @@ impl Head {
         })
     }
 
+    /// The values of a field.
+    pub fn fields(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.headers.iter();
+        let named = named.filter(move |(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.raw())
+    }
+
     /// Returns whether it asks for a proxy's credentials in some way.
     pub fn challenges(&self) -> bool {
-        let mut headers = self.headers.iter();
-        headers.any(|(name, _)| name.eq_ignore_ascii_case("proxy-authenticate"))
+        self.fields("proxy-authenticate").next().is_some()
+    }
+
+    /// Returns whether the connection may serve again after the body (RFC 9112 section 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        let connection = self
+            .fields("connection")
+            .chain(self.fields("proxy-connection"));
+        let words: Vec<String> = connection.map(str::to_ascii_lowercase).collect();
+        let says = |word: &str| words.iter().any(|value| value.contains(word));
+        !says("close") && (self.is_1_1 || says("keep-alive"))
     }
 
     /// After how long to ask again (RFC 9110 section 10.2.3). The form with a date is not read: it may be by any clock.
     pub fn retry_after(&self) -> Option<Duration> {
-        let named = |name: &str| name.eq_ignore_ascii_case("retry-after");
-        let field = self.headers.iter().find(|(name, _)| named(name))?;
-        let seconds: u32 = field.1.raw().trim().parse().ok()?;
+        let seconds: u32 = self.fields("retry-after").next()?.trim().parse().ok()?;
         Some(Duration::from_secs(seconds.into()))
     }
 
@@ -126,10 +143,10 @@ pub(crate) fn is_a_proxys_page(status: u16, page: &[u8]) -> bool {
     status >= 400 && WORDS.iter().any(|word| start.contains(word))
 }
 
-/// True for a status that only a gateway has: it asks for a proxy's credentials, or could not reach what it was asked for (RFC
-/// 9110 sections 15.6.3 and 15.6.5).
-pub(crate) fn is_a_proxys(code: u16) -> bool {
-    matches!(code, 407 | 502 | 504)
+/// Returns whether a gateway says by this status that it could not reach its upstream (RFC 9110
+/// sections 15.6.3 and 15.6.5). Web servers in front of a backend say so too.
+pub(crate) fn is_a_gateways(code: u16) -> bool {
+    matches!(code, 502 | 504)
 }
 
 fn lenient() -> httparse::ParserConfig {
@@ -173,14 +190,15 @@ pub fn datagram(payload: &[u8]) -> Vec<u8> {
     capsule
 }
 
-/// Fetches `target`, which is a path, or a whole URI if a proxy is to fetch it; the connection ends with the answer.
+/// Fetches `target`, which is a path, or a whole URI if a proxy is to fetch it. The connection
+/// may serve again.
 pub fn get(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
     request(
         "GET",
         target,
         host,
         agent,
-        "Accept: */*\r\nConnection: close\r\n",
+        "Accept: */*\r\nAccept-Encoding: identity\r\n",
     )
 }
 
@@ -191,7 +209,7 @@ pub fn get_by_script(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, I
         target,
         host,
         agent,
-        "Accept: */*\r\nX-Requested-With: XMLHttpRequest\r\nConnection: close\r\n",
+        "Accept: */*\r\nAccept-Encoding: identity\r\nX-Requested-With: XMLHttpRequest\r\n",
     )
 }
 
@@ -202,19 +220,13 @@ pub fn post(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection>
         target,
         host,
         agent,
-        "Accept: */*\r\nContent-Length: 0\r\nConnection: close\r\n",
+        "Accept: */*\r\nAccept-Encoding: identity\r\nContent-Length: 0\r\n",
     )
 }
 
 /// Asks what the server itself can do (RFC 9110 section 9.3.7): a request that is forwarded to nobody.
 pub fn options(host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
-    request(
-        "OPTIONS",
-        "*",
-        host,
-        agent,
-        "Max-Forwards: 0\r\nConnection: close\r\n",
-    )
+    request("OPTIONS", "*", host, agent, "Max-Forwards: 0\r\n")
 }
 
 fn request(
@@ -390,7 +402,7 @@ mod tests {
         check("HTTP/1.1 403 Forbidden\r\nServer: squid/5.7\r\n\r\n", true);
         check("HTTP/1.1 403 Forbidden\r\nVia: 1.1 lab\r\n\r\n", true);
         check("HTTP/1.0 407 Who\r\n\r\n", true);
-        check("HTTP/1.1 504 Gateway Timeout\r\n\r\n", true);
+        check("HTTP/1.1 504 Gateway Timeout\r\n\r\n", false);
         check("HTTP/1.1 405 Not Allowed\r\nServer: nginx\r\n\r\n", false);
         check(
             "HTTP/1.1 400 Bad Request\r\nServer: Apache/2.4\r\n\r\n",

@@ -3,7 +3,7 @@
 use ajar_model::{Evidence, ProbeId, Reply, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Http, codec, head, refused};
+use super::{Http, codec, exchange, head, refused, weigh_failures};
 use crate::{
     destination::{Destination, Form},
     examination::Examination,
@@ -33,7 +33,16 @@ impl Probe for Connect {
     }
 
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
-        tunnel::run(self, examination).boxed()
+        async move {
+            let (mut attempts, controls) = tunnel::tried(self, examination).await;
+            weigh_failures(examination, &mut attempts).await;
+            Evidence {
+                attempts,
+                controls,
+                ..examination.evidence_of(&Http)
+            }
+        }
+        .boxed()
     }
 }
 
@@ -64,9 +73,11 @@ impl Gateway for Connect {
             let request =
                 codec::connect(&destination.authority(), agent).map_err(|_| Broken::Garbled)?;
             wire.send(&request).await?;
-            let reply = reply(&head(wire).await?, destination.form());
-            if matches!(reply, Reply::Accepted { .. }) {
-                wire.note_proxy();
+            let head = head(wire).await?;
+            let reply = reply(&head, destination.form());
+            match reply {
+                Reply::Accepted { .. } => wire.note_proxy(),
+                _ => exchange::read_out(wire, &head).await,
             }
             Ok(reply)
         }

@@ -1,5 +1,7 @@
 //! From a request to a proof, for whatever fetches on a stranger's behalf: the ways to ask, and the control after each.
 
+use std::time::Duration;
+
 use ajar_model::{
     Attempt, Evidence, Nonce, ProbeId, Reply, Timestamp,
     evidence::{Broken, Control},
@@ -8,12 +10,12 @@ use ajar_model::{
 };
 use tokio::time::Instant;
 
-use super::{Http, head, refused};
+use super::{Http, exchange, refused, weigh_failures};
 use crate::{
     codec::Injection,
     destination::{CanaryPort, Destination, Form, Plan},
     examination::Examination,
-    protocol::Probe,
+    protocol::{Probe, Protocol},
 };
 
 /// A way to ask for something at a destination.
@@ -22,7 +24,29 @@ pub(super) struct Way {
     pub(super) label: &'static str,
     /// The ways to name the canary in it, best first.
     pub(super) forms: &'static [Form],
-    pub(super) request: fn(&Destination, Nonce, &str) -> Result<Vec<u8>, Injection>,
+    pub(super) request: fn(&Asked<'_>) -> Result<Vec<u8>, Injection>,
+}
+
+/// The parts of a request.
+pub(super) struct Asked<'a> {
+    pub(super) destination: &'a Destination,
+    pub(super) nonce: Nonce,
+    /// Our User-Agent.
+    pub(super) agent: &'a str,
+    /// The host of the server itself.
+    pub(super) host: &'a str,
+}
+
+impl Asked<'_> {
+    /// `host:port` of the destination.
+    pub(super) fn authority(&self) -> String {
+        self.destination.authority()
+    }
+
+    /// The page that is asked for, without its scheme.
+    pub(super) fn page(&self) -> String {
+        format!("{}/{}", self.authority(), self.nonce)
+    }
 }
 
 /// A probe that has one or more ways.
@@ -43,16 +67,25 @@ pub(super) async fn run(fetcher: &dyn Fetcher, examination: &mut Examination<'_>
         examination,
         attempts: Vec::new(),
         controls: Vec::new(),
+        patience: Duration::ZERO,
     };
+    fetching.patience = fetching.examination.brief().limits.reply;
     for way in fetcher.ways() {
-        if fetching.tried(way).await {
+        if fetching.tried(way).await || fetching.examination.is_open() {
             break;
         }
     }
+    let Fetching {
+        examination,
+        mut attempts,
+        controls,
+        ..
+    } = fetching;
+    weigh_failures(examination, &mut attempts).await;
     Evidence {
-        attempts: fetching.attempts,
-        controls: fetching.controls,
-        ..fetching.examination.evidence_of(&Http)
+        attempts,
+        controls,
+        ..examination.evidence_of(&Http)
     }
 }
 
@@ -62,13 +95,20 @@ struct Fetching<'r, 'v> {
     examination: &'r mut Examination<'v>,
     attempts: Vec<Attempt>,
     controls: Vec<Control>,
+    /// How long the next answer is awaited.
+    patience: Duration,
 }
 
 impl Fetching<'_, '_> {
     /// True if nothing is left to learn: it led to the canary, or the door is shut.
     async fn tried(&mut self, way: &Way) -> bool {
         let canary = self.examination.brief().canary;
-        let mut plan = Plan::new(canary, &[CanaryPort::Http], way.forms);
+        // Another name for an open door tells nothing new.
+        let forms = match self.examination.is_open() {
+            true => &way.forms[..1],
+            false => way.forms,
+        };
+        let mut plan = Plan::new(canary, &[CanaryPort::Http], forms);
         while let Some(destination) = plan.take_next() {
             let variant = self.examination.named(&variant(way, &destination));
             let (nonce, reply, answer) = self.fetch(way, &destination, &variant).await;
@@ -156,6 +196,9 @@ impl Fetching<'_, '_> {
     ) -> (Nonce, Reply, Option<Answer>) {
         let nonce = self.examination.nonce(&self.id, variant, Role::Destination);
         let fetched = self.try_fetch(way, destination, nonce).await;
+        if let Err(Broken::TimedOut) = fetched {
+            self.patience = self.examination.after_silence(self.patience);
+        }
         let (reply, answer) = fetched.unwrap_or_else(|how| (Reply::Broken { how }, None));
         (nonce, reply, answer)
     }
@@ -167,22 +210,29 @@ impl Fetching<'_, '_> {
         destination: &Destination,
         nonce: Nonce,
     ) -> Result<(Reply, Option<Answer>), Broken> {
-        let mut wire = self.examination.open(&Http).await?;
-        let request = (way.request)(destination, nonce, &self.examination.agent());
-        wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
-        let head = head(&mut wire).await?;
+        let examination = &mut *self.examination;
+        let request = (way.request)(&Asked {
+            destination,
+            nonce,
+            agent: &examination.agent(),
+            host: &examination.host(),
+        });
+        let request = request.map_err(|_| Broken::Garbled)?;
+        let (mut wire, head) = exchange::ask(examination, &request, self.patience).await?;
         let code = head.status;
         if code / 100 != 2 {
+            exchange::read_out(&mut wire, &head).await;
+            examination.keep_idle(&Http.service(), wire);
             return Ok((refused(&head, destination.form()), None));
         }
-        let (asked, wait) = (Instant::now(), self.examination.answer_wait());
-        let answer = wire.answer(wait).await;
+        let (asked, wait) = (Instant::now(), examination.answer_wait());
+        let answer = exchange::finish(examination, wire, &head, wait).await;
         let reply = match answer {
             Some(_) => Reply::Accepted { code },
             None => Reply::Refused { code },
         };
         if answer.is_none() && asked.elapsed() >= wait {
-            self.examination.note_hollow();
+            examination.note_hollow();
         }
         Ok((reply, answer))
     }

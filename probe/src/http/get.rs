@@ -6,7 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use super::{
     Http, codec,
     fetch::{self, Fetcher, Way},
-    head,
+    own_page, page,
 };
 use crate::{
     destination::{CanaryPort, Destination, Form},
@@ -54,18 +54,24 @@ impl Probe for Get {
     }
 }
 
-/// True if what is forbidden is not the page but to fetch it, which is noted. To a plain server the absolute form is no other request than the
-/// origin form (RFC 9112 section 3.2.2); to a proxy with an access list it is. None if it cannot be told.
+/// Returns whether the server forbids only to fetch a page, and not the page itself, and notes
+/// that. A plain server treats the absolute form as it does the origin form (RFC 9112 section
+/// 3.2.2). A proxy with an access list does not. A filter that forbids the absolute form forbids
+/// it for the server's own page too. Returns `None` if a request was not answered.
 async fn forbids_forwarding(examination: &mut Examination<'_>) -> Option<bool> {
     let canary = examination.brief().canary;
     let authority = Destination::new(canary, CanaryPort::Http, Form::Literal).authority();
-    let request = codec::get("/", &authority, &examination.agent()).ok()?;
-    let mut wire = examination.open(&Http).await.ok()?;
-    wire.send(&request).await.ok()?;
-    let status = head(&mut wire).await.ok()?.status;
-    let is_a_page = status < 500 && ![401, 403].contains(&status);
-    is_a_page.then(|| wire.note_proxy());
-    Some(is_a_page)
+    let is_a_page = |status: u16| status < 500 && ![401, 403].contains(&status);
+    let is_shown = is_a_page(page(examination, "/", &authority).await?);
+    let own = examination.host();
+    let is_filtered = is_shown
+        && own_page(examination)
+            .await
+            .is_some_and(|status| status < 400)
+        && !is_a_page(page(examination, &format!("http://{own}/"), &own).await?);
+    let forbids = is_shown && !is_filtered;
+    forbids.then(|| examination.note_proxy());
+    Some(forbids)
 }
 
 impl Fetcher for Get {
@@ -74,17 +80,17 @@ impl Fetcher for Get {
             Way {
                 label: "get",
                 forms: &[Form::Literal, Form::Name],
-                request: |destination, nonce, agent| {
-                    let authority = destination.authority();
-                    codec::get(&format!("http://{authority}/{nonce}"), &authority, agent)
+                request: |asked| {
+                    let uri = format!("http://{}", asked.page());
+                    codec::get(&uri, &asked.authority(), asked.agent)
                 },
             },
             Way {
                 label: "post",
                 forms: &[Form::Literal],
-                request: |destination, nonce, agent| {
-                    let authority = destination.authority();
-                    codec::post(&format!("http://{authority}/{nonce}"), &authority, agent)
+                request: |asked| {
+                    let uri = format!("http://{}", asked.page());
+                    codec::post(&uri, &asked.authority(), asked.agent)
                 },
             },
         ]

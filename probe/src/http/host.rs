@@ -33,6 +33,10 @@ impl Probe for Host {
         "reverse proxy that goes wherever the Host field says"
     }
 
+    fn adds_to_open(&self) -> bool {
+        false
+    }
+
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
         fetch::run(self, examination).boxed()
     }
@@ -43,8 +47,12 @@ impl Fetcher for Host {
         &[Way {
             label: "host",
             forms: &[Form::Name, Form::Literal],
-            request: |destination, nonce, agent| {
-                codec::get(&format!("/{nonce}"), &destination.authority(), agent)
+            request: |asked| {
+                codec::get(
+                    &format!("/{}", asked.nonce),
+                    &asked.authority(),
+                    asked.agent,
+                )
             },
         }]
     }

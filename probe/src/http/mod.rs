@@ -1,18 +1,21 @@
 //! HTTP/1 proxies (RFC 9110, RFC 9112).
 
+pub mod body;
 pub mod codec;
 mod connect;
+mod exchange;
 mod fetch;
 mod get;
 mod host;
 mod path;
 mod udp;
 
-use ajar_model::{Exposure, Reply, Service, Tier, evidence::Broken};
+use ajar_model::{Attempt, Exposure, Reply, Service, Tier, evidence::Broken};
 use futures::{FutureExt, future::BoxFuture};
 
 use crate::{
     destination::{CanaryPort, Destination, Form},
+    examination::Examination,
     protocol::{Answered, Asking, First, Offer, Probe, Protocol},
     tunnel,
     wire::Wire,
@@ -136,6 +139,9 @@ async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
             if head.shows_proxy() || codec::is_a_proxys_page(head.status, wire.unread()) {
                 wire.note_proxy();
             }
+            if codec::is_a_gateways(head.status) {
+                wire.note_gateway();
+            }
             if let Some(wait) = head.retry_after() {
                 wire.note_wait(wait);
             }
@@ -143,6 +149,44 @@ async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
         }
     }
     Err(Broken::Limit)
+}
+
+/// Asks for the server's own page if an attempt met a gateway's error. If that page is an error
+/// too, the fault is the server's own: it is no sign of a proxy, and waiting will not help.
+async fn weigh_failures(examination: &mut Examination<'_>, attempts: &mut [Attempt]) {
+    let is_failure = |reply: Reply| match reply {
+        Reply::Refused { code } | Reply::Temporary { code } => (502..=504).contains(&code),
+        _ => false,
+    };
+    let failed = attempts.iter().any(|attempt| is_failure(attempt.reply));
+    if !failed
+        || own_page(examination)
+            .await
+            .is_none_or(|status| status < 500)
+    {
+        return;
+    }
+    examination.note_failing();
+    for attempt in attempts {
+        if let Reply::Temporary { code } = attempt.reply {
+            attempt.reply = Reply::Refused { code };
+        }
+    }
+}
+
+/// Asks for the server's own front page, as a browser does, and returns the status.
+async fn own_page(examination: &mut Examination<'_>) -> Option<u16> {
+    let host = examination.host();
+    page(examination, "/", &host).await
+}
+
+/// Asks for a page by this request target and host, and returns the status.
+async fn page(examination: &mut Examination<'_>, target: &str, host: &str) -> Option<u16> {
+    let request = codec::get(target, host, &examination.agent()).ok()?;
+    let patience = examination.patience_for_more();
+    let (wire, head) = exchange::ask(examination, &request, patience).await.ok()?;
+    exchange::finish(examination, wire, &head, patience).await;
+    Some(head.status)
 }
 
 /// Weighs the head of an answer other than success. A demand for credentials names a challenge (RFC

@@ -33,20 +33,35 @@ impl Probe for Path {
         "web proxy that fetches what its path or query names"
     }
 
+    fn adds_to_open(&self) -> bool {
+        false
+    }
+
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
         fetch::run(self, examination).boxed()
     }
 }
 
-/// A way by a path; `Host` is the target's own business, so it is given no name of ours.
+/// The fields of a query that such proxies read, for a page.
+macro_rules! query {
+    ($path:literal) => {
+        concat!(
+            $path,
+            "?url=http://PAGE&u=http://PAGE&uri=http://PAGE&q=http://PAGE&target=http://PAGE\
+             &link=http://PAGE&src=http://PAGE"
+        )
+    };
+}
+
+/// A way by a path, asked of the target by its own name: it is given no name of ours.
 macro_rules! by_path {
-    ($label:literal, $path:literal) => {
+    ($label:literal, $path:expr) => {
         Way {
             label: $label,
             forms: &[Form::Literal],
-            request: |destination, nonce, agent| {
-                let page = format!("{}/{nonce}", destination.authority());
-                codec::get_by_script(&$path.replace("PAGE", &page), "localhost", agent)
+            request: |asked| {
+                let target = $path.replace("PAGE", &asked.page());
+                codec::get_by_script(&target, asked.host, asked.agent)
             },
         }
     };
@@ -61,10 +76,13 @@ impl Fetcher for Path {
             by_path!("path-proxy", "/proxy/http://PAGE"),
             by_path!("path-proxy-host", "/proxy/PAGE"),
             by_path!("path-scheme", "/http/PAGE"),
-            by_path!(
-                "query-url",
-                "/?url=http://PAGE&u=http://PAGE&uri=http://PAGE&q=http://PAGE&target=http://PAGE&link=http://PAGE&src=http://PAGE"
-            ),
+            by_path!("query-url", query!("/")),
+            by_path!("query-url-proxy", query!("/proxy")),
+            by_path!("query-url-proxy-folder", query!("/proxy/")),
+            by_path!("query-url-proxy-php", query!("/proxy.php")),
+            by_path!("query-url-proxy-api", query!("/api/proxy")),
+            by_path!("query-url-fetch", query!("/fetch")),
+            by_path!("query-url-index", query!("/index.php")),
         ]
     }
 }

@@ -8,7 +8,7 @@ use ajar_model::{
 };
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Http, codec, head, refused};
+use super::{Http, codec, exchange, refused};
 use crate::{
     destination::{CanaryPort, Destination, Form},
     examination::Examination,
@@ -35,6 +35,10 @@ impl Probe for Udp {
 
     fn summary(&self) -> &'static str {
         "HTTP proxy that relays datagrams for anybody (CONNECT-UDP)"
+    }
+
+    fn adds_to_open(&self) -> bool {
+        false
     }
 
     fn run<'a>(&'a self, examination: &'a mut Examination<'_>) -> BoxFuture<'a, Evidence> {
@@ -99,11 +103,11 @@ async fn ask(
     examination: &mut Examination<'_>,
     destination: &Destination,
 ) -> Result<(Reply, Wire), Broken> {
-    let host = examination.brief().endpoint.to_string();
+    let host = examination.host();
     let request = codec::connect_udp(destination.address(), &host, &examination.agent());
-    let mut wire = examination.open(&Http).await?;
-    wire.send(&request.map_err(|_| Broken::Garbled)?).await?;
-    let head = head(&mut wire).await?;
+    let request = request.map_err(|_| Broken::Garbled)?;
+    let patience = examination.brief().limits.reply;
+    let (wire, head) = exchange::ask(examination, &request, patience).await?;
     if !head.upgrades_to("connect-udp") {
         let reply = match head.status {
             // Whatever else it says yes to, it is not this.

@@ -87,7 +87,7 @@ async fn answer(wire: &mut Wire, form: Form) -> Result<Reply, Broken> {
                 shows_proxy,
             } => {
                 let code = status.ok_or(Broken::Garbled)?;
-                if shows_proxy || http::codec::is_a_proxys(code) {
+                if shows_proxy || code == 407 || http::codec::is_a_gateways(code) {
                     wire.note_proxy();
                 }
                 match code {

@@ -2,10 +2,7 @@
 
 use ajar_model::Reply;
 
-use super::{
-    codec as smtp,
-    line::{self, Outcome},
-};
+use super::{codec as smtp, weigh};
 
 /// What a server said of one mail.
 #[derive(Debug, Clone, Copy)]
@@ -15,16 +12,26 @@ pub(super) struct Heard {
     pub(super) sent: bool,
     /// It refused us, and not to relay.
     pub(super) turned_away: bool,
+    /// It refused to relay, and said so.
+    pub(super) denies_relaying: bool,
 }
 
 impl Heard {
     /// A refusal of our connection or our greeting. It is of us, since nothing was asked yet.
     pub(super) fn at_the_door(said: &smtp::Reply) -> Self {
-        let reply = line::refusal(said);
+        let reply = weigh::refusal(said);
         Self {
             turned_away: matches!(reply, Reply::Refused { .. }),
             ..Self::from(reply)
         }
+    }
+
+    pub(super) fn is_yes(self) -> bool {
+        matches!(self.reply, Reply::Accepted { .. })
+    }
+
+    pub(super) fn is_later(self) -> bool {
+        matches!(self.reply, Reply::Temporary { .. })
     }
 }
 
@@ -34,16 +41,7 @@ impl From<Reply> for Heard {
             reply,
             sent: false,
             turned_away: false,
-        }
-    }
-}
-
-impl From<Outcome> for Heard {
-    fn from(outcome: Outcome) -> Self {
-        Self {
-            reply: outcome.reply,
-            sent: outcome.sent,
-            turned_away: outcome.turned_away,
+            denies_relaying: false,
         }
     }
 }

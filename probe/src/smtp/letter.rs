@@ -5,11 +5,11 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 
 /// What a message is made of.
 pub(super) struct Letter<'a> {
-    /// Names the variant; also in the recipient's address.
-    pub(super) nonce: Nonce,
+    /// The canary's mailboxes that it is for, at least one: each nonce names a variant.
+    pub(super) to: &'a [(Nonce, &'a str)],
     /// The local part of its author's address.
     pub(super) author: Nonce,
-    /// The canary's domain, that of author and recipient.
+    /// The canary's domain that its author is of.
     pub(super) domain: &'a str,
     pub(super) endpoint: std::net::SocketAddr,
     /// What we call ourselves.
@@ -23,7 +23,7 @@ pub(super) struct Letter<'a> {
 /// The message (RFC 5322). It says what it is to whoever finds it in a queue.
 pub(super) fn write(letter: &Letter<'_>) -> String {
     let Letter {
-        nonce,
+        to,
         author,
         domain,
         endpoint,
@@ -35,10 +35,16 @@ pub(super) fn write(letter: &Letter<'_>) -> String {
     let date = DateTimePrinter::new()
         .timestamp_to_string(date)
         .unwrap_or_default();
+    let nonce = to[0].0;
+    let to: Vec<String> = to
+        .iter()
+        .map(|(nonce, domain)| format!("<{nonce}@{domain}>"))
+        .collect();
+    let to = to.join(",\n ");
     format!(
         "Date: {date}
 From: ajar relay audit <{author}@{domain}>
-To: <{nonce}@{domain}>
+To: {to}
 Message-ID: <{nonce}@{domain}>
 Subject: ajar relay test {nonce}
 X-Ajar-Nonce: {nonce}
@@ -68,9 +74,10 @@ mod tests {
     #[test]
     fn the_message_carries_its_nonce_in_header_recipient_and_body_and_explains_itself() {
         let nonce: Nonce = "00112233445566778899aabbccddeeff".parse().unwrap();
+        let other: Nonce = "ee112233445566778899aabbccddeeff".parse().unwrap();
         let author: Nonce = "ff112233445566778899aabbccddeeff".parse().unwrap();
         let message = write(&Letter {
-            nonce,
+            to: &[(nonce, "canary.test"), (other, "canary.example")],
             author,
             domain: "canary.test",
             endpoint: "192.0.2.1:25".parse().unwrap(),
@@ -84,7 +91,8 @@ mod tests {
             "{header}"
         );
         for field in [
-            format!("To: <{nonce}@canary.test>"),
+            format!("To: <{nonce}@canary.test>,"),
+            format!(" <{other}@canary.example>"),
             format!("X-Ajar-Nonce: {nonce}"),
             format!("Message-ID: <{nonce}@canary.test>"),
         ] {

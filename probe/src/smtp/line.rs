@@ -2,8 +2,24 @@
 
 use ajar_model::{Reply, evidence::Broken, proof::Answer};
 
-use super::{codec as smtp, parsed, plan::Offered, turned_away, wait};
+use super::{
+    codec as smtp,
+    heard::Heard,
+    mail::{Connection, Mail, Outcome, Told},
+    parsed,
+    plan::Offered,
+    wait,
+    weigh::{is_about_relaying, is_full, is_turned_away, refusal},
+};
 use crate::{tls::Peer, wire::Wire};
+
+/// Refusals on one connection before another one is opened. Postfix makes clients wait after ten
+/// (smtpd_soft_error_limit) and cuts them off after twenty.
+const MAX_REFUSALS: usize = 10;
+
+/// Mails that we take back on one connection. Exim cuts off clients after ten commands that belong
+/// to no mail (smtp_accept_max_nonmail).
+const MAX_RESETS: usize = 9;
 
 /// A connection on which the server has taken our greeting.
 pub(super) struct Line {
@@ -11,8 +27,10 @@ pub(super) struct Line {
     host: String,
     offered: Offered,
     refusals: usize,
+    resets: usize,
     transactions: usize,
-    turned_away: bool,
+    /// We have begun a mail that the server still remembers.
+    has_begun: bool,
     cut: bool,
 }
 
@@ -42,45 +60,6 @@ impl From<Broken> for Failure {
     }
 }
 
-/// One mail, as commands. Without a message it ends at RCPT.
-pub(super) struct Mail {
-    pub(super) sender: Vec<u8>,
-    pub(super) recipient: Vec<u8>,
-    pub(super) message: Option<Vec<u8>>,
-}
-
-/// How far one mail got.
-pub(super) struct Outcome {
-    /// The reply at the furthest step.
-    pub(super) reply: Reply,
-    /// The server took the sender.
-    pub(super) sender_taken: bool,
-    /// The message was sent, so the mail must not be repeated.
-    pub(super) sent: bool,
-    /// The last refusal was of us: see [`turned_away`].
-    pub(super) turned_away: bool,
-    /// What became of the connection.
-    pub(super) connection: Connection,
-}
-
-impl Outcome {
-    /// True if the server took all of the mail that was offered.
-    pub(super) fn is_accepted(&self) -> bool {
-        matches!(self.reply, Reply::Accepted { .. })
-    }
-}
-
-/// What a connection is good for after a mail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connection {
-    /// Another mail.
-    Good,
-    /// Taking leave: the server does not forget the last mail.
-    Stuck,
-    /// Nothing.
-    Cut,
-}
-
 impl Line {
     /// Waits for the banner unless it was heard before, and exchanges greetings: EHLO, then STARTTLS and EHLO again
     /// if it is offered, or HELO if EHLO is unknown.
@@ -94,8 +73,9 @@ impl Line {
             host: String::new(),
             offered: Offered::default(),
             refusals: 0,
+            resets: 0,
             transactions: 0,
-            turned_away: false,
+            has_begun: false,
             cut: false,
         };
         let banner = match banner {
@@ -147,28 +127,49 @@ impl Line {
         self.wire.is_tls()
     }
 
-    /// Mails that were tried on it.
-    pub(super) fn transactions(&self) -> usize {
-        self.transactions
-    }
-
     /// Commands that it refused.
     pub(super) fn refusals(&self) -> usize {
         self.refusals
     }
 
-    /// Offers one mail, and leaves the connection ready for the next.
-    pub(super) async fn offer(&mut self, mail: &Mail) -> Outcome {
+    /// Offers one mail to its recipients that have no reply so far. If the server cuts us off, the
+    /// recipient in question keeps no reply, unless it was the first on this connection. The next
+    /// mail takes a refused one back.
+    pub(super) async fn offer(&mut self, mail: &Mail<'_>, told: &mut [Told]) -> Outcome {
+        let mut outcome = Outcome {
+            sender_taken: false,
+            sent: false,
+            connection: Connection::Good,
+        };
+        if self.has_begun {
+            outcome.connection = self.reset().await;
+        }
+        if outcome.connection != Connection::Good {
+            return outcome;
+        }
         self.transactions += 1;
-        self.turned_away = false;
-        let mut outcome = self.transact(mail).await;
-        outcome.turned_away = self.turned_away;
-        outcome.connection = match (self.cut, outcome.sender_taken && !outcome.sent) {
-            (true, _) => Connection::Cut,
-            (false, false) => Connection::Good,
-            (false, true) => self.reset().await,
+        let last = self.transact(mail, told, &mut outcome).await;
+        self.has_begun = outcome.sender_taken && !outcome.sent;
+        if self.cut && !outcome.sent && (self.transactions > 1 || last.is_some_and(|at| at > 0)) {
+            take_back(told, last);
+        }
+        outcome.connection = match self.cut {
+            true => Connection::Cut,
+            false if self.is_spent() => Connection::Spent,
+            false => Connection::Good,
         };
         outcome
+    }
+
+    /// Greets by another name on the same connection (RFC 5321 section 4.1.4). That also takes a
+    /// mail back. Returns whether the server agrees.
+    pub(super) async fn introduce(&mut self, name: &str) -> bool {
+        let Ok(ehlo) = smtp::ehlo(name) else {
+            return false;
+        };
+        let said = self.say(&ehlo).await;
+        self.has_begun = false;
+        said.is_ok_and(|reply| reply.is_positive())
     }
 
     /// Greets once more by another name (RFC 5321 section 4.1.4), and keeps the canary's answer if one is among the reply.
@@ -191,65 +192,107 @@ impl Line {
         }
     }
 
+    fn is_spent(&self) -> bool {
+        self.refusals >= MAX_REFUSALS || self.resets >= MAX_RESETS
+    }
+
     async fn reset(&mut self) -> Connection {
+        self.resets += 1;
+        self.has_begun = false;
         match self.say(smtp::RSET).await {
             Ok(reply) if reply.is_positive() => Connection::Good,
-            Ok(_) => Connection::Stuck,
+            Ok(_) => Connection::Spent,
             Err(_) => Connection::Cut,
         }
     }
 
-    async fn transact(&mut self, mail: &Mail) -> Outcome {
-        let mut outcome = Outcome {
-            reply: Reply::Broken {
-                how: Broken::Closed,
-            },
-            sender_taken: false,
-            sent: false,
-            turned_away: false,
-            connection: Connection::Good,
-        };
-        outcome.reply = self.step(&mail.sender, 2).await;
-        if !outcome.is_accepted() {
-            return outcome;
+    /// Says the commands of a mail. Returns the index of the recipient that it asked for last.
+    async fn transact(
+        &mut self,
+        mail: &Mail<'_>,
+        told: &mut [Told],
+        outcome: &mut Outcome,
+    ) -> Option<usize> {
+        let is_open = |told: &Told| matches!(told, Told::Nothing);
+        let first = told.iter().position(is_open)?;
+        let sender = self.step(mail.sender, 2).await;
+        outcome.sender_taken = sender.is_yes();
+        if !outcome.sender_taken {
+            told[first] = Told::Said(sender);
+            told.iter_mut()
+                .filter(|told| is_open(told))
+                .for_each(|told| *told = Told::Skipped);
+            return Some(first);
         }
-        outcome.sender_taken = true;
-        outcome.reply = self.step(&mail.recipient, 2).await;
-        let (Reply::Accepted { .. }, Some(message)) = (outcome.reply, &mail.message) else {
-            return outcome;
+        let (mut taken, mut last) = (Vec::new(), None);
+        for (at, rcpt) in mail.recipients.iter().enumerate() {
+            if !is_open(&told[at]) {
+                continue;
+            }
+            let before = at.checked_sub(1).and_then(|before| told[before].heard());
+            if !rcpt.after.allows(before) {
+                told[at] = Told::Skipped;
+                continue;
+            }
+            if self.cut || self.is_spent() {
+                break;
+            }
+            let heard = self.step(&rcpt.command, 2).await;
+            if is_full(heard.reply) && !taken.is_empty() {
+                break;
+            }
+            heard.is_yes().then(|| taken.push(at));
+            told[at] = Told::Said(heard);
+            last = Some(at);
+        }
+        let was_sent = |told: &Told| told.heard().is_some_and(|heard| heard.sent);
+        let is_worth_it = taken.iter().any(|&at| !mail.recipients[at].is_check);
+        let is_worth_it = is_worth_it || told.iter().any(was_sent);
+        let Some(message) = mail
+            .message
+            .filter(|_| is_worth_it && !taken.is_empty() && !self.cut)
+        else {
+            return last;
         };
-        outcome.reply = self.step(smtp::DATA, 3).await;
-        if let Reply::Accepted { .. } = outcome.reply {
+        let mut heard = self.step(smtp::DATA, 3).await;
+        if heard.is_yes() {
             outcome.sent = true;
-            outcome.reply = self.hand_over(message).await;
+            heard = self.hand_over(&message(&taken)).await;
+            heard.sent = true;
         }
-        outcome
+        for at in taken {
+            told[at] = Told::Said(heard);
+        }
+        last
     }
 
     /// Sends the message, and waits three times as long as for other replies. RFC 5321 section
     /// 4.5.3.2.6 allows ten minutes, but the visit must have time for the checks.
-    async fn hand_over(&mut self, message: &[u8]) -> Reply {
+    async fn hand_over(&mut self, message: &[u8]) -> Heard {
         let wait = self.wire.limits().reply;
         self.wire.set_patience(wait * 3);
-        let reply = self.step(message, 2).await;
+        let heard = self.step(message, 2).await;
         self.wire.set_patience(wait);
-        reply
+        heard
     }
 
     /// Says something that is answered by a code of the class `yes`.
-    async fn step(&mut self, words: &[u8], yes: u16) -> Reply {
+    async fn step(&mut self, words: &[u8], yes: u16) -> Heard {
         match self.say(words).await {
-            Ok(reply) if reply.code / 100 == yes => Reply::Accepted { code: reply.code },
+            Ok(reply) if reply.code / 100 == yes => Reply::Accepted { code: reply.code }.into(),
             Ok(reply) => {
                 self.refusals += 1;
-                self.turned_away = is_turned_away(&reply);
                 // After a yes of another class nobody knows whose turn it is.
                 self.cut = reply.code == 421 || reply.code < 400;
-                refusal(&reply)
+                Heard {
+                    turned_away: is_turned_away(&reply),
+                    denies_relaying: is_about_relaying(&reply),
+                    ..Heard::from(refusal(&reply))
+                }
             }
             Err(how) => {
                 self.cut = true;
-                Reply::Broken { how }
+                Reply::Broken { how }.into()
             }
         }
     }
@@ -324,111 +367,16 @@ impl Line {
     }
 }
 
-/// What a reply means that is not the one that was hoped for.
-pub(super) fn refusal(reply: &smtp::Reply) -> Reply {
-    let code = reply.code;
-    match code {
-        // RFC 3207 section 4: it wants TLS first, not credentials.
-        530 if reply.mentions("STARTTLS") => Reply::Broken { how: Broken::Tls },
-        530 | 534 | 535 | 538 => Reply::AuthRequired { code },
-        400..=499 if is_about_names(reply) || is_about_relaying(reply) => Reply::Refused { code },
-        400..=499 => Reply::Temporary { code },
-        500..=599 => Reply::Refused { code },
-        _ => Reply::Broken {
-            how: Broken::Garbled,
-        },
-    }
-}
-
-/// Returns whether a server refuses us, and not to relay.
-pub(super) fn is_turned_away(reply: &smtp::Reply) -> bool {
-    let is_refusal = matches!(
-        refusal(reply),
-        Reply::Refused { .. } | Reply::Temporary { .. }
-    );
-    is_refusal && !is_about_relaying(reply) && turned_away::is_of_us(reply)
-}
-
-/// True if the server cannot find the domain of the sender or of the recipient, or dislikes how the sender is written (RFC 3463
-/// section 3.2: X.1.2, X.1.7, X.1.8). Servers call that temporary, since it may be the DNS; the domain that does not exist today
-/// will not exist later either.
-fn is_about_names(reply: &smtp::Reply) -> bool {
-    matches!(reply.enhanced, Some([4, 1, 2 | 7 | 8]))
-}
-
-/// True if a server will not relay, and says so in a way that lets mail wait for its operator to mend that: Postfix as it comes
-/// (defer_unauth_destination), or with soft_bounce, Sendmail for clients whose names it cannot look up.
-fn is_about_relaying(reply: &smtp::Reply) -> bool {
-    let mut refusals = ["denied", "not permitted", "not allowed", "prohibited"].iter();
-    reply.mentions("relay") && refusals.any(|word| reply.mentions(word))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_is_weighed_by_its_code() {
-        let check = |code: u16, text: &str, expect: Reply| {
-            let reply = smtp::Reply {
-                code,
-                enhanced: smtp::enhanced(text),
-                lines: vec![text.to_owned()],
-            };
-            assert_eq!(refusal(&reply), expect, "{code} {text}");
-        };
-        check(
-            530,
-            "5.7.0 Authentication required",
-            Reply::AuthRequired { code: 530 },
-        );
-        check(535, "", Reply::AuthRequired { code: 535 });
-        check(
-            530,
-            "5.7.0 Must issue a STARTTLS command first",
-            Reply::Broken { how: Broken::Tls },
-        );
-        check(450, "greylisted", Reply::Temporary { code: 450 });
-        check(421, "", Reply::Temporary { code: 421 });
-        check(
-            450,
-            "4.1.8 sender's domain not found",
-            Reply::Refused { code: 450 },
-        );
-        check(
-            450,
-            "4.1.1 verification in progress",
-            Reply::Temporary { code: 450 },
-        );
-        check(
-            454,
-            "4.7.1 <u@canary.test>: Relay access denied",
-            Reply::Refused { code: 454 },
-        );
-        check(
-            450,
-            "4.7.1 <u@canary.test>... Relaying temporarily denied. Cannot resolve PTR record",
-            Reply::Refused { code: 450 },
-        );
-        check(
-            454,
-            "4.7.0 TLS not available",
-            Reply::Temporary { code: 454 },
-        );
-        check(550, "5.7.1 relaying denied", Reply::Refused { code: 550 });
-        check(
-            250,
-            "out of turn",
-            Reply::Broken {
-                how: Broken::Garbled,
-            },
-        );
-        check(
-            354,
-            "out of turn",
-            Reply::Broken {
-                how: Broken::Garbled,
-            },
-        );
+/// Forgets the replies to recipients that got no message, and to the last one before the cut.
+fn take_back(told: &mut [Told], last: Option<usize>) {
+    for at in 0..told.len() {
+        let is_lost = told[at]
+            .heard()
+            .is_some_and(|heard| heard.is_yes() && !heard.sent);
+        let depends =
+            matches!(told[at], Told::Skipped) && at > 0 && matches!(told[at - 1], Told::Nothing);
+        if is_lost || depends || last == Some(at) {
+            told[at] = Told::Nothing;
+        }
     }
 }

@@ -1,14 +1,19 @@
 //! Mail servers (RFC 5321).
 
 pub mod codec;
+mod draft;
 mod heard;
 mod letter;
 mod line;
+mod lines;
+mod mail;
+mod names;
 mod plan;
 mod relay;
 mod turned_away;
 mod variant;
 mod wait;
+mod weigh;
 
 use std::time::Duration;
 

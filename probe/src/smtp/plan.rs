@@ -1,11 +1,10 @@
-//! Which variants a mail server is offered, and in which order. Pure.
+//! The ways in which a mail server is asked to relay, and their order. Pure.
 
 use std::collections::VecDeque;
 
-use super::variant::{INDIRECT, Opening, Recipient, SENDERS, Sender, Variant};
+use ajar_model::Effort;
 
-/// Senders that the other recipients and openings are tried with.
-const REPEATED_SENDERS: usize = 2;
+use super::variant::{INDIRECT, Opening, Recipient, Sender, Variant};
 
 /// What a server offers in its answer to EHLO.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,126 +17,200 @@ pub(super) struct Offered {
     pub(super) asks_who: bool,
 }
 
-/// The order of variants: every sender with the plain recipient, then the other recipients, then the other openings, each with
-/// senders that the server took. A yes to the plain recipient ends it: relaying is what is to be shown, with few messages. A
-/// yes to another recipient ends that one alone, for it may have been taken for a local mailbox.
+/// A transaction: a sender and its recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) opening: Opening,
+    pub(super) sender: Sender,
+    pub(super) recipients: Vec<Recipient>,
+}
+
+impl Ask {
+    /// Returns the variant of one of its recipients.
+    pub(super) fn variant(&self, recipient: Recipient) -> Variant {
+        Variant {
+            opening: self.opening,
+            recipient,
+            sender: self.sender,
+        }
+    }
+}
+
+/// The order of transactions. The likeliest ways come first, since a server may shut us out after
+/// a few refusals. A yes to the plain recipient ends the plan: one message shows relaying. A yes
+/// to another recipient ends that recipient alone, for the server may have taken it for a local
+/// mailbox.
 #[derive(Debug)]
 pub(super) struct Plan {
-    queue: VecDeque<Variant>,
+    queue: VecDeque<Planned>,
     taken: Vec<Sender>,
-    stage: Stage,
-    offered: Offered,
+    /// The number of likeliest ways still to come.
+    likeliest_left: usize,
 }
 
-/// What is in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Senders,
-    Recipients,
-    Openings,
+#[derive(Debug, Clone)]
+struct Planned {
+    opening: Opening,
+    from: From,
+    recipients: Vec<Recipient>,
 }
+
+/// The sender of a planned transaction.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    This(Sender),
+    /// The sender that the server took first (0) or second (1). If it took none, a plain recipient
+    /// is asked for from the usual sender, and the rarer recipients not at all.
+    Taken(usize),
+}
+
+/// The number of ways at the smallest effort.
+const LIKELIEST: usize = 5;
 
 impl Plan {
-    /// A plan for a server that offers this.
-    pub(super) fn new(offered: Offered) -> Self {
-        let senders = SENDERS.into_iter();
-        let senders = senders.filter(|sender| *sender != Sender::Utf8 || offered.smtputf8);
-        let direct = senders.map(|sender| Variant {
-            opening: Opening::Usual,
-            recipient: Recipient::Direct,
-            sender,
-        });
+    /// Makes a plan for a server with these offers and so many names of its own.
+    pub(super) fn new(offered: Offered, names: usize, effort: Effort) -> Self {
+        let mut queue = VecDeque::from(likeliest(names));
+        if effort >= Effort::Normal {
+            queue.extend(further(offered, names));
+        }
+        if effort >= Effort::Full {
+            queue.extend(rarer(offered, 1));
+        }
         Self {
-            queue: direct.collect(),
+            likeliest_left: queue.len().min(LIKELIEST),
+            queue,
             taken: Vec::new(),
-            stage: Stage::Senders,
-            offered,
         }
     }
 
-    /// The next variant.
-    pub(super) fn take_next(&mut self) -> Option<Variant> {
-        while self.queue.is_empty() {
-            match self.stage {
-                Stage::Senders => {
-                    self.stage = Stage::Recipients;
-                    let recipients = INDIRECT.map(|recipient| (Opening::Usual, recipient));
-                    self.repeat(&recipients, &self.repeated());
-                }
-                Stage::Recipients => {
-                    self.stage = Stage::Openings;
-                    let openings = self.openings().map(|opening| (opening, Recipient::Direct));
-                    let openings: Vec<_> = openings.collect();
-                    let mut senders = self.repeated();
-                    if senders.is_empty() {
-                        // Who we said we were may be why none was taken.
-                        senders = SENDERS[..REPEATED_SENDERS].to_vec();
-                    }
-                    self.repeat(&openings, &senders);
-                }
-                Stage::Openings => return None,
+    /// Returns the next transaction.
+    pub(super) fn take_next(&mut self) -> Option<Ask> {
+        loop {
+            let next = self.queue.pop_front()?;
+            self.likeliest_left = self.likeliest_left.saturating_sub(1);
+            let is_plain = next.recipients == [Recipient::Direct];
+            let sender = match next.from {
+                From::This(sender) => Some(sender),
+                From::Taken(0) if is_plain && self.taken.is_empty() => Some(Sender::External),
+                From::Taken(nth) => self.taken.get(nth).copied(),
+            };
+            if let (Some(sender), false) = (sender, next.recipients.is_empty()) {
+                return Some(Ask {
+                    opening: next.opening,
+                    sender,
+                    recipients: next.recipients,
+                });
             }
         }
-        self.queue.pop_front()
     }
 
-    fn repeated(&self) -> Vec<Sender> {
-        let taken = self.taken.iter().copied();
-        taken.take(REPEATED_SENDERS).collect()
+    /// Returns whether all likeliest ways were taken from the plan.
+    pub(super) fn is_past_likeliest(&self) -> bool {
+        self.likeliest_left == 0
     }
 
-    fn repeat(&mut self, ways: &[(Opening, Recipient)], senders: &[Sender]) {
-        let variants = ways.iter().flat_map(|&(opening, recipient)| {
-            senders.iter().map(move |&sender| Variant {
-                opening,
-                recipient,
-                sender,
-            })
-        });
-        self.queue.extend(variants);
-    }
-
-    fn openings(&self) -> impl Iterator<Item = Opening> + use<> {
-        let Offered {
-            starttls,
-            xclient,
-            asks_who,
-            ..
-        } = self.offered;
-        [
-            (Opening::Certificate, asks_who),
-            (Opening::AsHost, true),
-            (Opening::AsLocalhost, true),
-            (Opening::AsLoopback, true),
-            (Opening::Xclient, xclient),
-            (Opening::Plain, starttls),
-        ]
-        .into_iter()
-        .filter_map(|(opening, is_possible)| is_possible.then_some(opening))
-    }
-
-    /// True if every sender was tried with the plain recipient.
-    pub(super) fn is_past_senders(&self) -> bool {
-        self.stage != Stage::Senders
-    }
-
-    /// The server took the variant's sender.
-    pub(super) fn took_sender(&mut self, variant: Variant) {
-        if !self.taken.contains(&variant.sender) {
-            self.taken.push(variant.sender);
+    /// Notes that the server took a sender.
+    pub(super) fn took_sender(&mut self, sender: Sender) {
+        if !self.taken.contains(&sender) {
+            self.taken.push(sender);
         }
     }
 
-    /// The server took a whole variant.
-    pub(super) fn accepted(&mut self, variant: Variant) {
-        match variant.recipient {
-            Recipient::Direct => {
-                self.queue.clear();
-                self.stage = Stage::Openings;
-            }
-            taken => self.queue.retain(|next| next.recipient != taken),
+    /// Notes that the server took this recipient, and may relay to it.
+    pub(super) fn accepted(&mut self, recipient: Recipient) {
+        if recipient == Recipient::Direct {
+            return self.queue.clear();
+        }
+        for planned in &mut self.queue {
+            planned.recipients.retain(|next| *next != recipient);
         }
     }
+}
+
+fn direct(opening: Opening, sender: Sender) -> Planned {
+    Planned {
+        opening,
+        from: From::This(sender),
+        recipients: vec![Recipient::Direct],
+    }
+}
+
+/// A stranger, its own domain, loopback's name, no sender, and the oldest trick.
+fn likeliest(names: usize) -> Vec<Planned> {
+    let own = names.checked_sub(1).map(|last| Sender::Own(last.min(1)));
+    let own = own.map(|own| direct(Opening::Usual, own));
+    let mut ways = vec![direct(Opening::Usual, Sender::External)];
+    ways.extend(own);
+    ways.push(direct(Opening::AsLocalhost, Sender::External));
+    ways.push(direct(Opening::Usual, Sender::Null));
+    ways.push(Planned {
+        opening: Opening::Usual,
+        from: From::Taken(0),
+        recipients: vec![Recipient::PercentHost],
+    });
+    ways
+}
+
+/// Every other sender, the other names by which we introduce ourselves, and every other recipient.
+fn further(offered: Offered, names: usize) -> impl Iterator<Item = Planned> {
+    let asked = names.saturating_sub(1).min(1);
+    let others = (0..names).filter(move |nth| *nth != asked);
+    let others = others.map(Sender::Own);
+    let senders = (0..names.min(1)).map(Sender::Postmaster);
+    let senders = senders.chain([Sender::AtLiteral, Sender::Localhost]);
+    let senders = senders
+        .chain(others)
+        .chain((1..names).map(Sender::Postmaster));
+    let senders = senders.chain([
+        Sender::Recipient,
+        Sender::Local,
+        Sender::Subdomain,
+        Sender::LoopbackV6,
+    ]);
+    let bang = (names > 0).then_some(Sender::Bang);
+    let utf8 = offered.smtputf8.then_some(Sender::Utf8);
+    let senders = senders.chain(bang).chain(utf8);
+    senders
+        .map(|sender| direct(Opening::Usual, sender))
+        .chain(rarer(offered, 0))
+}
+
+/// Recipients and openings that are tried from a sender which the server took.
+fn rarer(offered: Offered, nth: usize) -> impl Iterator<Item = Planned> {
+    let Offered {
+        starttls,
+        xclient,
+        asks_who,
+        ..
+    } = offered;
+    let indirect = Planned {
+        opening: Opening::Usual,
+        from: From::Taken(nth),
+        recipients: match nth {
+            // It was among the likeliest.
+            0 => INDIRECT
+                .into_iter()
+                .filter(|form| *form != Recipient::PercentHost)
+                .collect(),
+            _ => INDIRECT.to_vec(),
+        },
+    };
+    let openings = [
+        (Opening::AsHost, true),
+        (Opening::AsLoopback, true),
+        (Opening::AsLocalhost, nth > 0),
+        (Opening::Certificate, asks_who),
+        (Opening::Xclient, xclient),
+        (Opening::Plain, starttls),
+    ];
+    let openings = openings.into_iter().filter(|(_, is_possible)| *is_possible);
+    let openings = openings.map(move |(opening, _)| Planned {
+        opening,
+        from: From::Taken(nth),
+        recipients: vec![Recipient::Direct],
+    });
+    std::iter::once(indirect).chain(openings)
 }
 
 #[cfg(test)]
@@ -152,87 +225,107 @@ mod tests {
         asks_who: false,
     };
 
-    fn walk(offered: Offered, takes: impl Fn(Variant) -> bool) -> Vec<String> {
-        let mut plan = Plan::new(offered);
+    const ALL: Offered = Offered {
+        starttls: true,
+        smtputf8: true,
+        xclient: true,
+        asks_who: true,
+    };
+
+    /// The names of all variants, in their order.
+    fn walk(mut plan: Plan, takes: impl Fn(Sender) -> bool) -> Vec<String> {
         let mut walked = Vec::new();
-        while let Some(variant) = plan.take_next() {
-            if takes(variant) {
-                plan.took_sender(variant);
+        while let Some(ask) = plan.take_next() {
+            if takes(ask.sender) {
+                plan.took_sender(ask.sender);
             }
-            walked.push(variant.name());
+            let recipients = ask.recipients.iter();
+            walked.extend(recipients.map(|&recipient| ask.variant(recipient).name()));
         }
         walked
     }
 
     #[test]
-    fn all_senders_go_first_then_recipients_then_openings_with_senders_that_were_taken() {
-        let walked = walk(NOTHING, |variant| variant.sender != Sender::External);
-        assert_eq!(walked.len(), 12 + 20 * 2 + 3 * 2);
-        assert_eq!(walked[0], FIRST.name());
-        assert!(walked[..12].iter().all(|name| name.starts_with("direct/")));
+    fn the_likeliest_ways_go_first() {
+        let quick = walk(Plan::new(NOTHING, 2, Effort::Quick), |_| true);
+        let likeliest = [
+            "direct/external",
+            "direct/domain",
+            "as-localhost:direct/external",
+            "direct/null",
+            "percent-hack-host/external",
+        ];
+        assert_eq!(quick, likeliest);
+        let normal = walk(Plan::new(NOTHING, 2, Effort::Normal), |_| true);
+        assert_eq!(normal[..5], likeliest);
+        assert_eq!(normal[0], FIRST.name());
         assert_eq!(
-            walked[12..14],
-            ["percent-hack/null", "percent-hack/recipient"]
+            normal[5..9],
+            [
+                "direct/postmaster",
+                "direct/literal",
+                "direct/localhost",
+                "direct/host"
+            ]
         );
-        assert_eq!(
-            walked[52..54],
-            ["as-host:direct/null", "as-host:direct/recipient"]
-        );
+        assert_eq!(normal.len(), 5 + 10 + 19 + 2);
+        let full = walk(Plan::new(NOTHING, 2, Effort::Full), |_| true);
+        assert_eq!(full[..normal.len()], normal);
+        assert_eq!(full.len(), normal.len() + 20 + 3);
+    }
+
+    #[test]
+    fn every_way_is_asked_for_once() {
+        for names in 0..=4 {
+            let mut walked = walk(Plan::new(ALL, names, Effort::Full), |_| true);
+            let all = walked.len();
+            walked.sort();
+            walked.dedup();
+            assert_eq!(walked.len(), all, "{names} names");
+        }
     }
 
     #[test]
     fn what_a_server_does_not_offer_is_not_tried() {
-        let all = Offered {
-            starttls: true,
-            smtputf8: true,
-            xclient: true,
-            asks_who: true,
-        };
-        let walked = walk(all, |_| true);
+        let walked = walk(Plan::new(ALL, 1, Effort::Normal), |_| true);
         for name in [
             "direct/utf8",
             "xclient:direct/external",
             "certificate:direct/external",
-            "plain:direct/null",
+            "plain:direct/external",
         ] {
             assert!(walked.iter().any(|walked| walked == name), "{name}");
         }
-        let walked = walk(NOTHING, |_| true);
+        let walked = walk(Plan::new(NOTHING, 1, Effort::Full), |_| true);
         let offered = |name: &String| {
-            name.contains("utf8")
-                || name.contains("client")
-                || name.contains("certificate")
-                || name.contains("plain")
+            ["utf8", "client", "certificate", "plain"]
+                .iter()
+                .any(|word| name.contains(word))
         };
         assert!(!walked.iter().any(offered), "{walked:?}");
     }
 
     #[test]
     fn a_server_that_takes_no_sender_is_not_offered_more_recipients() {
-        assert_eq!(walk(NOTHING, |_| false).len(), 12 + 3 * 2);
+        let walked = walk(Plan::new(NOTHING, 0, Effort::Full), |_| false);
+        assert!(
+            walked.iter().all(|name| name.contains("direct/")),
+            "{walked:?}"
+        );
+        assert!(walked.contains(&"as-host:direct/external".to_owned()));
     }
 
     #[test]
-    fn a_yes_to_the_plain_recipient_ends_the_plan() {
-        let mut plan = Plan::new(NOTHING);
-        plan.took_sender(FIRST);
-        plan.accepted(FIRST);
+    fn a_yes_to_the_plain_recipient_ends_the_plan_and_another_its_own_alone() {
+        let mut plan = Plan::new(NOTHING, 1, Effort::Full);
+        plan.took_sender(Sender::External);
+        plan.took_sender(Sender::Null);
+        plan.accepted(Recipient::Quoted);
+        let walked = walk(plan, |_| true);
+        assert!(!walked.iter().any(|name| name.starts_with("quoted/")));
+        assert!(walked.iter().any(|name| name == "quoted-percent/null"));
+        let mut plan = Plan::new(NOTHING, 1, Effort::Full);
+        plan.accepted(Recipient::Direct);
         assert_eq!(plan.take_next(), None);
-    }
-
-    #[test]
-    fn a_yes_to_another_recipient_ends_that_one_alone() {
-        let mut plan = Plan::new(NOTHING);
-        let mut walked = Vec::new();
-        while let Some(variant) = plan.take_next() {
-            plan.took_sender(variant);
-            if variant.recipient == Recipient::Quoted {
-                plan.accepted(variant);
-            }
-            walked.push(variant.name());
-        }
-        assert_eq!(walked.len(), 12 + 20 * 2 - 1 + 3 * 2);
-        let quoted = walked.iter().filter(|name| name.starts_with("quoted/"));
-        assert_eq!(quoted.count(), 1);
     }
 }

@@ -10,28 +10,23 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     Smtp, codec as smtp,
+    draft::{Addressed, Draft, Offered},
     heard::Heard,
     letter::{self, Letter},
-    line::{Connection, Failure, Introduction, Line, Mail, Outcome},
-    plan::Plan,
-    variant::{FIRST, Names, Opening, Sender, Variant},
+    line::{Failure, Line},
+    lines::{self, Lines},
+    mail::{After, Connection, Mail, Rcpt, Told},
+    names::{self, Names},
+    plan::{Ask, Plan},
+    variant::{FIRST, Opening, Recipient, Sender, Variant},
 };
 use crate::{
     examination::Examination,
-    preface::Preface,
     protocol::{Probe, Protocol},
-    tls::Peer,
 };
 
-/// Connections for one conversation, the first and the one after a failed STARTTLS included.
-const MAX_LINES: usize = 16;
-
-/// Connections that the server may cut off before it is left in peace.
-const MAX_CUTS: usize = 6;
-
-/// Refusals on one connection before another is opened. Servers punish or cut off clients with more than
-/// ten errors (Postfix: smtpd_soft_error_limit).
-const MAX_REFUSALS: usize = 8;
+/// Messages in one visit. A server that took four and relayed none will not relay the fifth.
+const MAX_MESSAGES: usize = 4;
 
 pub(crate) struct Relay;
 
@@ -64,198 +59,363 @@ impl Probe for Relay {
 }
 
 struct Relaying<'r, 'v> {
-    examination: &'r mut Examination<'v>,
+    lines: Lines<'r, 'v>,
     id: ProbeId,
-    /// A connection that is good for another mail, and how it began.
-    line: Option<(Opening, Line)>,
-    lines_left: usize,
-    cuts_left: usize,
-    starttls: bool,
-    tls: bool,
+    attempts: Vec<Attempt>,
+    controls: Vec<Control>,
+    messages: usize,
+    /// The server took mail for one of the canary's domains and refused the other. From now on it
+    /// is asked for the other one first.
+    other_first: bool,
 }
+
+/// A sign that the server is to be asked for nothing more.
+struct LeftInPeace;
 
 impl<'r, 'v> Relaying<'r, 'v> {
     fn new(examination: &'r mut Examination<'v>, id: ProbeId) -> Self {
         Self {
-            examination,
+            lines: Lines::new(examination),
             id,
-            line: None,
-            lines_left: MAX_LINES,
-            cuts_left: MAX_CUTS,
-            starttls: true,
-            tls: false,
+            attempts: Vec::new(),
+            controls: Vec::new(),
+            messages: 0,
+            other_first: false,
         }
     }
 
     async fn run(mut self) -> Evidence {
-        let (mut attempts, mut controls) = (Vec::new(), Vec::new());
         let (mut broken, mut mailboxes) = (None, Vec::new());
-        let line = match self.connect(Opening::Usual, "").await {
+        let line = match self.lines.connect(Opening::Usual, "").await {
             Err(Failure::Said(reply)) => {
-                let line = self.connect_through_proxy().await;
+                let line = self.lines.connect_through_proxy().await;
                 if line.is_none() {
-                    attempts.push(self.attempt(FIRST, Heard::at_the_door(&reply)));
+                    let attempt = self.attempt(FIRST, Heard::at_the_door(&reply));
+                    self.attempts.push(attempt);
                 }
                 line
             }
             Err(failure) => {
-                broken = Some(how(&failure));
+                broken = Some(lines::how(&failure));
                 None
             }
             Ok(line) => Some(line),
         };
         if let Some(line) = line {
-            let host = line.host().to_owned();
-            (attempts, controls) = self.converse(line).await;
-            mailboxes = self.role_mailboxes(&host, &attempts).await;
+            let brief = self.lines.examination.brief();
+            let (ip, greeted_as) = (brief.endpoint.ip(), line.host().to_owned());
+            let names_for = |domain: &str| Names::new(domain, ip, &greeted_as, brief.names);
+            let names = names_for(&brief.canary.domain);
+            let other = brief.canary.other_domain.as_deref().map(names_for);
+            self.converse(line, &names, other.as_ref()).await;
+            mailboxes = self.role_mailboxes(&names).await;
         }
-        self.leave().await;
-        let evidence = self.examination.evidence_of(&Smtp);
+        self.lines.leave().await;
+        let evidence = self.lines.examination.evidence_of(&Smtp);
         Evidence {
-            attempts,
-            controls,
+            attempts: self.attempts,
+            controls: self.controls,
             mailboxes,
             broken,
-            tls: evidence.tls || self.tls,
+            shut_out_after: self.lines.shut_out_after.map(|refusals| refusals as u32),
+            tls: evidence.tls || self.lines.tls,
             ..evidence
         }
     }
 
-    /// Tries variants until none is left, or the server will not have us any longer.
-    async fn converse(&mut self, line: Line) -> (Vec<Attempt>, Vec<Control>) {
-        let brief = self.examination.brief();
-        let host = line.host().to_owned();
-        let names_for = |domain: &str| Names::new(domain, brief.endpoint.ip(), &host);
-        let names = names_for(&brief.canary.domain);
-        let other = brief.canary.other_domain.as_deref();
-        let other = other.map(names_for);
+    /// Asks in every way of the plan, as long as the server answers.
+    async fn converse(&mut self, line: Line, names: &Names, other: Option<&Names>) {
+        let brief = self.lines.examination.brief();
         let mut offered = line.offered();
         offered.xclient &= brief.claims;
-        self.line = Some((Opening::Usual, line));
-        let (mut attempts, mut controls) = (Vec::new(), Vec::new());
-        let mut plan = Plan::new(offered);
-        while brief.tier >= Tier::Envelope && !self.examination.is_over() {
-            let Some(variant) = plan.take_next() else {
+        self.lines
+            .put_back(Opening::Usual, line, Connection::Good)
+            .await;
+        let mut plan = Plan::new(offered, names.own().len(), brief.effort);
+        while brief.tier >= Tier::Envelope && !self.lines.examination.is_over() {
+            let Some(ask) = plan.take_next() else {
                 break;
             };
-            let nameless = variant.opening == Opening::AsHost && names.host().is_none();
-            let mail = self.mail([&names, &names], variant);
-            let Some(mail) = mail.filter(|_| !nameless) else {
+            let nameless = ask.opening == Opening::AsHost && names.host().is_none();
+            let draft = self.draft(names, other, &ask);
+            let Some(draft) = draft.filter(|_| !nameless) else {
                 continue;
             };
-            // Every plain mail was answered, and strict servers let nobody try much more: that stands.
-            if plan.is_past_senders() && self.has_no_line_left() {
-                break;
-            }
-            let offered = self.offer(variant.opening, &host, &mail).await;
-            let (mut accepted, mut put_off) = (false, false);
-            if let Ok(outcome) = &offered {
-                outcome.sender_taken.then(|| plan.took_sender(variant));
-                accepted = outcome.is_accepted();
-                put_off = matches!(outcome.reply, Reply::Temporary { .. });
-            }
-            // Who is refused by one name may be welcome by another.
-            let shut_out = offered.is_err() && variant.opening == Opening::Usual;
-            let heard = offered.map_or_else(|heard| heard, Heard::from);
-            let sent = heard.sent;
-            attempts.push(self.attempt(variant, heard));
-            if shut_out {
-                break;
-            }
-            // A server may deliver a message whatever it answered. A greylister lets in only what it has
-            // seen before, the check on a plain mail included.
-            let checked = sent || accepted || (put_off && variant.is_plain());
-            if checked && let Some(other) = &other {
-                let control = self.other_domain([&names, other], &host, variant);
-                let control = control.await;
-                accepted &= matches!(control.reply, Reply::Accepted { .. });
-                controls.push(control);
-            }
-            if accepted && let Some(control) = self.any_mailbox(&names, &host, variant).await {
-                controls.push(control);
-            }
-            accepted.then(|| plan.accepted(variant));
-            // It wants no message now, and every further variant would send it one.
-            if sent && put_off {
+            if self.ask(names, &ask, draft, &mut plan).await.is_err() {
                 break;
             }
         }
-        let mut taken = attempts.iter();
-        let taken = taken.find(|attempt| {
+        let taken = self.attempts.iter().find(|attempt| {
             attempt.sent == Some(true) || matches!(attempt.reply, Reply::Accepted { .. })
         });
         if let Some(attempt) = taken {
-            controls.push(self.greeting(&attempt.variant).await);
-        }
-        (attempts, controls)
-    }
-
-    /// Offers the same mail, from the same sender, to the canary's other domain: a server in charge of one has no business with
-    /// the other.
-    async fn other_domain(&mut self, names: [&Names; 2], host: &str, variant: Variant) -> Control {
-        let [_, to] = names;
-        let reply = match self.mail(names, variant) {
-            Some(mail) => match self.offer(variant.opening, host, &mail).await {
-                Ok(outcome) => outcome.reply,
-                Err(heard) => heard.reply,
-            },
-            None => Reply::Broken {
-                how: Broken::Garbled,
-            },
-        };
-        Control {
-            of: self.name(variant),
-            check: Check::OtherDomain,
-            nonce: self.nonce(&self.other(to.domain(), variant), Role::Destination),
-            reply,
-            answer: None,
+            let of = attempt.variant.clone();
+            let greeting = self.greeting(of).await;
+            self.controls.push(greeting);
         }
     }
 
-    /// Asks for another mailbox where the server may have taken ours for a local one. No message is sent.
-    async fn any_mailbox(
+    /// Makes one transaction, and checks the recipients that the server took.
+    async fn ask(
         &mut self,
         names: &Names,
-        host: &str,
-        variant: Variant,
-    ) -> Option<Control> {
-        let name = format!("any mailbox of {}", self.name(variant));
-        let [nonce, author] = [Role::Destination, Role::Sender].map(|role| self.nonce(&name, role));
-        let mail = Mail {
-            sender: names.mail_from(variant.sender, author, nonce)?.ok()?,
-            recipient: names.any_mailbox(variant.recipient, nonce)?.ok()?,
-            message: None,
+        ask: &Ask,
+        draft: Draft,
+        plan: &mut Plan,
+    ) -> Result<(), LeftInPeace> {
+        let offered = self.offer(ask.opening, names, &draft).await;
+        offered.sender_taken.then(|| plan.took_sender(ask.sender));
+        let (mut taken, mut is_put_off) = (Vec::new(), false);
+        for &recipient in &ask.recipients {
+            let variant = ask.variant(recipient);
+            let own = offered.said(&draft, variant, false);
+            let check = offered.said(&draft, variant, true);
+            // The refusal of the other domain, if that came first, counts for both.
+            let refused = check.filter(|(_, said)| !said.is_yes());
+            let Some((_, said)) = own.or(refused) else {
+                continue;
+            };
+            self.attempts.push(self.attempt(variant, said));
+            is_put_off |= said.sent && said.is_later();
+            let mut is_whole = said.is_yes();
+            if let (Some(_), Some((to, check))) = (own, check) {
+                self.controls.push(Control {
+                    of: self.name(variant),
+                    check: Check::OtherDomain,
+                    nonce: to.nonce,
+                    reply: check.reply,
+                    answer: None,
+                });
+                is_whole &= check.is_yes();
+                self.other_first |= said.is_yes() && matches!(check.reply, Reply::Refused { .. });
+            }
+            said.is_yes().then(|| taken.push(variant));
+            is_whole.then(|| plan.accepted(recipient));
+        }
+        if let Some(said) = offered.failed {
+            self.failed(ask, said, plan)?;
+        }
+        if !taken.is_empty() {
+            self.other_mailboxes(names, &taken).await;
+        }
+        // It wants no message now, and every further way would send one.
+        match is_put_off || self.messages >= MAX_MESSAGES {
+            true => Err(LeftInPeace),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes that there was no connection for a transaction. A server that refuses one of our
+    /// names may take another.
+    fn failed(&mut self, ask: &Ask, said: Heard, plan: &Plan) -> Result<(), LeftInPeace> {
+        let is_shut_out = self.lines.shut_out_after.is_some();
+        // Strict servers cut off every client soon: their answers to the likeliest ways stand.
+        let stands = plan.is_past_likeliest() && self.lines.are_over();
+        if !is_shut_out && !stands {
+            let variant = ask.variant(ask.recipients[0]);
+            self.attempts.push(self.attempt(variant, said));
+        }
+        match is_shut_out || stands || ask.opening == Opening::Usual {
+            true => Err(LeftInPeace),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks recipients that the server took, by two kinds of mailboxes that get no mail: one of
+    /// its own that cannot exist, since it may have taken ours for a local one, and one at the
+    /// canary's address, since it may be in charge of the canary's domains.
+    async fn other_mailboxes(&mut self, names: &Names, taken: &[Variant]) {
+        let brief = self.lines.examination.brief();
+        let opening = taken[0].opening;
+        let author = self.nonce("any mailbox", Role::Sender);
+        let mut draft = Draft {
+            author,
+            from: names.domain().to_owned(),
+            sender: match names.mail_from(taken[0].sender, author, author) {
+                Some(Ok(sender)) => sender,
+                _ => return,
+            },
+            to: Vec::new(),
+            is_letter: false,
         };
-        let offered = self.offer(variant.opening, host, &mail).await;
-        Some(Control {
-            of: self.name(variant),
-            check: Check::AnyMailbox,
-            nonce,
-            reply: offered.map_or_else(|heard| heard.reply, |outcome| outcome.reply),
-            answer: None,
+        let mut checks: Vec<(Check, Vec<Variant>)> = Vec::new();
+        let mut homes: Vec<Option<&str>> = Vec::new();
+        for &variant in taken {
+            let name = self.name(variant);
+            let (check, nonce, path) = match names.home_of(variant.recipient) {
+                Some(home) => {
+                    if let Some(at) = homes.iter().position(|other| *other == home) {
+                        checks[at].1.push(variant);
+                        continue;
+                    }
+                    homes.push(home);
+                    let nonce = self.nonce(&format!("any mailbox of {name}"), Role::Destination);
+                    let path = home.map_or(nonce.to_string(), |home| format!("{nonce}@{home}"));
+                    (Check::AnyMailbox, nonce, path)
+                }
+                None if variant.recipient == Recipient::Direct => {
+                    let nonce = self.nonce(&format!("literal of {name}"), Role::Destination);
+                    let literal = names::address_literal(brief.canary.address);
+                    homes.push(None);
+                    (Check::Literal, nonce, format!("{nonce}@{literal}"))
+                }
+                None => continue,
+            };
+            let Ok(command) = smtp::rcpt_to(&path) else {
+                continue;
+            };
+            checks.push((check, vec![variant]));
+            draft.to.push(Addressed::alone(variant, nonce, command));
+        }
+        if draft.to.is_empty() || self.lines.examination.is_over() {
+            return;
+        }
+        let offered = self.offer(opening, names, &draft).await;
+        for ((check, variants), (to, told)) in checks.iter().zip(draft.to.iter().zip(&offered.told))
+        {
+            let Some(said) = told.heard() else {
+                continue;
+            };
+            // Some servers refuse every address as a domain, and so say nothing about relaying.
+            if *check == Check::Literal && !said.is_yes() && !said.denies_relaying {
+                continue;
+            }
+            for &variant in variants {
+                self.controls.push(Control {
+                    of: self.name(variant),
+                    check: *check,
+                    nonce: to.nonce,
+                    reply: said.reply,
+                    answer: None,
+                });
+            }
+        }
+    }
+
+    /// Writes the commands of a transaction. Each recipient is checked by one at the canary's
+    /// other domain, which a server in charge of the first has no business with. Returns `None`
+    /// if no path can be sent.
+    fn draft(&self, names: &Names, other: Option<&Names>, ask: &Ask) -> Option<Draft> {
+        let first = ask.variant(*ask.recipients.first()?);
+        let author = self.nonce(&self.name(first), Role::Sender);
+        let mut to = Vec::new();
+        for &recipient in &ask.recipients {
+            let variant = ask.variant(recipient);
+            let own = self.addressed(names, variant, false, After::Anything);
+            let check = match (self.other_first, variant.is_plain()) {
+                (true, _) => After::Anything,
+                // A greylisting server lets in only mails that it has seen before.
+                (false, true) => After::NotNo,
+                (false, false) => After::Yes,
+            };
+            let check = other.and_then(|other| self.addressed(other, variant, true, check));
+            match (own, check) {
+                (Some(mut own), Some(check)) if self.other_first => {
+                    own.rcpt.after = After::Yes;
+                    to.extend([check, own]);
+                }
+                (Some(own), check) => to.extend(std::iter::once(own).chain(check)),
+                (None, _) => {}
+            }
+        }
+        let shared = to.first()?.nonce;
+        Some(Draft {
+            sender: names.mail_from(ask.sender, author, shared)?.ok()?,
+            author,
+            from: names.domain().to_owned(),
+            to,
+            is_letter: true,
         })
     }
 
+    fn addressed(
+        &self,
+        names: &Names,
+        variant: Variant,
+        is_check: bool,
+        after: After,
+    ) -> Option<Addressed> {
+        let domain = names.domain().to_owned();
+        let name = match is_check {
+            false => self.name(variant),
+            true => format!("{} to {domain}", self.name(variant)),
+        };
+        let nonce = self.nonce(&name, Role::Destination);
+        let command = names.rcpt_to(variant.recipient, nonce)?.ok()?;
+        Some(Addressed {
+            variant,
+            nonce,
+            domain,
+            rcpt: Rcpt {
+                command,
+                after,
+                is_check,
+            },
+        })
+    }
+
+    /// Offers a mail, over several connections if need be. Below tier `deliver` it has no message.
+    async fn offer(&mut self, opening: Opening, names: &Names, draft: &Draft) -> Offered {
+        let brief = self.lines.examination.brief();
+        let about = self.lines.examination.about();
+        let host = names.host().unwrap_or_default();
+        let write = |taken: &[usize]| {
+            let to = taken.iter().map(|&at| &draft.to[at]);
+            let to: Vec<(Nonce, &str)> = to.map(|to| (to.nonce, to.domain.as_str())).collect();
+            smtp::dot_stuffed(&letter::write(&Letter {
+                to: &to,
+                author: draft.author,
+                domain: &draft.from,
+                endpoint: brief.endpoint,
+                our_name: brief.our_name,
+                about: &about,
+                date: Timestamp::now(),
+            }))
+        };
+        let recipients: Vec<Rcpt> = draft.to.iter().map(|to| to.rcpt.clone()).collect();
+        let mail = Mail {
+            sender: &draft.sender,
+            recipients: &recipients,
+            message: match draft.is_letter && brief.tier >= Tier::Deliver {
+                true => Some(&write),
+                false => None,
+            },
+        };
+        let mut offered = Offered {
+            sender_taken: false,
+            told: vec![Told::Nothing; recipients.len()],
+            failed: None,
+        };
+        let is_open = |told: &Told| matches!(told, Told::Nothing);
+        // Each turn ends with one more reply or one connection less.
+        while offered.told.iter().any(is_open) && !self.is_over() {
+            let mut line = match self.lines.get(opening, host).await {
+                Ok(line) => line,
+                Err(heard) => {
+                    offered.failed = Some(heard);
+                    break;
+                }
+            };
+            let outcome = line.offer(&mail, &mut offered.told).await;
+            self.lines.put_back(opening, line, outcome.connection).await;
+            offered.sender_taken |= outcome.sender_taken;
+            self.messages += usize::from(outcome.sent);
+        }
+        offered
+    }
+
     /// Asks a server that took our mail whether it is the canary itself.
-    async fn greeting(&mut self, of: &str) -> Control {
+    async fn greeting(&mut self, of: String) -> Control {
         let nonce = self.nonce("greeting", Role::Destination);
-        let name = format!("{nonce}.{}", self.examination.brief().canary.domain);
-        let line = match self.line.take() {
-            Some((_, line)) => Ok(line),
-            None => self.connect(Opening::Usual, "").await,
-        };
-        let (reply, answer) = match line {
-            Ok(line) => {
-                let (_, line) = self.line.insert((Opening::Usual, line));
-                line.greet_again(&name).await
-            }
-            Err(_) => {
-                let how = Broken::Connect;
-                (Reply::Broken { how }, None)
-            }
-        };
+        let name = format!("{nonce}.{}", self.lines.examination.brief().canary.domain);
+        let how = Broken::Connect;
+        let (mut reply, mut answer) = (Reply::Broken { how }, None);
+        if let Ok(mut line) = self.lines.get(Opening::Usual, "").await {
+            (reply, answer) = line.greet_again(&name).await;
+            line.quit().await;
+        }
         Control {
-            of: of.to_owned(),
+            of,
             check: Check::Greeting,
             nonce,
             reply,
@@ -263,12 +423,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
         }
     }
 
-    /// Whether its domain's addresses for complaints take mail. No message is sent. Whoever shut us out, or wants a login, is not
-    /// asked.
-    async fn role_mailboxes(&mut self, host: &str, attempts: &[Attempt]) -> Vec<RoleMailbox> {
-        let brief = self.examination.brief();
-        let names = Names::new(&brief.canary.domain, brief.endpoint.ip(), host);
-        let mut answered = Vec::new();
+    /// Asks whether the domain's addresses for complaints take mail, and sends no message. A
+    /// server that shut us out or wants a login is not asked.
+    async fn role_mailboxes(&mut self, names: &Names) -> Vec<RoleMailbox> {
         let is_shut = |attempt: &Attempt| {
             matches!(
                 attempt.reply,
@@ -276,158 +433,43 @@ impl<'r, 'v> Relaying<'r, 'v> {
             )
         };
         let Some(domain) = names.mail_domain() else {
-            return answered;
+            return Vec::new();
         };
-        if brief.tier < Tier::Envelope || attempts.last().is_none_or(is_shut) {
-            return answered;
+        let may_ask = self.lines.examination.brief().tier >= Tier::Envelope && !self.is_over();
+        if !may_ask || self.attempts.last().is_none_or(is_shut) {
+            return Vec::new();
         }
-        for mailbox in ["abuse", "postmaster"] {
-            let address = format!("{mailbox}@{domain}");
-            let author = self.nonce(&address, Role::Sender);
-            let sender = names.mail_from(Sender::External, author, author);
-            let (Some(Ok(sender)), Ok(recipient)) = (sender, smtp::rcpt_to(&address)) else {
-                continue;
-            };
-            let mail = Mail {
-                sender,
-                recipient,
-                message: None,
-            };
-            if self.examination.is_over() {
-                break;
-            }
-            match self.offer(Opening::Usual, host, &mail).await {
-                Ok(Outcome { reply, .. }) => answered.push(RoleMailbox { address, reply }),
-                Err(_) => break,
-            }
-        }
+        let author = self.nonce(&format!("abuse@{domain}"), Role::Sender);
+        let Some(Ok(sender)) = names.mail_from(Sender::External, author, author) else {
+            return Vec::new();
+        };
+        let addresses = ["abuse", "postmaster"].map(|mailbox| format!("{mailbox}@{domain}"));
+        let commands = addresses
+            .iter()
+            .filter_map(|address| smtp::rcpt_to(address).ok());
+        let draft = Draft {
+            sender,
+            author,
+            from: names.domain().to_owned(),
+            to: commands
+                .map(|command| Addressed::alone(FIRST, author, command))
+                .collect(),
+            is_letter: false,
+        };
+        let offered = self.offer(Opening::Usual, names, &draft).await;
+        let told = offered.told.iter().filter_map(|told| told.heard());
+        let answered = addresses.into_iter().zip(told);
         answered
-    }
-
-    /// Offers a mail, and once more over another connection where one that had served before was cut; an error if
-    /// the server will not have us again.
-    async fn offer(&mut self, opening: Opening, host: &str, mail: &Mail) -> Result<Outcome, Heard> {
-        loop {
-            let mut line = match self.line.take() {
-                Some((begun, line)) if begun == opening => line,
-                other => {
-                    self.line = other;
-                    self.leave().await;
-                    let connected = self.connect(opening, host).await;
-                    connected.map_err(|failure| match failure {
-                        Failure::Said(reply) => Heard::at_the_door(&reply),
-                        failure => Heard::from(Reply::Broken { how: how(&failure) }),
-                    })?
-                }
-            };
-            let served = line.transactions() > 0;
-            let outcome = line.offer(mail).await;
-            self.cuts_left -= usize::from(outcome.connection == Connection::Cut);
-            match outcome.connection {
-                Connection::Cut if served && !outcome.sent => continue,
-                Connection::Cut => {}
-                Connection::Good if line.refusals() < MAX_REFUSALS => {
-                    self.line = Some((opening, line));
-                }
-                Connection::Good | Connection::Stuck => line.quit().await,
-            }
-            return Ok(outcome);
-        }
-    }
-
-    /// True if no connection is left to ask on.
-    fn has_no_line_left(&self) -> bool {
-        self.line.is_none() && (self.lines_left == 0 || self.cuts_left == 0)
-    }
-
-    /// Takes leave of the server, if a connection is open.
-    async fn leave(&mut self) {
-        if let Some((_, line)) = self.line.take() {
-            line.quit().await;
-        }
-    }
-
-    /// A connection that begins that way; `host` is what the server calls itself.
-    async fn connect(&mut self, opening: Opening, host: &str) -> Result<Line, Failure> {
-        while self.lines_left > 0 && self.cuts_left > 0 {
-            self.lines_left -= 1;
-            let brief = self.examination.brief();
-            let peer = match (Peer::from(brief.endpoint.ip()), opening) {
-                (peer, Opening::Certificate) => peer.with_certificate(),
-                (peer, _) => peer,
-            };
-            let wire = self.examination.open_to(&Smtp, peer.clone()).await?;
-            let introduction = Introduction {
-                name: match opening {
-                    Opening::Usual | Opening::Plain | Opening::Certificate | Opening::Xclient => {
-                        brief.our_name
-                    }
-                    Opening::AsHost => host,
-                    Opening::AsLocalhost => "localhost",
-                    Opening::AsLoopback => "[127.0.0.1]",
-                },
-                peer,
-                starttls: self.starttls && opening != Opening::Plain,
-                xclient: opening == Opening::Xclient,
-            };
-            match Line::greet(wire, &introduction).await {
-                Err(Failure::Starttls) => self.starttls = false,
-                Ok(line) => {
-                    self.tls |= line.is_tls();
-                    return Ok(line);
-                }
-                failed => return failed,
-            }
-        }
-        Err(Failure::Broke(Broken::Connect))
-    }
-
-    /// A connection to a server that hears nobody who does not first say for whom he calls.
-    async fn connect_through_proxy(&mut self) -> Option<Line> {
-        let brief = self.examination.brief();
-        let may = brief.claims && brief.tier >= Tier::Envelope;
-        if !may || !self.examination.may_want_a_preface() {
-            return None;
-        }
-        self.examination.preface(Some(Preface::Text));
-        let connected = self.connect(Opening::Usual, "").await;
-        if connected.is_err() {
-            self.examination.preface(None);
-        }
-        connected.ok()
-    }
-
-    /// The commands of a variant, whose sender and recipient are of these names; none if one of its paths cannot be sent. Below
-    /// `deliver` there is no message, so none can be sent.
-    fn mail(&self, [from, to]: [&Names; 2], variant: Variant) -> Option<Mail> {
-        let brief = self.examination.brief();
-        let domain = to.domain();
-        let name = match domain == brief.canary.domain {
-            true => self.name(variant),
-            false => self.other(domain, variant),
-        };
-        let nonce = self.nonce(&name, Role::Destination);
-        let author = self.nonce(&name, Role::Sender);
-        let message = || {
-            letter::write(&Letter {
-                nonce,
-                author,
-                domain,
-                endpoint: brief.endpoint,
-                our_name: brief.our_name,
-                about: &self.examination.about(),
-                date: Timestamp::now(),
+            .map(|(address, said)| RoleMailbox {
+                address,
+                reply: said.reply,
             })
-        };
-        let from = match variant.sender {
-            Sender::Recipient => to,
-            _ => from,
-        };
-        Some(Mail {
-            sender: from.mail_from(variant.sender, author, nonce)?.ok()?,
-            recipient: to.rcpt_to(variant.recipient, nonce)?.ok()?,
-            message: (brief.tier >= Tier::Deliver).then(|| smtp::dot_stuffed(&message())),
-        })
+            .collect()
+    }
+
+    fn is_over(&self) -> bool {
+        let is_over = self.lines.examination.is_over() || self.lines.shut_out_after.is_some();
+        is_over || self.messages >= MAX_MESSAGES
     }
 
     fn attempt(&self, variant: Variant, heard: Heard) -> Attempt {
@@ -446,23 +488,10 @@ impl<'r, 'v> Relaying<'r, 'v> {
     }
 
     fn nonce(&self, variant: &str, role: Role) -> Nonce {
-        self.examination.nonce(&self.id, variant, role)
+        self.lines.examination.nonce(&self.id, variant, role)
     }
 
     fn name(&self, variant: Variant) -> String {
-        self.examination.named(&variant.name())
-    }
-
-    /// Names a variant of the mail to the canary's other domain.
-    fn other(&self, domain: &str, variant: Variant) -> String {
-        format!("{} to {domain}", self.name(variant))
-    }
-}
-
-fn how(failure: &Failure) -> Broken {
-    match failure {
-        Failure::Broke(how) => *how,
-        Failure::Starttls => Broken::Tls,
-        Failure::Said(_) => Broken::Closed,
+        self.lines.examination.named(&variant.name())
     }
 }

@@ -3,8 +3,8 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use ajar_model::{
-    CampaignId, Canary, Evidence, Nonce, NonceKey, ProbeId, Sighting, Tier, Timestamp, Untrusted,
-    Verdict,
+    CampaignId, Canary, Effort, Evidence, Nonce, NonceKey, ProbeId, Sighting, Tier, Timestamp,
+    Untrusted, Verdict,
     evidence::{Attempt, Reply},
     judge::{Judgement, judge},
     proof::Signature64,
@@ -27,6 +27,8 @@ pub struct Exam {
     pub canary: Canary,
     pub connections: usize,
     pub claims: bool,
+    pub names: Vec<String>,
+    pub effort: Effort,
 }
 
 impl Exam {
@@ -43,6 +45,8 @@ impl Exam {
             canary: canary::model(),
             connections: usize::MAX,
             claims: true,
+            names: Vec::new(),
+            effort: Effort::Normal,
         }
     }
 
@@ -74,6 +78,8 @@ impl Exam {
             tier: self.tier,
             claims: self.claims,
             our_name: "audit.example",
+            names: &self.names,
+            effort: self.effort,
             dial: &peers,
             limits: self.limits,
         };

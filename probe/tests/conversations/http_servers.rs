@@ -68,7 +68,8 @@ async fn a_proxy_that_forbids_to_fetch_is_told_from_a_server_that_forbids_its_pa
     let check = async |own_page: &'static str, expect: Verdict| {
         let forbids = move |mut conn: Conn| async move {
             let head = conn.head().await.unwrap_or_default();
-            let page = match head.starts_with("GET /") {
+            let is_its_own = ["GET /", "GET http://192.0.2.1:8080/"];
+            let page = match is_its_own.iter().any(|own| head.starts_with(own)) {
                 true => own_page,
                 false => "HTTP/1.1 403 Forbidden",
             };
@@ -105,4 +106,143 @@ async fn an_answer_that_was_fetched_for_another_request_is_no_proof() {
     for probe in ["http-connect", "http-get", "http-host", "http-path"] {
         assert_ne!(exam.verdict(probe), Verdict::Open, "{probe}");
     }
+}
+
+/// Its backend is down, and waiting for it would be in vain.
+#[tokio::test(start_paused = true)]
+async fn a_web_server_whose_own_page_fails_is_no_proxy_and_not_waited_for() {
+    let check = async |status: &'static str, own_page: &'static str, expect: Verdict| {
+        let failing = move |mut conn: Conn| async move {
+            let head = conn.head().await.unwrap_or_default();
+            let is_own = head == "GET / HTTP/1.1";
+            let said = if is_own { own_page } else { status };
+            conn.say(format!(
+                "{said}\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n"
+            ))
+            .await;
+        };
+        let exam = Exam::of(8080).run(failing).await;
+        for probe in ["http-connect", "http-get"] {
+            assert_eq!(exam.verdict(probe), expect, "{status}");
+        }
+        exam.evidence("http-get").retry_after_secs
+    };
+    let (bad, busy) = (
+        "HTTP/1.1 502 Bad Gateway",
+        "HTTP/1.1 503 Service Unavailable",
+    );
+    for status in [bad, busy] {
+        assert_eq!(check(status, status, Verdict::NotAService).await, None);
+    }
+    let found = "HTTP/1.1 400 Bad Request";
+    assert_eq!(check(bad, found, Verdict::Inconclusive).await, Some(3600));
+}
+
+/// A filter that forbids whatever looks like a request to a proxy.
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_forbids_absolute_uris_is_no_proxy() {
+    let filter = |mut conn: Conn| async move {
+        let head = conn.head().await.unwrap_or_default();
+        let page = match head.starts_with("GET /") {
+            true => "HTTP/1.1 200 OK",
+            false => "HTTP/1.1 403 Forbidden",
+        };
+        conn.say(format!("{page}\r\nServer: nginx\r\n\r\n")).await;
+    };
+    let exam = Exam::of(8080).run(filter).await;
+    assert_eq!(exam.verdict("http-get"), Verdict::NotAService);
+}
+
+/// Requests of a web server that keeps its connections, and how it answers each.
+async fn keeps_alive(mut conn: Conn, answer: impl Fn(&str) -> String) {
+    while let Some(head) = conn.head().await {
+        let page = answer(&head);
+        conn.say(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}",
+            page.len()
+        ))
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plain_web_server_is_asked_over_few_connections() {
+    let plain = |mut conn: Conn| async move {
+        while let Some(head) = conn.head().await {
+            let status = match head.split(' ').next() {
+                Some("CONNECT") => "405 Not Allowed",
+                Some("GET" | "POST") => "404 Not Found",
+                _ => {
+                    return conn
+                        .say("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                        .await;
+                }
+            };
+            conn.say(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno"))
+                .await;
+        }
+    };
+    let exam = Exam::of(80).run(plain).await;
+    assert_eq!(exam.verdict("http-get"), Verdict::NotAService);
+    assert!(exam.sent.len() <= 6, "{} connections", exam.sent.len());
+    let answered = |head: &str| match head.strip_prefix("GET http://") {
+        Some(_) => canary::page(head, 80, &canary::key())
+            .split("\r\n\r\n")
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned(),
+        None => "my own page".to_owned(),
+    };
+    let exam = Exam::of(8080)
+        .run(move |conn| keeps_alive(conn, answered))
+        .await;
+    assert!(exam.attempt("http-get", "get:80").answer.is_some());
+}
+
+/// Servers close connections that they have kept, without a word.
+#[tokio::test(start_paused = true)]
+async fn a_request_on_a_connection_that_was_closed_meanwhile_is_made_anew() {
+    let closes = |mut conn: Conn| async move {
+        let head = conn.head().await.unwrap_or_default();
+        if head.starts_with("GET http://192.0.2.9:80/") {
+            return conn.say(canary::fetched(&head, &canary::key())).await;
+        }
+        conn.say("HTTP/1.1 404 Not Found\r\nVia: 1.1 lab\r\nContent-Length: 0\r\n\r\n")
+            .await;
+    };
+    let exam = Exam::of(8080).run(closes).await;
+    assert_eq!(exam.proven("http-get"), ["get:80"]);
+}
+
+/// It waits for more of a request that it does not know.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_swallows_connect_is_found_by_what_it_fetches() {
+    let swallows = |mut conn: Conn| async move {
+        let head = conn.head().await.unwrap_or_default();
+        match head.starts_with("CONNECT ") {
+            true => conn.idle().await,
+            false => conn.say(canary::fetched(&head, &canary::key())).await,
+        }
+    };
+    let exam = Exam::of(8080).run(swallows).await;
+    assert_eq!(exam.proven("http-get"), ["get:80"]);
+}
+
+/// It cuts fetched pages into chunks.
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_found_in_chunks() {
+    let chunks = |mut conn: Conn| async move {
+        let head = conn.head().await.unwrap_or_default();
+        let page = canary::fetched(&head, &canary::key());
+        let (_, body) = page.split_once("\r\n\r\n").unwrap();
+        conn.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
+        for piece in body.as_bytes().chunks(9) {
+            let piece = String::from_utf8_lossy(piece);
+            conn.say(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
+        }
+        conn.say("0\r\n\r\n").await;
+    };
+    let exam = Exam::of(8080).run(chunks).await;
+    assert!(exam.attempt("http-get", "get:80").answer.is_some());
 }

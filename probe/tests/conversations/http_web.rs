@@ -59,6 +59,23 @@ async fn a_web_server_that_knows_one_name_of_the_canary_is_not_open() {
     assert_eq!(judgement.doubt, Some(Doubt::OneName));
 }
 
+/// Virtual hosts: who asks by no name of theirs is shown another site.
+#[tokio::test(start_paused = true)]
+async fn a_web_proxy_is_asked_by_the_name_that_the_operator_gave() {
+    let by_name = |path: &str, host: &str| {
+        let url = path.strip_prefix("/proxy?url=")?.split('&').next()?;
+        (host == "proxy.bugs.example").then(|| url.to_owned())
+    };
+    let check = async |names: &[&str], expect: Verdict| {
+        let mut exam = Exam::of(80);
+        exam.names = names.iter().map(|name| name.to_string()).collect();
+        let exam = exam.run(move |conn| web_proxy(conn, by_name)).await;
+        assert_eq!(exam.verdict("http-path"), expect, "{names:?}");
+    };
+    check(&["proxy.bugs.example"], Verdict::Open).await;
+    check(&[], Verdict::NotAService).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_web_proxy_that_is_told_by_path_or_query_is_open() {
     let check = async |asked: fn(&str, &str) -> Option<String>, variant: &str| {

@@ -13,6 +13,7 @@ mod peer;
 mod recognise;
 mod smtp;
 mod smtp_checks;
+mod smtp_limits;
 mod smtp_lines;
 mod sni;
 mod socks;

@@ -58,8 +58,8 @@ pub fn obliging(line: &str) -> &'static str {
 
 pub const BANNER: &str = "220 mail.example ESMTP\r\n";
 
-/// Senders, recipients with two of them, openings with two of them: what a server of this name is offered.
-pub const ALL: usize = 11 + 17 * 2 + 3 * 2;
+/// The ways for a server of this name: the likeliest, other senders, recipients and openings.
+pub const ALL: usize = 5 + 8 + 16 + 2;
 
 pub async fn examine(
     exam: Exam,
@@ -74,7 +74,7 @@ pub async fn examine(
 }
 
 /// A server that has one answer to every recipient.
-async fn recipients(exam: Exam, answer: &'static str) -> Examined {
+pub async fn recipients(exam: Exam, answer: &'static str) -> Examined {
     examine(exam, move |line| {
         if line.starts_with("RCPT") {
             answer
@@ -105,7 +105,7 @@ async fn an_open_relay_is_given_one_message_and_is_open_once_that_arrives() {
         (exam.count("DATA"), exam.count("QUIT"), exam.sent.len()),
         (1, 1, 1)
     );
-    assert_eq!(exam.count("MAIL FROM:<"), 1);
+    assert_eq!(exam.count("RCPT TO:<"), 2, "and one that is sent nothing");
     assert_eq!(
         exam.count(&format!("MAIL FROM:<{nonce}")),
         0,
@@ -127,10 +127,10 @@ async fn one_refusal_never_ends_the_others() {
     assert_eq!(exam.count("DATA"), 0);
     assert_eq!(
         exam.sent.len(),
-        6 + 3,
-        "no connection carries more than eight refusals, and each opening has its own"
+        4,
+        "no connection carries more than ten refusals"
     );
-    assert_eq!(exam.count("QUIT"), 9);
+    assert_eq!(exam.count("QUIT"), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,12 +149,12 @@ async fn a_relay_open_only_by_percent_hack_is_found() {
     assert_eq!(
         accepted,
         [
-            "percent-hack/external",
             "percent-hack-host/external",
+            "percent-hack/external",
             "quoted-percent/external"
         ]
     );
-    assert_eq!((replies.len(), exam.count("DATA")), (ALL - 3, 3));
+    assert_eq!((replies.len(), exam.count("DATA")), (ALL, 2));
     let open = exam.verdict_with_mail("smtp-relay", "percent-hack/external");
     assert_eq!(open, Verdict::Open);
 }
@@ -168,6 +168,8 @@ async fn a_relay_open_only_to_the_null_sender_is_found() {
     .await;
     let expect = [
         ("direct/external", Reply::Refused { code: 550 }),
+        ("direct/host", Reply::Refused { code: 550 }),
+        ("as-localhost:direct/external", Reply::Refused { code: 550 }),
         ("direct/null", Reply::Accepted { code: 250 }),
     ];
     assert_eq!(exam.replies("smtp-relay"), expect);
@@ -212,7 +214,7 @@ async fn a_refusal_to_hear_the_sender_is_weighed_and_nobody_is_named() {
         line => obliging(line),
     })
     .await;
-    assert_eq!(exam.replies("smtp-relay").len(), 11 + 3 * 2);
+    assert_eq!(exam.replies("smtp-relay").len(), 4 + 8 + 2);
     assert_eq!(exam.verdict("smtp-relay"), Verdict::Protected);
     assert_eq!(exam.count("RCPT"), 0);
 }
@@ -294,46 +296,35 @@ async fn a_server_that_always_cuts_us_off_is_left_in_peace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_refuses_to_reset_is_met_anew_for_each_variant() {
+async fn a_server_that_refuses_to_reset_is_met_anew() {
     let exam = examine(Exam::of(25), |line| match line {
         "RSET" => "502 unknown command",
         rcpt if rcpt.starts_with("RCPT") => "550 no",
         line => obliging(line),
     })
     .await;
-    let refused = exam.replies("smtp-relay");
-    assert_eq!(exam.sent.len(), 16);
-    assert_eq!(
-        refused[..16]
-            .iter()
-            .filter(|(_, reply)| *reply == Reply::Refused { code: 550 })
-            .count(),
-        16
-    );
+    assert!(exam.sent.len() <= 16, "{} connections", exam.sent.len());
     for sent in &exam.sent {
-        assert_eq!(
-            String::from_utf8_lossy(sent).matches("MAIL FROM").count(),
-            1
-        );
+        // A greeting by another name takes a mail back too.
+        let said = String::from_utf8_lossy(sent).into_owned();
+        let begun = said.matches("MAIL FROM").count();
+        assert_eq!(begun, said.matches("EHLO").count(), "{said}");
     }
-    assert_eq!(
-        exam.verdict("smtp-relay"),
-        Verdict::Closed,
-        "every plain mail was refused"
-    );
+    assert_eq!(exam.verdict("smtp-relay"), Verdict::Closed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_at_data_or_at_the_final_dot_is_no_acceptance() {
-    let check = async |at: &'static str, reply: &'static str, messages: usize| {
+    let check = async |at: &'static str, reply: &'static str, ways: usize, messages: usize| {
         let rule = move |line: &str| if line == at { reply } else { obliging(line) };
         let exam = examine(Exam::of(25), rule).await;
         assert_eq!(exam.verdict("smtp-relay"), Verdict::Closed, "{at}");
-        assert_eq!(exam.replies("smtp-relay").len(), ALL, "{at}");
+        assert_eq!(exam.replies("smtp-relay").len(), ways, "{at}");
         assert_eq!(exam.count("X-Ajar-Nonce: "), messages, "{at}");
     };
-    check("DATA", "554 no valid recipients", 0).await;
-    check(".", "550 content rejected", ALL).await;
+    check("DATA", "554 no valid recipients", ALL, 0).await;
+    // It is not sent one message after the other.
+    check(".", "550 content rejected", 4, 4).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,7 +359,7 @@ async fn below_deliver_no_message_is_ever_sent() {
     );
     assert_eq!(
         (exam.count("DATA"), exam.count("RCPT"), exam.count("RSET")),
-        (0, 1, 1)
+        (0, 2, 1)
     );
     let exam = examine(Exam::of(25).tier(Tier::Handshake), obliging).await;
     assert_eq!(exam.said(), "EHLO audit.example\r\nQUIT\r\n");

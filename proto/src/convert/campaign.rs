@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ajar_model::{
-    Campaign, Canary, Host, NonceKey, ProbeId, Revisits, SignedAuthorization, Spec, Tier,
+    Campaign, Canary, Effort, Host, NonceKey, ProbeId, Revisits, SignedAuthorization, Spec, Tier,
     campaign::{State, Sweep},
 };
 
@@ -84,6 +84,16 @@ impl From<Sweep> for v1::Sweep {
     }
 }
 
+impl From<Effort> for v1::Effort {
+    fn from(effort: Effort) -> Self {
+        match effort {
+            Effort::Quick => v1::Effort::Quick,
+            Effort::Normal => v1::Effort::Normal,
+            Effort::Full => v1::Effort::Full,
+        }
+    }
+}
+
 impl From<&Spec> for v1::Spec {
     fn from(spec: &Spec) -> Self {
         Self {
@@ -96,6 +106,7 @@ impl From<&Spec> for v1::Spec {
             rate: spec.rate,
             prefix_rate: spec.prefix_rate,
             tier: v1::Tier::from(spec.tier).into(),
+            effort: v1::Effort::from(spec.effort).into(),
             sweep: v1::Sweep::from(spec.sweep).into(),
             retries: spec.retries,
             settle: Some(duration_out(Duration::from_secs(spec.settle_secs.into()))),
@@ -132,6 +143,11 @@ impl TryFrom<v1::Spec> for Spec {
             v1::Sweep::Connect => Sweep::Connect,
             v1::Sweep::None => Sweep::None,
         };
+        let effort = match spec.effort() {
+            v1::Effort::Unspecified | v1::Effort::Normal => Effort::Normal,
+            v1::Effort::Quick => Effort::Quick,
+            v1::Effort::Full => Effort::Full,
+        };
         let settle = duration_in("settle", spec.settle)?.as_secs();
         let after = duration_in(
             "revisit_after",
@@ -152,6 +168,7 @@ impl TryFrom<v1::Spec> for Spec {
             rate: spec.rate,
             prefix_rate: spec.prefix_rate,
             tier,
+            effort,
             sweep,
             retries: spec.retries,
             settle_secs: u32::try_from(settle).map_err(|cause| wrong("settle", cause))?,

@@ -165,6 +165,7 @@ pub fn campaign(number: u128) -> Campaign {
             rate: CAP,
             prefix_rate: 5,
             tier: Tier::Deliver,
+            effort: ajar_model::Effort::Normal,
             sweep: Sweep::Auto,
             retries: 1,
             settle_secs: 60,

@@ -178,6 +178,7 @@ async fn work(site: Site, name: String) -> turmoil::Result {
         signers: watch::channel(site.signers).1,
         allow_loopback: false,
         public_address: None,
+        helo: None,
         capacity: 200,
         limits: ajar_probe::Limits::default(),
         control_plane: Vec::new(),

@@ -337,6 +337,7 @@ fn asked(wish: &Wish, key: &PrivateKey) -> Asked {
         rate: wish.rate,
         prefix_rate: 10,
         tier: Tier::Connect,
+        effort: ajar_model::Effort::Normal,
         sweep: Sweep::None,
         retries: 1,
         settle_secs: 1,
