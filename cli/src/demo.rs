@@ -105,6 +105,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
 fn limits() -> Limits {
     Limits {
         examination: Duration::from_secs(EXAMINATION_SECS),
+        greeting: Duration::from_secs(REPLY_SECS * 2),
         reply: Duration::from_secs(REPLY_SECS),
         ..Limits::default()
     }

@@ -237,6 +237,11 @@ impl<'a> Examination<'a> {
         Ok(wire)
     }
 
+    /// Speaks TLS no longer.
+    pub(crate) fn leave_tls(&mut self) {
+        self.tls = false;
+    }
+
     /// Keeps the first words that were said on a connection; true if there were any.
     pub(crate) fn listen(&mut self, wire: &Wire) -> bool {
         let heard = !wire.opening().is_empty();

@@ -106,6 +106,8 @@ pub struct Limits {
     pub examination: Duration,
     /// How long a client-first service is given to speak first, before something is offered to it.
     pub banner: Duration,
+    /// How long a mail server is given for its greeting.
+    pub greeting: Duration,
     /// How long to wait for one reply.
     pub reply: Duration,
     /// Bytes that are read from one connection.
@@ -116,11 +118,26 @@ pub struct Limits {
     pub transcript: usize,
 }
 
+impl Limits {
+    /// The limits of a further visit to an endpoint that broke off or kept silent. RFC 5321
+    /// section 4.5.3.2.1 allows five minutes for a greeting; look-ups that time out take one or
+    /// two.
+    pub fn patient(self) -> Self {
+        Self {
+            examination: self.examination * 2 + self.greeting * 3,
+            greeting: self.greeting * 4,
+            reply: self.reply * 2,
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             examination: Duration::from_secs(90),
             banner: Duration::from_millis(1500),
+            greeting: Duration::from_secs(30),
             reply: Duration::from_secs(15),
             bytes: 256 * 1024,
             line: 4096,

@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn mail_ports_are_given_time_to_greet() {
         let limits = Limits::default();
-        assert_eq!(greeting_wait(25, &limits), limits.reply * 2);
+        assert_eq!(greeting_wait(25, &limits), limits.greeting);
         assert_eq!(greeting_wait(1080, &limits), limits.banner / 5);
         assert_eq!(greeting_wait(9999, &limits), limits.banner / 5);
         assert_eq!(greeting_wait(2222, &limits), limits.banner);

@@ -145,6 +145,8 @@ struct Recogniser<'r, 'v> {
     /// A connection on which nothing was said yet by either side.
     idle: Option<Wire>,
     heard: bool,
+    /// It speaks TLS, and not a version or a suite that we offer, or not to our name.
+    refuses_tls: bool,
     broken: Option<Broken>,
 }
 
@@ -160,6 +162,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             asking,
             idle: None,
             heard: false,
+            refuses_tls: false,
             broken: None,
         }
     }
@@ -173,7 +176,11 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         let broken = self.broken.unwrap_or(Broken::TimedOut);
         Recognised {
             protocol: None,
-            broken: (!self.heard).then_some(broken),
+            broken: match self.refuses_tls {
+                // Something may be inside that we could not ask.
+                true => Some(Broken::Tls),
+                false => (!self.heard).then_some(broken),
+            },
         }
     }
 
@@ -268,7 +275,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         protocol.ports().contains(&port)
     }
 
-    /// A handshake that succeeds rules the plain protocols out; inside it, it is listened and offered again.
+    /// Listens and offers inside TLS, if a handshake succeeds.
     async fn tls(&mut self, patience: Duration) -> Option<Recognised> {
         let brief = self.asking.brief;
         let wire = match self.idle.take() {
@@ -282,7 +289,8 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         let wire = match secured {
             Ok(wire) => wire,
             Err(how) => {
-                self.heard |= how == Broken::Tls;
+                self.heard |= matches!(how, Broken::Tls | Broken::Garbled);
+                self.refuses_tls |= how == Broken::Tls;
                 self.broken = Some(how);
                 return None;
             }
@@ -299,7 +307,9 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
                 return recognised;
             }
         }
-        Some(STRANGE)
+        // Some ports share TLS and plain protocols.
+        self.examination.leave_tls();
+        None
     }
 
     /// Begins by a PROXY header, listens, and makes the likeliest offer. What is recognised by it is met so by every probe.

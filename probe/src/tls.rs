@@ -95,6 +95,16 @@ pub(crate) async fn handshake(
     Ok((stream, certificate.asked.load(Ordering::Relaxed)))
 }
 
+/// Returns whether a handshake failed with a peer that speaks TLS: it sent an alert, or has no
+/// version or suite in common with us.
+pub(crate) fn is_of_a_tls_peer(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(
+        cause,
+        Some(Error::AlertReceived(_) | Error::PeerIncompatible(_))
+    )
+}
+
 /// Our own certificate, signed by itself.
 fn self_signed() -> Option<Arc<CertifiedKey>> {
     let made = rcgen::generate_simple_self_signed(["ajar".to_owned()]).ok()?;

@@ -106,12 +106,16 @@ pub(crate) async fn tried(
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut reached: Vec<(String, Destination)> = Vec::new();
     let mut patience = examination.brief().limits.reply;
+    let mut hollow: Option<(usize, Destination)> = None;
     while let Some(destination) = plan.take_next() {
         let variant = examination.named(&variant(gateway, &destination));
         let nonce = examination.nonce(&id, &variant, Role::Destination);
         let (reply, answer) = attempt(gateway, examination, &destination, nonce, patience).await;
         match (reply, &answer) {
-            (Reply::Accepted { .. }, None) => examination.note_hollow(),
+            (Reply::Accepted { .. }, None) => {
+                examination.note_hollow();
+                hollow.get_or_insert((attempts.len(), destination.clone()));
+            }
             (
                 Reply::Broken {
                     how: Broken::TimedOut,
@@ -146,6 +150,16 @@ pub(crate) async fn tried(
             break;
         }
     }
+    if let (true, Some((at, destination))) = (reached.is_empty(), hollow) {
+        let of = attempts[at].variant.clone();
+        if let Some(again) = ask_patiently(gateway, examination, &of, &destination).await {
+            let mut answer = again.answer.iter();
+            if answer.any(|answer| answer.proves(again.nonce, &canary.key)) {
+                reached.push((of, destination));
+            }
+            attempts[at] = again;
+        }
+    }
     let mut controls = Vec::new();
     if let Some((of, destination)) = only(&reached) {
         let control = control(gateway, examination, of, destination).await;
@@ -160,6 +174,34 @@ pub(crate) async fn tried(
         }
     }
     (attempts, controls)
+}
+
+/// Asks once more for a tunnel that opened and led nowhere, and waits longer for the canary: some
+/// proxies say yes before they are connected to a far exit. Returns the attempt if it was
+/// answered.
+async fn ask_patiently(
+    gateway: &dyn Gateway,
+    examination: &mut Examination<'_>,
+    of: &str,
+    destination: &Destination,
+) -> Option<Attempt> {
+    let nonce = examination.nonce(&gateway.id(), &format!("{of} again"), Role::Destination);
+    let patience = examination.brief().limits.reply * 2;
+    let (wire, reply) = ask(gateway, examination, destination, patience)
+        .await
+        .ok()?;
+    if !matches!(reply, Reply::Accepted { .. }) {
+        return None;
+    }
+    let agent = examination.agent();
+    let answer = prove(wire, destination, nonce, &agent, patience).await?;
+    Some(attempted(
+        of.to_owned(),
+        nonce,
+        destination,
+        reply,
+        Some(answer),
+    ))
 }
 
 /// An attempt to have traffic passed on, which ended now.

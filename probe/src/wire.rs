@@ -336,8 +336,9 @@ fn broken(error: &io::Error) -> Broken {
     match error.kind() {
         io::ErrorKind::QuotaExceeded => Broken::Limit,
         io::ErrorKind::TimedOut => Broken::TimedOut,
-        // What rustls says of bytes that it cannot accept.
-        io::ErrorKind::InvalidData => Broken::Tls,
+        // Both come from rustls.
+        io::ErrorKind::InvalidData if tls::is_of_a_tls_peer(error) => Broken::Tls,
+        io::ErrorKind::InvalidData => Broken::Garbled,
         _ => Broken::Closed,
     }
 }

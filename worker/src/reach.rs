@@ -29,6 +29,7 @@ const NOT_FREE: Duration = Duration::from_secs(3);
 const LIMITS: Limits = Limits {
     examination: Duration::from_secs(5),
     banner: Duration::from_secs(1),
+    greeting: Duration::from_secs(2),
     reply: Duration::from_secs(2),
     bytes: 16 * 1024,
     line: 4096,

@@ -165,9 +165,18 @@ impl Visitor {
             names: &names,
             effort: self.spec.effort,
             dial,
-            limits: self.limits,
+            limits: match self.is_patient() {
+                true => self.limits.patient(),
+                false => self.limits,
+            },
         };
         ajar_probe::examine(&brief, stream, &self.spec.probes).await
+    }
+
+    /// Returns whether it is a further visit of its round: the target kept silent, broke off or
+    /// deferred us.
+    fn is_patient(&self) -> bool {
+        self.visit > 1 && self.round == 0
     }
 
     /// Returns evidence of the address of ours, and nothing else.

@@ -8,7 +8,7 @@ use ajar_model::{
 };
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Http, codec, exchange, refused};
+use super::{Http, codec, exchange, refused, weigh_failures};
 use crate::{
     destination::{CanaryPort, Destination, Form},
     examination::Examination,
@@ -64,8 +64,10 @@ async fn relayed(id: ProbeId, examination: &mut Examination<'_>) -> Evidence {
             answer,
         });
     }
+    let mut attempts = vec![attempt];
+    weigh_failures(examination, &mut attempts).await;
     Evidence {
-        attempts: vec![attempt],
+        attempts,
         controls,
         ..examination.evidence_of(&Http)
     }

@@ -1,6 +1,9 @@
 //! One connection to a mail server, from its greeting to QUIT.
 
+use std::time::Duration;
+
 use ajar_model::{Reply, evidence::Broken, proof::Answer};
+use tokio::time::Instant;
 
 use super::{
     codec as smtp,
@@ -21,6 +24,10 @@ const MAX_REFUSALS: usize = 10;
 /// to no mail (smtp_accept_max_nonmail).
 const MAX_RESETS: usize = 9;
 
+/// A yes after refusals that takes longer is a punishment for them (Postfix:
+/// smtpd_error_sleep_time). A new connection is quicker.
+const LATE: Duration = Duration::from_secs(2);
+
 /// A connection on which the server has taken our greeting.
 pub(super) struct Line {
     wire: Wire,
@@ -31,6 +38,10 @@ pub(super) struct Line {
     transactions: usize,
     /// We have begun a mail that the server still remembers.
     has_begun: bool,
+    /// How long the server took to answer the first greeting.
+    greeted_in: Duration,
+    /// The server makes us wait for each yes, after refusals on this connection.
+    is_tarpit: bool,
     cut: bool,
 }
 
@@ -76,17 +87,24 @@ impl Line {
             resets: 0,
             transactions: 0,
             has_begun: false,
+            greeted_in: Duration::ZERO,
+            is_tarpit: false,
             cut: false,
         };
         let banner = match banner {
             Some(banner) => banner,
-            None => line.hear(2).await?,
+            None => {
+                let patience = line.wire.limits().greeting;
+                line.hear(patience).await?
+            }
         };
         if !banner.is_positive() {
             line.quit().await;
             return Err(Failure::Said(banner));
         }
+        let asked = Instant::now();
         let mut hello = line.hello(introduction.name).await?;
+        line.greeted_in = asked.elapsed();
         let name = [&banner, &hello].map(smtp::Reply::first_word);
         line.host = name
             .into_iter()
@@ -193,7 +211,7 @@ impl Line {
     }
 
     fn is_spent(&self) -> bool {
-        self.refusals >= MAX_REFUSALS || self.resets >= MAX_RESETS
+        self.refusals >= MAX_REFUSALS || self.resets >= MAX_RESETS || self.is_tarpit
     }
 
     async fn reset(&mut self) -> Connection {
@@ -297,6 +315,16 @@ impl Line {
         }
     }
 
+    /// Returns whether the server makes us wait for each yes, after refusals.
+    pub(super) fn is_tarpit(&self) -> bool {
+        self.is_tarpit
+    }
+
+    /// Takes leave, and does not wait for the answer.
+    pub(super) async fn quit_at_once(mut self) {
+        let _ = self.wire.send(smtp::QUIT).await;
+    }
+
     /// Takes leave in due form, so that the server does not log a lost connection.
     pub(super) async fn quit(mut self) {
         if self.wire.send(smtp::QUIT).await.is_ok() {
@@ -349,15 +377,19 @@ impl Line {
     }
 
     async fn say(&mut self, words: &[u8]) -> Result<smtp::Reply, Broken> {
+        let asked = Instant::now();
         self.wire.send(words).await?;
-        self.hear(1).await
+        let patience = self.wire.limits().reply;
+        let reply = self.hear(patience).await?;
+        let is_late = asked.elapsed() > LATE.max(self.greeted_in * 2);
+        self.is_tarpit |= is_late && self.refusals > 0 && reply.is_positive();
+        Ok(reply)
     }
 
-    /// Waits for a reply, `patience` times as long as for a usual one.
-    async fn hear(&mut self, patience: u32) -> Result<smtp::Reply, Broken> {
-        let limits = *self.wire.limits();
-        let parse = |bytes: &[u8]| smtp::Reply::parse(bytes, limits.line);
-        let reply = self.wire.frame(limits.reply * patience, parse).await?;
+    async fn hear(&mut self, patience: Duration) -> Result<smtp::Reply, Broken> {
+        let max_line = self.wire.limits().line;
+        let parse = |bytes: &[u8]| smtp::Reply::parse(bytes, max_line);
+        let reply = self.wire.frame(patience, parse).await?;
         if reply.code / 100 == 4
             && let Some(wait) = wait::stated(&reply.lines.join(" "))
         {

@@ -30,6 +30,8 @@ pub(super) struct Lines<'r, 'v> {
     cuts_left: usize,
     refusals: usize,
     starttls: bool,
+    /// The server makes us wait on connections on which it has refused something.
+    is_tarpit: bool,
     /// The server takes a second greeting by another name.
     may_introduce: bool,
     /// Some connection was inside TLS.
@@ -47,6 +49,7 @@ impl<'r, 'v> Lines<'r, 'v> {
             cuts_left: MAX_CUTS,
             refusals: 0,
             starttls: true,
+            is_tarpit: false,
             may_introduce: true,
             tls: false,
             shut_out_after: None,
@@ -132,16 +135,18 @@ impl<'r, 'v> Lines<'r, 'v> {
 
     /// Keeps a connection for the next mail, if it can carry one.
     pub(super) async fn put_back(&mut self, opening: Opening, line: Line, state: Connection) {
+        self.is_tarpit |= line.is_tarpit();
+        // A tarpit makes us wait for everything but a new connection.
+        let is_slow = self.is_tarpit && line.refusals() > 0;
+        if state == Connection::Good && !is_slow {
+            self.line = Some((opening, line));
+            return;
+        }
+        self.refusals += line.refusals();
         match state {
-            Connection::Good => self.line = Some((opening, line)),
-            Connection::Spent => {
-                self.refusals += line.refusals();
-                line.quit().await;
-            }
-            Connection::Cut => {
-                self.refusals += line.refusals();
-                self.cuts_left = self.cuts_left.saturating_sub(1);
-            }
+            Connection::Cut => self.cuts_left = self.cuts_left.saturating_sub(1),
+            _ if is_slow => line.quit_at_once().await,
+            _ => line.quit().await,
         }
     }
 

@@ -71,7 +71,7 @@ impl Protocol for Smtp {
 impl Greet for Smtp {
     /// Servers make suspected spammers wait for their banner.
     fn patience(&self, limits: &Limits) -> Duration {
-        limits.reply * 2
+        limits.greeting
     }
 
     fn greeting(&self, bytes: &[u8], limits: &Limits, _quiet: bool) -> Parsed<()> {

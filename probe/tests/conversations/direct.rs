@@ -10,6 +10,7 @@ use crate::{canary, peer::Conn};
 const LIMITS: Limits = Limits {
     examination: Duration::from_secs(5),
     banner: Duration::from_secs(1),
+    greeting: Duration::from_secs(1),
     reply: Duration::from_secs(1),
     bytes: 16 * 1024,
     line: 4096,

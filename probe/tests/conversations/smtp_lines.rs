@@ -6,6 +6,7 @@ use ajar_model::{
     Service, Verdict,
     evidence::{Broken, Reply},
 };
+use ajar_probe::Limits;
 use tokio::time::sleep;
 
 use crate::{
@@ -147,6 +148,26 @@ async fn a_banner_that_comes_late_is_waited_for() {
     assert_eq!(exam.sent.len(), 1);
 }
 
+/// Look-ups that a firewall drops take a minute; RFC 5321 section 4.5.3.2.1 allows five.
+#[tokio::test(start_paused = true)]
+async fn a_further_visit_waits_two_minutes_for_a_banner() {
+    let examined = async |limits: Limits| {
+        let mut exam = Exam::of(25);
+        exam.limits = limits;
+        exam.run(|conn| async {
+            sleep(Duration::from_secs(100)).await;
+            serve(conn, BANNER, obliging).await;
+        })
+        .await
+    };
+    let first = examined(Limits::default()).await;
+    assert_eq!(first.verdict("recognise"), Verdict::Inconclusive);
+    let patient = Limits::default().patient();
+    let exam = examined(patient).await;
+    assert_eq!(exam.replies("smtp-relay").len(), 1);
+    assert!(exam.took <= patient.examination);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tarpit_costs_no_more_than_the_session() {
     let check = async |port: u16| {
@@ -204,14 +225,18 @@ async fn a_server_that_drips_every_reply_is_left_at_the_deadline() {
 async fn a_tarpit_is_asked_as_much_as_others_as_long_as_it_answers() {
     let slow = |mut conn: Conn| async move {
         conn.say(BANNER).await;
-        let mut is_local = false;
+        let (mut is_local, mut has_refused) = (false, false);
         while let Some(line) = conn.line().await {
             if line.starts_with("MAIL") {
                 is_local = line.ends_with("@localhost>");
             }
             let refuses = line.starts_with("RCPT") && !is_local;
-            if refuses {
+            // It makes clients wait for everything once it has refused something.
+            if refuses || has_refused {
                 sleep(Duration::from_secs(14)).await;
+            }
+            has_refused |= refuses;
+            if refuses {
                 conn.say("550 5.7.1 unable to relay\r\n").await;
             } else {
                 crate::smtp::answer(&mut conn, &line, &obliging).await;

@@ -1,5 +1,7 @@
 //! SOCKS servers of both versions.
 
+use std::time::Duration;
+
 use ajar_model::{Service, Tier, Verdict, evidence::Reply};
 
 use crate::{
@@ -106,7 +108,7 @@ async fn a_server_that_takes_eight_seconds_to_its_exit_is_open() {
         let Some(port) = request5(&mut conn).await else {
             return;
         };
-        tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
         conn.say(GRANTED5).await;
         canary::serve(conn, port, canary::key()).await;
     };
@@ -114,6 +116,30 @@ async fn a_server_that_takes_eight_seconds_to_its_exit_is_open() {
         let exam = Exam::of(port).run(slow).await;
         assert_eq!(exam.verdict("socks5"), Verdict::Open, "{port}");
     }
+}
+
+/// It grants at once and connects later, through a far upstream.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_grants_before_it_is_connected_is_open() {
+    let check = async |seconds: u64, expect: Verdict| {
+        let exam = Exam::of(1080)
+            .run(move |mut conn| async move {
+                if conn.take(3).await.is_none() {
+                    return;
+                }
+                conn.say([5, 0]).await;
+                if let Some(port) = request5(&mut conn).await {
+                    conn.say(GRANTED5).await;
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    canary::serve(conn, port.max(25), canary::key()).await;
+                }
+            })
+            .await;
+        assert_eq!(exam.verdict("socks5"), expect, "{seconds} s");
+    };
+    check(9, Verdict::Open).await;
+    check(25, Verdict::Open).await;
+    check(40, Verdict::Unproven).await;
 }
 
 #[tokio::test(start_paused = true)]

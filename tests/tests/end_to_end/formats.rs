@@ -76,7 +76,7 @@ fn the_xarf_package_takes_every_report() {
     let reports = python(&ajar, "xarf_reports.py", "reports");
     let expected = [
         "127.0.16.1 3128 vulnerability open_service http-proxy",
-        "127.0.16.2 1080 vulnerability open_service socks4",
+        "127.0.16.2 1080 vulnerability open_service socks5",
         "127.0.16.4 2525 vulnerability open_service smtp",
     ];
     assert_eq!(reports, expected);
