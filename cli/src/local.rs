@@ -67,7 +67,21 @@ impl LocalCluster {
             access: Access::Read,
             ..ajar_store::Options::default()
         };
-        let store = ajar_store::open(store_url, &reading).await.or_refuse()?;
+        let mut opened = ajar_store::open(store_url, &reading).await;
+        let is_older = match &opened {
+            Ok(store) => store.has_older().await?,
+            Err(error) => matches!(error, ajar_store::Error::Older { .. }),
+        };
+        if is_older && file_of(store_url).is_some() {
+            match judge_older(store_url).await {
+                Ok(()) => opened = ajar_store::open(store_url, &reading).await,
+                Err(error) => tracing::warn!(
+                    %error,
+                    "the store is of an older version, and cannot be brought up to date"
+                ),
+            }
+        }
+        let store = opened.or_refuse()?;
         Self::serve(store, signers::none(), Drives::Nothing, None).await
     }
 
@@ -155,6 +169,19 @@ impl LocalCluster {
         self.shutdown.cancel();
         self.serving.await.context("the coordinator failed")?;
         Ok(self.store.close().await?)
+    }
+}
+
+/// Judges all findings of a store that older rules have judged.
+async fn judge_older(store_url: &str) -> anyhow::Result<()> {
+    let _owner = Owner::of(store_url)?;
+    let store = ajar_store::open(store_url, &ajar_store::Options::default()).await?;
+    let mut after = None;
+    loop {
+        after = store.judge_older(after).await?;
+        if after.is_none() {
+            return Ok(store.close().await?);
+        }
     }
 }
 

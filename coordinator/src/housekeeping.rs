@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ajar_model::{CampaignId, Timestamp, authorization, campaign::State};
 use ajar_queue::Priority;
-use ajar_store::{Active, Transition};
+use ajar_store::{Active, FindingKey, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -35,6 +35,7 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     let (mut offer_at, mut start_at) = (Instant::now(), Instant::now());
     let (mut tell_at, mut clean_at) = (Instant::now(), Instant::now());
     let mut end_at = Instant::now();
+    let mut older = Older::default();
     while !shutdown.is_cancelled() {
         let compared = coordinator.compare_clocks().await;
         let ended = coordinator.end_leases(&mut end_at).await;
@@ -50,9 +51,10 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
             false => Ok(()),
         };
         let cleaned = coordinator.clean(&mut clean_at).await;
+        let judged = coordinator.judge_older(&mut older).await;
         let mut pause = TICK;
         let done = [
-            compared, ended, divided, offered, concluded, told, started, cleaned,
+            compared, ended, divided, offered, concluded, told, started, cleaned, judged,
         ];
         for status in done.into_iter().filter_map(Result::err) {
             tracing::warn!(
@@ -68,7 +70,26 @@ pub(crate) async fn run(coordinator: Coordinator, shutdown: CancellationToken) {
     }
 }
 
+/// How far findings are judged by the rules of today.
+#[derive(Debug, Default)]
+struct Older {
+    after: Option<FindingKey>,
+    is_done: bool,
+}
+
 impl Coordinator {
+    /// Judges some findings of an older version again.
+    async fn judge_older(&self, older: &mut Older) -> Result<(), Status> {
+        if older.is_done {
+            return Ok(());
+        }
+        let store = &self.options.store;
+        let after = store.judge_older(older.after.take()).await;
+        older.after = after.map_err(error::store)?;
+        older.is_done = older.after.is_none();
+        Ok(())
+    }
+
     /// Ends the leases of workers that were not heard of, and offers their shards.
     async fn end_leases(&self, due: &mut Instant) -> Result<(), Status> {
         if Instant::now() < *due {

@@ -13,6 +13,10 @@ use crate::{
     proof::{CanaryKey, Check, Kind, Proof, Sighting},
 };
 
+/// The version of the rules in this file. Raise it with every change that may alter a stored
+/// verdict: stores then judge their findings again.
+pub const RULES: u32 = 1;
+
 /// What an endpoint amounts to. Closed list, never a yes or no; later ones outrank earlier ones when an
 /// endpoint speaks several protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -4,17 +4,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 use ajar_model::{
     Campaign, CampaignId, Canary, Finding, Observation, Schedule, ShardId, Sighting, Timestamp,
-    campaign::State, lease::Work,
+    campaign::State, judge::RULES, lease::Work,
 };
 use async_trait::async_trait;
 
 use crate::{
-    Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingQuery,
-    Grant, GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal, Renewed,
-    Resumption, SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition, Trouble, Unleased,
-    audit, campaigns, excluding,
+    Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingKey,
+    FindingQuery, Grant, GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal,
+    Renewed, Resumption, SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition, Trouble,
+    Unleased, audit, campaigns, excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
-    grant, ingest, mails,
+    grant, ingest, mails, older,
     orders::{Orders, Stop},
     release, renew,
     replicas::{Replicas, SeenCoordinator},
@@ -189,6 +189,15 @@ impl<B: Backend> Store for Engine<B> {
 
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error> {
         mails::judge_sightings(&self.0).await
+    }
+
+    async fn judge_older(&self, after: Option<FindingKey>) -> Result<Option<FindingKey>, Error> {
+        older::judge_older(&self.0, after).await
+    }
+
+    async fn has_older(&self) -> Result<bool, Error> {
+        let older = self.0.read().await?.judged_by_older(RULES).await?;
+        Ok(older.is_some())
     }
 
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error> {

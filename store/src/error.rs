@@ -30,6 +30,16 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         cause: String,
     },
+    /// It was opened to be read, and an older version made its tables.
+    #[error(
+        "the store {url} cannot be used: its schema {schema} is of an older ajar: run `ajar scan` or `ajar coordinator` on it once"
+    )]
+    Older {
+        /// Where, without the password.
+        url: String,
+        /// The schema that it has.
+        schema: i64,
+    },
     /// Something else lives there.
     #[error(
         "{url} holds something that ajar did not make: give an empty database or a new file with --store"

@@ -27,6 +27,7 @@ mod grant;
 mod ingest;
 mod leases;
 mod mails;
+mod older;
 mod open;
 mod orders;
 mod postgres;
@@ -210,6 +211,14 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// Judges the findings of sightings that nobody judged: a process may die between storing the one and the other.
     /// Returns the findings that changed.
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
+
+    /// Judges findings again that older rules have judged (see [`ajar_model::judge::RULES`]), at
+    /// most a few hundred at a time, of one campaign after another. Returns the last one, to go
+    /// on after, or `None` once all are judged by the rules of today.
+    async fn judge_older(&self, after: Option<FindingKey>) -> Result<Option<FindingKey>, Error>;
+
+    /// Returns whether there is a campaign whose findings older rules have judged.
+    async fn has_older(&self) -> Result<bool, Error>;
 
     /// Returns to whom a shard was granted under this token, at any time; `None` if it was not.
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;

@@ -107,6 +107,11 @@ pub(crate) const SQLITE: Scripts = &[
         "mute",
         include_str!("../migrations/sqlite/0019_mute.sql"),
     ),
+    (
+        20,
+        "judge",
+        include_str!("../migrations/sqlite/0020_judge.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -226,6 +231,11 @@ pub(crate) const POSTGRES: Scripts = &[
         "mute",
         include_str!("../migrations/postgres/0023_mute.sql"),
     ),
+    (
+        24,
+        "judge",
+        include_str!("../migrations/postgres/0024_judge.sql"),
+    ),
 ];
 
 /// The last script of a database that this program knows.
@@ -302,11 +312,9 @@ pub(crate) async fn check<C: Migrate>(
     let found = applied.iter().map(|script| script.version).max();
     match found.unwrap_or(0) {
         found if found > known => refuse_newer(found, known, oldest, url),
-        found if found < known => Err(Error::Unusable {
+        found if found < known => Err(Error::Older {
             url: url.to_owned(),
-            cause: format!(
-                "its schema {found} is of an older ajar: run `ajar scan` or `ajar coordinator` on it once"
-            ),
+            schema: found,
         }),
         _ => Ok(()),
     }

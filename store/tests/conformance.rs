@@ -78,6 +78,7 @@ mod conformance {
                     sightings::sightings_are_recorded_together,
                     sightings::the_earliest_sighting_is_kept,
                     sightings::only_an_accepted_mail_is_awaited,
+                    sightings::what_older_rules_judged_is_judged_again,
                     sightings::sightings_of_no_finding_are_forgotten,
                     sightings::housekeeping_looks_at_a_stray_once,
                     findings::findings_come_in_the_order_of_addresses,

@@ -170,6 +170,10 @@ pub(crate) trait CampaignRows: Send {
         slot: i64,
         counts: &BTreeMap<&'static str, i64>,
     ) -> Result<(), Error>;
+    /// Returns a campaign whose findings were judged by rules before these, the newest first.
+    async fn judged_by_older(&mut self, rules: u32) -> Result<Option<CampaignId>, Error>;
+    /// Notes that a campaign's findings are judged by these rules.
+    async fn put_judge(&mut self, id: CampaignId, rules: u32) -> Result<(), Error>;
     /// Returns the campaigns that are over and began before this, oldest first, at most so many.
     async fn old_campaigns(
         &mut self,

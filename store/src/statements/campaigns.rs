@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ajar_model::{Campaign, CampaignId, Revisits, Spec, Timestamp, campaign::State};
+use ajar_model::{Campaign, CampaignId, Revisits, Spec, Timestamp, campaign::State, judge::RULES};
 use async_trait::async_trait;
 use sqlx::{QueryBuilder, Row};
 
@@ -78,8 +78,8 @@ impl CampaignRows for Tx {
         let spec = stored::to_json("a campaign's spec", &campaign.spec)?;
         let done = sqlx::query(
             "INSERT INTO campaigns (id, spec, tenant, canary_key, nonce_key, created_at, state, \
-             authorization_id, local, revisits, revisit_after, confirm_after, pairs) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
+             authorization_id, local, revisits, revisit_after, confirm_after, pairs, judge) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING",
         )
         .bind(campaign.id.to_string())
         .bind(Document(spec))
@@ -94,6 +94,7 @@ impl CampaignRows for Tx {
         .bind(i64::from(campaign.spec.revisits.after_secs))
         .bind(campaign.spec.revisits.confirm_after_secs.map(i64::from))
         .bind(signed("a number of targets", admission.pairs)?)
+        .bind(i64::from(RULES))
         .execute(&mut *self.0)
         .await?;
         if done.rows_affected() == 0 {
@@ -104,6 +105,26 @@ impl CampaignRows for Tx {
             .execute(&mut *self.0)
             .await?;
         Ok(true)
+    }
+
+    async fn judged_by_older(&mut self, rules: u32) -> Result<Option<CampaignId>, Error> {
+        let id: Option<String> = sqlx::query_scalar(
+            "SELECT id FROM campaigns WHERE judge < $1 ORDER BY judge, created_at DESC LIMIT 1",
+        )
+        .bind(i64::from(rules))
+        .fetch_optional(&mut *self.0)
+        .await?;
+        id.map(|id| stored::parsed("a campaign's id", &id))
+            .transpose()
+    }
+
+    async fn put_judge(&mut self, id: CampaignId, rules: u32) -> Result<(), Error> {
+        sqlx::query("UPDATE campaigns SET judge = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(i64::from(rules))
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
     }
 
     async fn old_campaigns(

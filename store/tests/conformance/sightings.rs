@@ -1,4 +1,4 @@
-use ajar_model::{Finding, Sighting, Verdict, proof::Signature64};
+use ajar_model::{Finding, Observation, Sighting, Verdict, proof::Signature64};
 use ajar_store::Error;
 use ed25519_dalek::SigningKey;
 
@@ -219,4 +219,47 @@ pub async fn housekeeping_looks_at_a_stray_once(place: &Place) {
         .await
         .unwrap();
     assert_eq!(told.findings[0].verdict, Verdict::Open);
+}
+
+pub async fn what_older_rules_judged_is_judged_again(place: &Place) {
+    let store = &place.store;
+    let shard = submit(&**store, 1, 1).await;
+    let token = token(&**store, shard, at(0)).await;
+    let seen: Vec<Observation> = (0..700)
+        .map(|n| observation(1, &format!("10.0.{}.{}:25", n / 256, n % 256), REFUSED))
+        .collect();
+    let report = batch(shard, token, seen);
+    store.ingest(&report).await.unwrap();
+    let judged = all_findings(&**store).await;
+    assert_eq!(store.judge_older(None).await.unwrap(), None, "it is new");
+    assert!(!store.has_older().await.unwrap());
+    // An older version called some of them open.
+    let (campaigns, findings) = (place.table("campaigns"), place.table("findings"));
+    let text = match place.url.starts_with("postgres") {
+        true => "body::text",
+        false => "body",
+    };
+    let replaced = format!("replace({text}, '\"closed\"', '\"open\"')");
+    let replaced = match place.url.starts_with("postgres") {
+        true => format!("({replaced})::json"),
+        false => replaced,
+    };
+    let older = format!(
+        "UPDATE {campaigns} SET judge = 0; UPDATE {findings} SET body = {replaced}, verdict = 'open' \
+         WHERE port = 25"
+    );
+    sql(&place.url, &older).await.unwrap();
+    assert_ne!(all_findings(&**store).await, judged);
+    assert!(store.has_older().await.unwrap());
+    let (mut after, mut turns) = (None, 0);
+    loop {
+        after = store.judge_older(after).await.unwrap();
+        turns += 1;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(turns, 3, "500, 200, and the end");
+    assert_eq!(all_findings(&**store).await, judged);
+    assert!(!store.has_older().await.unwrap());
 }

@@ -13,10 +13,10 @@ use ajar_model::{
 };
 use ajar_store::{
     Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, Excluded,
-    Exclusion, ExclusionQuery, Exclusions, FindingQuery, Grant, GrantRequest, Hold, Holder,
-    Ingested, ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal, Renewed,
-    Replicas, Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator, SeenWorker,
-    Sending, Stop, Store, Summary, Transition, Trouble, Unleased,
+    Exclusion, ExclusionQuery, Exclusions, FindingKey, FindingQuery, Grant, GrantRequest, Hold,
+    Holder, Ingested, ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal,
+    Renewed, Replicas, Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator,
+    SeenWorker, Sending, Stop, Store, Summary, Transition, Trouble, Unleased,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -177,6 +177,8 @@ flaky! {
     async fn end_local_leases(&self) -> Result<(), Error>;
     async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
+    async fn judge_older(&self, after: Option<FindingKey>) -> Result<Option<FindingKey>, Error>;
+    async fn has_older(&self) -> Result<bool, Error>;
     async fn holder(&self, shard: ShardId, token: u64) -> Result<Option<Holder>, Error>;
     async fn forget_tokens(&self) -> Result<(), Error>;
     async fn unconfirmed(&self) -> Result<Vec<CampaignId>, Error>;
