@@ -187,7 +187,14 @@ fn names_only_the_canary(line: &str) -> bool {
     }
     if let Some(path) = line.strip_prefix("RCPT TO:") {
         // A mailbox that cannot exist, where the server would have ours if it were one of its own.
-        let own = ["@mail.example", "@victim.example", "@[192.0.2.1]", ""];
+        // The last but one is the canary's own address.
+        let own = [
+            "@mail.example",
+            "@victim.example",
+            "@[192.0.2.1]",
+            "@[192.0.2.9]",
+            "",
+        ];
         let path = path.trim_matches(['<', '>']);
         let is_made_up = own.iter().any(|domain| {
             let local = path.strip_suffix(domain);
