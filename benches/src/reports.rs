@@ -112,6 +112,7 @@ fn made_up(
                     sent: None,
                     returns: false,
                     turned_away: false,
+                    is_ignored: false,
                     answer: None,
                     at: now,
                 }],

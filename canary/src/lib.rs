@@ -32,6 +32,7 @@ mod smtp;
 mod tls;
 
 pub use ports::{PortChoice, Ports};
+pub use tls::CertificateFiles;
 
 /// What a canary is told at its start.
 pub struct Options {
@@ -49,6 +50,8 @@ pub struct Options {
     pub key: SigningKey,
     /// Whom an owner can write to, in probing.txt.
     pub contact: Option<String>,
+    /// The certificate of the HTTPS port; one that the canary signs itself if not given.
+    pub certificate: Option<CertificateFiles>,
 }
 
 /// Where mail is reported. A message is accepted only once this has returned `Ok`.
@@ -160,7 +163,7 @@ pub async fn serve(
         key: CanaryKey::from(&options.key),
     };
     let shared = Arc::new(Shared {
-        tls: tls::acceptor(&canary.domain)?,
+        tls: tls::acceptor(&canary.domain, options.certificate)?,
         canary: canary.clone(),
         contact: options.contact,
         key: options.key,

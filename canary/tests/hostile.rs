@@ -65,6 +65,7 @@ async fn bench() -> Bench {
         other_domain: None,
         key: ajar_canary::key::load_or_create(&directory.path().join("key")).unwrap(),
         contact: Some("ops@example.net".to_owned()),
+        certificate: None,
     };
     let stop = CancellationToken::new();
     let handle = ajar_canary::serve(options, ledger.clone(), stop.clone())

@@ -16,11 +16,13 @@ mod exclude;
 mod pki;
 mod schedule;
 mod services;
+mod targets;
 
 pub use exclude::{Exclude, ExcludeAdd};
 pub use pki::{Pki, PkiInit, PkiIssue, PkiRole};
 pub use schedule::{Schedule, SchedulePut};
 pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Standpoint, Tls, Worker};
+pub use targets::{PortSet, Targets};
 
 /// Finds the doors that were left ajar: open mail relays and open proxies, proven by a receipt.
 #[derive(Debug, Parser)]
@@ -147,8 +149,9 @@ pub struct Request {
     /// for a relay.
     #[arg(long, value_name = "NAME")]
     pub canary_domain: Vec<String>,
-    /// How long to wait for relayed mail after the last probe, as 90s or 5m.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = seconds)]
+    /// How long to wait for mail that a server took and has not relayed, as 90s or 5m. Servers
+    /// try again after five minutes.
+    #[arg(long, value_name = "DURATION", default_value = "6m", value_parser = seconds)]
     pub settle: u32,
     /// How often to come back to endpoints that put us off (greylisting, too busy); what broke or timed out is tried once
     /// more. 0 for never.
@@ -161,26 +164,6 @@ pub struct Request {
     /// to owners names only what was open both times. never, to find and not to confirm.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = wait)]
     pub confirm_after: Wait,
-}
-
-/// The targets of a run.
-#[derive(Debug, Args)]
-pub struct Targets {
-    /// Address, CIDR block, first-last range, or host name (resolved once).
-    #[arg(value_name = "TARGET")]
-    pub target: Vec<String>,
-    /// Read targets from a file, one a line; - is standard input. Also -iL.
-    #[arg(long, value_name = "FILE")]
-    pub targets: Option<PathBuf>,
-    /// Never send a packet to these.
-    #[arg(long, value_name = "TARGET", value_delimiter = ',')]
-    pub exclude: Vec<String>,
-    /// Read exclusions from a file, one a line.
-    #[arg(long, value_name = "FILE")]
-    pub exclude_file: Option<PathBuf>,
-    /// TCP ports, as 25,8000-8100; those of the chosen probes if not given.
-    #[arg(short, long, value_name = "LIST")]
-    pub ports: Option<Ports>,
 }
 
 /// How fast.
@@ -227,6 +210,22 @@ pub struct CanaryPorts {
     /// The Ed25519 key that signs its answers; made if there is none.
     #[arg(long, value_name = "FILE")]
     pub canary_key: Option<PathBuf>,
+    /// The certificate chain of its HTTPS port, PEM, for proxies that check certificates; read
+    /// again once a minute. By default it signs one itself, which most proxies do not check.
+    #[arg(long, value_name = "FILE", requires = "canary_certificate_key")]
+    pub canary_certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "canary_certificate")]
+    pub canary_certificate_key: Option<PathBuf>,
+}
+
+impl CanaryPorts {
+    /// Returns the files of the certificate, if they were given.
+    pub fn certificate_files(&self) -> Option<ajar_canary::CertificateFiles> {
+        let chain = self.canary_certificate.clone()?;
+        let key = self.canary_certificate_key.clone()?;
+        Some(ajar_canary::CertificateFiles { chain, key })
+    }
 }
 
 /// `ajar sweep`.
@@ -268,9 +267,9 @@ pub struct Authorize {
     /// For how many days from now.
     #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3660))]
     pub days: u32,
-    /// TCP ports; those of the chosen probes if not given.
-    #[arg(long, value_name = "LIST")]
-    pub ports: Option<Ports>,
+    /// TCP ports, as 25,8000-8100; or common, wide or all.
+    #[arg(long, value_name = "LIST", default_value = "common")]
+    pub ports: PortSet,
     /// Probes, by name.
     #[arg(
         long,
@@ -286,6 +285,11 @@ pub struct Authorize {
     /// Servers that trust such claims are not found then.
     #[arg(long)]
     pub no_claims: bool,
+    /// Ports of the targets to which datagrams may be sent, if a target offers to relay them
+    /// there (SOCKS5 UDP, TURN), as 1024-65535. By default those of --ports alone: other offers
+    /// are reported and not tried.
+    #[arg(long, value_name = "LIST")]
+    pub relay_ports: Option<Ports>,
     #[command(flatten)]
     pub rates: Rates,
     /// Whose network it is.

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use ajar_model::{Authorization, Target, TargetSpace, Timestamp};
+use ajar_model::{Authorization, Target, Timestamp, addresses::AddressSet};
 use ssh_key::{Algorithm, PrivateKey, PublicKey};
 use ulid::Ulid;
 
@@ -140,10 +140,7 @@ fn ask_ssh_keygen(key: &Path, file: &Path) -> anyhow::Result<()> {
 
 fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
     let probes = request::probes(&options.probes, None)?;
-    let ports = match &options.ports {
-        Some(ports) => ports.clone(),
-        None => request::default_ports(&probes)?,
-    };
+    let ports = request::ports(&options.ports, &probes)?;
     let targets = |texts: &[String]| {
         texts
             .iter()
@@ -153,8 +150,11 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
     };
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
     let (networks, exclude) = (targets(&options.target)?, targets(&options.exclude)?);
-    // One that excludes all that it names allows nothing.
-    TargetSpace::new(&networks, &exclude).or_refuse()?;
+    // A campaign may be of a few addresses of a network that is too large to visit.
+    let left = AddressSet::new(&networks).without(&AddressSet::new(&exclude));
+    if left.is_empty() {
+        return refuse("nothing is allowed: the exclusions hold every address that is named");
+    }
     Ok(Authorization {
         version: 1,
         id: Ulid::new().to_string(),
@@ -166,6 +166,7 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
         probes,
         tier: options.tier,
         claims: !options.no_claims,
+        relay_ports: options.relay_ports.clone(),
         rate: options.rates.rate.unwrap_or(request::RATE),
         prefix_rate: options.rates.prefix_rate.unwrap_or(request::PREFIX_RATE),
         not_before: now,

@@ -45,6 +45,7 @@ pub fn options(
         other_domain,
         key: ajar_canary::key::load_or_create(&path).or_refuse()?,
         contact,
+        certificate: options.certificate_files(),
     })
 }
 

@@ -63,6 +63,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
         other_domain: Some(OTHER_DOMAIN.to_owned()),
         key: ajar_canary::key::load_or_create(&directory.path().join("canary.key"))?,
         contact: None,
+        certificate: None,
     };
     let canary = cluster.receive(canary_options).await?.clone();
     let lab = Lab::start(&canary, shutdown.clone()).await?;

@@ -2,14 +2,20 @@
 
 use std::io::Write;
 
-use comfy_table::{Table, presets};
+use ajar_model::ProbeId;
+use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::exit::Ended;
+use crate::{args::PortSet, exit::Ended, request};
+
+/// Columns of the table, for terminals of any size.
+const WIDTH: u16 = 100;
 
 pub fn run() -> anyhow::Result<Ended> {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(WIDTH)
         .set_header(["PROBE", "TIER", "PORTS", "WHAT IT TRIES"]);
     for probe in ajar_probe::probes() {
         let ports: Vec<String> = probe
@@ -25,6 +31,24 @@ pub fn run() -> anyhow::Result<Ended> {
         };
         table.add_row([probe.id().to_string(), tier, ports.join(","), summary]);
     }
-    writeln!(std::io::stdout(), "{table}")?;
+    let mut out = std::io::stdout();
+    writeln!(out, "{table}\n")?;
+    let probes: Vec<ProbeId> = ajar_probe::probes().map(|probe| probe.id()).collect();
+    let mut sets = Table::new();
+    sets.load_preset(presets::NOTHING)
+        .set_header(["--ports", "PORTS", "PAIRS IN A /24"]);
+    for (name, set) in [
+        ("common", PortSet::Common),
+        ("wide", PortSet::Wide),
+        ("all", PortSet::All),
+    ] {
+        let count = request::ports(&set, &probes)?.as_slice().len();
+        sets.add_row([
+            name.to_owned(),
+            count.to_string(),
+            (count * 256).to_string(),
+        ]);
+    }
+    writeln!(out, "{sets}")?;
     Ok(Ended::Finished)
 }

@@ -128,6 +128,12 @@ impl Said<'_> {
         Some(words)
     }
 
+    /// Returns whether we sent a text.
+    fn sent(&self, text: &str) -> bool {
+        let mut entries = self.evidence.transcript.iter();
+        entries.any(|entry| entry.direction == Direction::Sent && entry.text.raw().contains(text))
+    }
+
     fn by_curl(&self, attempt: &Attempt) -> Option<Vec<String>> {
         let (endpoint, nonce) = (self.endpoint, &self.nonce);
         let before = self.before_the_nonce()?;
@@ -145,7 +151,8 @@ impl Said<'_> {
             add(&["--proxy-insecure"]);
         }
         // A tunnel that did not lead to the page leads to a greeting.
-        let is_page = host.is_some_and(|host| host.ends_with(&format!(":{port}")));
+        let is_fetched = self.sent(&format!("GET /{nonce} "));
+        let is_page = is_fetched && host.is_some_and(|host| host.ends_with(&format!(":{port}")));
         let is_tls = before.iter().any(|line| line.starts_with("tls ")) && !self.evidence.tls;
         let inner = if is_tls { "https" } else { "http" };
         let page = format!("{inner}://{}/{nonce}", host.unwrap_or_default());
@@ -163,6 +170,10 @@ impl Said<'_> {
             "get" | "get-name" => {
                 add(&["--proxy", &proxy, requested("GET ")?]);
             }
+            "get-forwarded" => {
+                let claim = "X-Forwarded-For: 127.0.0.1";
+                add(&["--header", claim, "--proxy", &proxy, requested("GET ")?]);
+            }
             "post" => {
                 add(&["--data", "", "--proxy", &proxy, requested("POST ")?]);
             }
@@ -173,7 +184,16 @@ impl Said<'_> {
             label if label.starts_with("path") || label.starts_with("query") => {
                 let url = format!("{proxy}{}", requested("GET ")?);
                 let script = "X-Requested-With: XMLHttpRequest";
-                add(&["--path-as-is", "--globoff", "--header", script, &url]);
+                let host = format!("Host: {}", host?);
+                add(&[
+                    "--path-as-is",
+                    "--globoff",
+                    "--header",
+                    &host,
+                    "--header",
+                    script,
+                    &url,
+                ]);
             }
             _ => return None,
         }

@@ -9,10 +9,12 @@ use ajar_model::{
     Authorization, Canary, Ports, ProbeId, Revisits, SignedAuthorization, Spec, Target,
     TargetSpace, Tier, Timestamp, admission::Refusal, proof::CanaryKey,
 };
+use ajar_probe::Protocol;
 use ed25519_dalek::SigningKey;
 
 use crate::{
-    args, canary,
+    args::{self, PortSet},
+    canary,
     exit::{OrRefuse, refuse},
     signers, targets,
 };
@@ -59,10 +61,10 @@ impl Request {
         if let (Some(stranger), None) = (stranger, allowed) {
             return refuse(Refusal::Unsigned(stranger.first));
         }
-        let ports = match (&options.targets.ports, allowed) {
-            (Some(ports), _) => ports.clone(),
+        let asked = match (&options.targets.ports, allowed) {
+            (Some(set), _) => ports(set, &probes)?,
             (None, Some(authorization)) => authorization.ports.clone(),
-            (None, None) => default_ports(&probes)?,
+            (None, None) => ports(&PortSet::Common, &probes)?,
         };
         let most = |polite: u32, cap: fn(&Authorization) -> u32| {
             allowed.map_or(polite, |authorization| polite.min(cap(authorization)))
@@ -77,7 +79,7 @@ impl Request {
             targets: listed.include,
             exclude: listed.exclude,
             hosts: listed.hosts,
-            ports,
+            ports: asked,
             probes,
             rate: options.rates.rate.unwrap_or(most(RATE, |a| a.rate)),
             prefix_rate: options
@@ -195,12 +197,21 @@ pub fn probes(
     Ok(chosen)
 }
 
-/// The ports of the probes.
-pub fn default_ports(probes: &[ProbeId]) -> anyhow::Result<Ports> {
-    let ports = ajar_probe::probes()
+/// Returns the ports of a set for these probes.
+pub fn ports(set: &PortSet, probes: &[ProbeId]) -> anyhow::Result<Ports> {
+    let protocols = ajar_probe::probes()
         .filter(|probe| probes.contains(&probe.id()))
-        .flat_map(|probe| probe.protocol().ports().iter().copied());
-    Ports::new(ports).or_refuse()
+        .map(|probe| probe.protocol());
+    let usual = |protocol: &'static dyn Protocol| protocol.ports().iter();
+    match set {
+        PortSet::Listed(ports) => Ok(ports.clone()),
+        PortSet::Common => Ports::new(protocols.flat_map(usual).copied()).or_refuse(),
+        PortSet::Wide => {
+            let both = |protocol| usual(protocol).chain(protocol.rarer_ports());
+            Ports::new(protocols.flat_map(both).copied()).or_refuse()
+        }
+        PortSet::All => Ok(Ports::all()),
+    }
 }
 
 /// The authorization that is named, verified.

@@ -53,6 +53,14 @@ pub fn command(id: CampaignId, options: &args::Scan) -> String {
     });
     option("--canary-ports", ports.map(Cow::from));
     option("--canary-key", path(&canary_service.canary_key));
+    option(
+        "--canary-certificate",
+        path(&canary_service.canary_certificate),
+    );
+    option(
+        "--canary-certificate-key",
+        path(&canary_service.canary_certificate_key),
+    );
     if output.output.as_os_str() != "-" {
         option("--output", Some(output.output.to_string_lossy()));
     }

@@ -44,7 +44,7 @@ pub async fn read(options: &args::Targets) -> anyhow::Result<Listed> {
     }
     let named = !options.target.is_empty() || options.targets.is_some();
     if named && include.is_empty() {
-        return refuse("no target was given: the list is empty");
+        return refuse("no target was given: the list is empty, or none of its names resolves");
     }
     Ok(Listed {
         include,
@@ -54,7 +54,15 @@ pub async fn read(options: &args::Targets) -> anyhow::Result<Listed> {
     })
 }
 
-/// Targets of a file, one a line; `#` starts a comment.
+/// Bytes of a line, and lines of a list, that are read at most.
+const MAX_LINE: u64 = 1024;
+const MAX_LINES: usize = 10_000_000;
+
+/// Characters of a wrong target that an error shows.
+const SHOWN: usize = 80;
+
+/// Reads targets from a file, one a line; `#` starts a comment. A name that does not resolve is
+/// left out with a warning: lists of assets age.
 async fn read_file(file: &Path, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Target>> {
     let is_standard_input = file == Path::new("-");
     let name = match is_standard_input {
@@ -68,9 +76,7 @@ async fn read_file(file: &Path, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Tar
             true => Box::new(std::io::stdin()),
             false => Box::new(std::fs::File::open(path)?),
         };
-        BufReader::new(reader)
-            .lines()
-            .collect::<Result<Vec<String>, _>>()
+        lines(BufReader::new(reader))
     });
     let lines = reading.await?;
     let lines = lines.map_err(|error| Refused(format!("{name} cannot be read: {error}")))?;
@@ -80,12 +86,47 @@ async fn read_file(file: &Path, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Tar
         if text.is_empty() {
             continue;
         }
-        let found = one(text, hosts).await;
-        targets.extend(
-            found.map_err(|error| Refused(format!("{name}, line {}: {error}", number + 1)))?,
-        );
+        let place = format!("{name}, line {}", number + 1);
+        match text.parse::<Target>() {
+            Ok(target) => targets.push(target),
+            Err(_) if target::is_host_name(text) => match resolve(text, hosts).await {
+                Ok(found) => targets.extend(found),
+                Err(error) => tracing::warn!("{place}: {error}; it is left out"),
+            },
+            Err(_) if text.chars().count() > SHOWN => {
+                let start: String = text.chars().take(SHOWN).collect();
+                return refuse(format_args!("{place}: {start:?}… is not a target"));
+            }
+            Err(error) => return refuse(format_args!("{place}: {error}")),
+        }
     }
     Ok(targets)
+}
+
+/// Reads the lines of a list, within bounds. Windows programs begin a list by a byte order mark.
+fn lines(mut reader: impl BufRead) -> std::io::Result<Vec<String>> {
+    let mut lines: Vec<String> = Vec::new();
+    loop {
+        let mut line = String::new();
+        let read = reader.by_ref().take(MAX_LINE + 1).read_line(&mut line)?;
+        let number = lines.len() + 1;
+        if read == 0 {
+            return Ok(lines);
+        }
+        if read as u64 > MAX_LINE {
+            let cause = format!("line {number} is longer than {MAX_LINE} bytes");
+            return Err(std::io::Error::other(cause));
+        }
+        if number > MAX_LINES {
+            let cause = format!("it has more than {MAX_LINES} lines");
+            return Err(std::io::Error::other(cause));
+        }
+        let line = match lines.is_empty() {
+            true => line.trim_start_matches('\u{feff}').to_owned(),
+            false => line,
+        };
+        lines.push(line);
+    }
 }
 
 /// The target that a text names; a host name may have several addresses, and is noted.
@@ -112,4 +153,29 @@ async fn resolve(name: &str, hosts: &mut Vec<Host>) -> anyhow::Result<Vec<Target
         addresses: addresses.into_iter().collect(),
     });
     Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_within_bounds() {
+        let check = |bytes: &[u8], expect: Result<&[&str], &str>| {
+            let read = lines(bytes);
+            match (read, expect) {
+                (Ok(read), Ok(expect)) => assert_eq!(read, expect),
+                (Err(error), Err(expect)) => assert_eq!(error.to_string(), expect),
+                other => panic!("{other:?}"),
+            }
+        };
+        check(
+            b"\xef\xbb\xbf127.0.0.2\r\n127.0.0.3",
+            Ok(&["127.0.0.2\r\n", "127.0.0.3"]),
+        );
+        check(b"", Ok(&[]));
+        let long = [b"127.0.0.1\n".to_vec(), vec![b'x'; 2000]].concat();
+        check(&long, Err("line 2 is longer than 1024 bytes"));
+        check(&[0; 5000], Err("line 1 is longer than 1024 bytes"));
+    }
 }

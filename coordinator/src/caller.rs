@@ -38,6 +38,16 @@ pub(crate) fn tenants<T>(request: &Request<T>) -> Tenants {
     certified.map_or(Tenants::All, |certified| certified.tenants.clone())
 }
 
+/// Returns whether the caller may read nonces, as operators may. So may callers without
+/// certificates, who all count as operators.
+pub(crate) fn is_operator<T>(request: &Request<T>) -> bool {
+    let certified = request.extensions().get::<Certified>();
+    certified.is_none_or(|certified| {
+        let mut roles = certified.roles.iter();
+        roles.any(|(role, _)| *role == Role::Operator)
+    })
+}
+
 /// Who a certificate was given to, and what for. The guard reads it once for each call, and leaves it with the call.
 #[derive(Debug, Clone)]
 pub(crate) struct Certified {

@@ -8,7 +8,7 @@ use ajar_store::{FindingKey, FindingQuery};
 use futures::stream::{BoxStream, StreamExt};
 use tonic::{Code, Request, Response, Status};
 
-use crate::{Coordinator, caller, error, families};
+use crate::{Coordinator, caller, error, families, masked};
 
 /// Findings of one message.
 const PAGE: u32 = 500;
@@ -22,6 +22,7 @@ impl FindingService for Coordinator {
         request: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
         let tenants = caller::tenants(&request);
+        let is_operator = caller::is_operator(&request);
         let request = request.into_inner();
         let query = FindingQuery {
             campaign: match request.campaign.as_str() {
@@ -38,9 +39,9 @@ impl FindingService for Coordinator {
             limit: PAGE,
         };
         let state = Some((self.clone(), query));
-        let pages = futures::stream::unfold(state, |state| async move {
+        let pages = futures::stream::unfold(state, move |state| async move {
             let (coordinator, query) = state?;
-            match coordinator.page(&query).await {
+            match coordinator.page(&query, is_operator).await {
                 Ok((response, Some(after))) => {
                     let rest = FindingQuery {
                         after: Some(after),
@@ -60,6 +61,7 @@ impl FindingService for Coordinator {
         request: Request<v1::ShowRequest>,
     ) -> Result<Response<v1::ShowResponse>, Status> {
         let tenants = caller::tenants(&request);
+        let is_operator = caller::is_operator(&request);
         let id = request.into_inner().id;
         let missing = || Status::not_found(format!("there is no finding {id:?}"));
         let found = self
@@ -76,6 +78,12 @@ impl FindingService for Coordinator {
                 _ => status,
             })?;
         self.compare(std::slice::from_mut(&mut finding)).await?;
+        let mut observations = observations;
+        if !is_operator {
+            finding = masked::finding(&finding)?;
+            let shown = observations.iter().map(masked::observation);
+            observations = shown.collect::<Result<_, _>>()?;
+        }
         Ok(Response::new(v1::ShowResponse {
             finding: Some((&finding).into()),
             observations: observations.iter().map(Into::into).collect(),
@@ -88,6 +96,7 @@ impl Coordinator {
     async fn page(
         &self,
         query: &FindingQuery,
+        is_operator: bool,
     ) -> Result<(v1::ListFindingsResponse, Option<FindingKey>), Status> {
         let found = self.options.store.findings(query).await;
         let mut findings = found.map_err(error::store)?;
@@ -95,6 +104,10 @@ impl Coordinator {
         let last = findings.last().filter(|_| full);
         let after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
         self.compare(&mut findings).await?;
+        if !is_operator {
+            let shown = findings.iter().map(masked::finding);
+            findings = shown.collect::<Result<_, _>>()?;
+        }
         let findings = findings.iter().map(Into::into).collect();
         Ok((v1::ListFindingsResponse { findings }, after))
     }

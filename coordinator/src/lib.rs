@@ -49,6 +49,7 @@ mod housekeeping;
 mod ingest;
 mod lanes;
 mod leases;
+mod masked;
 mod plans;
 mod presence;
 mod receipts;

@@ -53,6 +53,10 @@ pub struct Authorization {
     /// some servers trust whoever says so.
     #[serde(default = "allowed", skip_serializing_if = "Clone::clone")]
     pub claims: bool,
+    /// Ports of a target to which datagrams may be sent beside `ports`, if the target offers to
+    /// relay them there (SOCKS 5, TURN).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_ports: Option<Ports>,
     /// Most new connections a second.
     pub rate: u32,
     /// Most new connections a second to each /24 or /64.

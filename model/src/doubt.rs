@@ -27,6 +27,8 @@ pub enum Doubt {
     /// It relays to the canary's domains, and refused to relay to the canary's address. It may be
     /// in charge of those domains.
     OurDomains,
+    /// It offered to relay, and the authorization did not let us try.
+    NotAsked,
 }
 
 impl Doubt {
@@ -42,6 +44,7 @@ impl Doubt {
             Doubt::OneName => "one_name",
             Doubt::Inside => "inside",
             Doubt::OurDomains => "our_domains",
+            Doubt::NotAsked => "not_asked",
         }
     }
 
@@ -74,6 +77,10 @@ impl Doubt {
             }
             Doubt::OurDomains => {
                 "it relays to the canary's domains, and refused to relay to the canary's address: it may be in charge of those domains"
+            }
+            Doubt::NotAsked => {
+                "it offered to relay datagrams at a port that the authorization does not name, so nothing was sent; \
+                 sign such ports with `ajar authorize --relay-ports`"
             }
         }
     }

@@ -82,6 +82,9 @@ pub struct Attempt {
     /// True if the server turned away our address or our name, and did not refuse to relay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub turned_away: bool,
+    /// The server said yes, and the authorization does not cover the port that it offered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_ignored: bool,
     /// The canary's answer, if one came back. Not verified here.
     pub answer: Option<Answer>,
     /// When it was over.

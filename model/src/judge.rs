@@ -206,6 +206,9 @@ impl Bench<'_> {
             if accepted && self.takes_any_mailbox(attempt) {
                 return Weighed::doubted(Verdict::Closed, Doubt::TakesAnyMailbox);
             }
+            if attempt.is_ignored {
+                return Weighed::doubted(Verdict::Unproven, Doubt::NotAsked);
+            }
             if attempt.turned_away {
                 return Weighed::doubted(Verdict::Inconclusive, Doubt::TurnedAway);
             }
@@ -431,6 +434,7 @@ mod tests {
                 sent: None,
                 returns: false,
                 turned_away: false,
+                is_ignored: false,
                 answer: Some(Answer::sign_without_port(&key, nonce, egress, at)),
                 at,
             }],

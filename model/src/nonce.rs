@@ -13,6 +13,15 @@ use crate::id::{CampaignId, ProbeId};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce([u8; 16]);
 
+impl Nonce {
+    /// Returns it with all but its first eight digits zero, for readers who must not send it.
+    pub fn cut_short(self) -> Self {
+        let mut cut = [0; 16];
+        cut[..4].copy_from_slice(&self.0[..4]);
+        Self(cut)
+    }
+}
+
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -134,6 +134,7 @@ mod tests {
                 sent: None,
                 returns: false,
                 turned_away: false,
+                is_ignored: false,
                 answer: None,
                 at: Timestamp::UNIX_EPOCH,
             }],

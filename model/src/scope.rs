@@ -30,6 +30,7 @@ struct Signed {
     networks: AddressSet,
     named_special: AddressSet,
     ports: Ports,
+    relay_ports: Option<Ports>,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -92,6 +93,7 @@ impl Scope {
                 networks: AddressSet::new(&authorization.networks),
                 named_special: authorization.named_special(),
                 ports: authorization.ports.clone(),
+                relay_ports: authorization.relay_ports.clone(),
                 not_before: authorization.not_before,
                 not_after: authorization.not_after,
             }),
@@ -100,6 +102,24 @@ impl Scope {
 
     /// Whether a connection to this address may be opened at `now`.
     pub fn permits(&self, address: SocketAddr, now: Timestamp) -> Result<(), Denied> {
+        self.permits_by(address, now, |signed, port| signed.ports.contains(port))
+    }
+
+    /// Whether datagrams may be sent at `now` to this address, whose port the target itself has
+    /// named.
+    pub fn permits_relay(&self, address: SocketAddr, now: Timestamp) -> Result<(), Denied> {
+        self.permits_by(address, now, |signed, port| {
+            let relays = signed.relay_ports.as_ref();
+            signed.ports.contains(port) || relays.is_some_and(|ports| ports.contains(port))
+        })
+    }
+
+    fn permits_by(
+        &self,
+        address: SocketAddr,
+        now: Timestamp,
+        lists: impl Fn(&Signed, u16) -> bool,
+    ) -> Result<(), Denied> {
         let ip = address.ip().to_canonical();
         if self.is_control_plane(ip, address.port()) {
             return Err(Denied::ControlPlane);
@@ -126,7 +146,7 @@ impl Scope {
         if !signed.networks.contains(ip) {
             return Err(Denied::Outside);
         }
-        if !signed.ports.contains(address.port()) {
+        if !lists(signed, address.port()) {
             return Err(Denied::Port);
         }
         if !signed.may_be_special(ip) {
@@ -261,6 +281,7 @@ mod tests {
             probes: vec!["*".to_owned().into()],
             tier: Tier::Deliver,
             claims: true,
+            relay_ports: None,
             rate: 500,
             prefix_rate: 20,
             not_before: "2026-11-01T00:00:00Z".parse().unwrap(),
@@ -368,6 +389,30 @@ mod tests {
         check("8.8.8.200:25", now, Err(Denied::NotATarget));
         check("8.8.8.1:25", "2026-10-31T23:59:59Z", Err(Denied::Window));
         check("8.8.8.1:25", "2026-12-01T00:00:00Z", Err(Denied::Window));
+    }
+
+    #[test]
+    fn datagrams_go_to_signed_relay_ports_too_and_connections_do_not() {
+        let check = |relay_ports: Option<&str>, port: u16, expect: [bool; 2]| {
+            let allowed = Authorization {
+                relay_ports: relay_ports.map(|ports| ports.parse().unwrap()),
+                ..authorization(&["8.8.8.0/24"], &["8.8.8.7"])
+            };
+            let space = TargetSpace::new(&targets(&["8.8.8.0/24"]), &[]).unwrap();
+            let scope = Scope::new(Some(&allowed), space, &[], &[]);
+            let now = "2026-11-24T00:00:00Z".parse().unwrap();
+            let address = SocketAddr::new("8.8.8.8".parse().unwrap(), port);
+            let relays = scope.permits_relay(address, now).is_ok();
+            let connects = scope.permits(address, now).is_ok();
+            assert_eq!([relays, connects], expect, "{relay_ports:?} {port}");
+            let excluded = SocketAddr::new("8.8.8.7".parse().unwrap(), port);
+            assert_eq!(scope.permits_relay(excluded, now), Err(Denied::Excluded));
+        };
+        check(None, 25, [true, true]);
+        check(None, 40_000, [false, false]);
+        check(Some("1024-65535"), 40_000, [true, false]);
+        check(Some("1024-65535"), 25, [true, true]);
+        check(Some("1024-65535"), 53, [false, false]);
     }
 
     #[test]

@@ -45,7 +45,8 @@ impl fmt::Debug for Untrusted {
     }
 }
 
-fn is_hostile(c: char) -> bool {
+/// Returns whether a character could move a cursor, start an escape sequence or reorder text.
+pub fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

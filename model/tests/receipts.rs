@@ -28,6 +28,7 @@ fn attempt(kind: Kind, reply: Reply) -> Attempt {
         sent: None,
         returns: false,
         turned_away: false,
+        is_ignored: false,
         answer: None,
         at: Timestamp::UNIX_EPOCH,
     }

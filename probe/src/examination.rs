@@ -31,6 +31,8 @@ pub struct Examination<'a> {
     transcript: Transcript,
     dials_left: usize,
     tls: bool,
+    /// It speaks older versions or suites of TLS alone.
+    old_tls: bool,
     /// What each connection begins with.
     preface: Option<Preface>,
     greeted_late: bool,
@@ -65,6 +67,7 @@ impl<'a> Examination<'a> {
             transcript: Transcript::new(brief.limits.transcript),
             dials_left: MAX_DIALS,
             tls: false,
+            old_tls: false,
             preface: None,
             greeted_late: false,
             forward: false,
@@ -230,16 +233,40 @@ impl<'a> Examination<'a> {
         self.transcript.note(direction, bytes);
     }
 
-    /// Speaks TLS on a connection, and on every further one if that succeeds.
+    /// Speaks TLS on a connection, and on every further one if that succeeds. If the server
+    /// speaks TLS, but no version or suite of ours, this meets it again as old clients do.
     pub(crate) async fn secure(&mut self, wire: Wire) -> Result<Wire, Broken> {
-        let wire = wire.tls(self.peer().with_certificate()).await?;
+        let peer = self.peer().with_certificate();
+        let patience = wire.limits().reply;
+        let wire = match wire.tls(peer.clone()).await {
+            Err(Broken::Tls) => {
+                let mut wire = self.open_plain().await?.patient(patience);
+                wire.secure_by_old(&peer).await?;
+                self.old_tls = true;
+                wire
+            }
+            secured => secured?,
+        };
         self.tls = true;
+        Ok(wire)
+    }
+
+    /// Speaks TLS on a further connection, as the first one did.
+    pub(crate) async fn secure_again(
+        &mut self,
+        mut wire: Wire,
+        peer: Peer,
+    ) -> Result<Wire, Broken> {
+        match self.old_tls {
+            true => wire.secure_by_old(&peer).await?,
+            false => wire.secure(peer).await?,
+        }
         Ok(wire)
     }
 
     /// Speaks TLS no longer.
     pub(crate) fn leave_tls(&mut self) {
-        self.tls = false;
+        (self.tls, self.old_tls) = (false, false);
     }
 
     /// Keeps the first words that were said on a connection; true if there were any.

@@ -18,6 +18,7 @@ mod examine;
 pub mod http;
 pub mod http2;
 mod offers;
+mod old_tls;
 mod preface;
 mod protocol;
 mod recognise;

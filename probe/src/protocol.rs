@@ -21,6 +21,11 @@ pub trait Protocol: Send + Sync {
     /// Ports on which it is usual. An endpoint on any other port is examined the same way.
     fn ports(&self) -> &'static [u16];
 
+    /// Ports on which it is found now and then. A wide audit visits them too.
+    fn rarer_ports(&self) -> &'static [u16] {
+        &[]
+    }
+
     /// Those of its usual ports on which servers expect a TLS handshake at once.
     fn tls_ports(&self) -> &'static [u16] {
         &[]
@@ -201,7 +206,7 @@ impl Examination<'_> {
         }
         let wire = self.open_plain().await?;
         match self.is_tls() && protocol.runs_inside_tls() {
-            true => wire.tls(peer).await,
+            true => self.secure_again(wire, peer).await,
             false => Ok(wire),
         }
     }

@@ -44,6 +44,8 @@ mod tests {
         for protocol in PROTOCOLS {
             let ports = protocol.ports();
             assert!(!ports.is_empty() && !ports.contains(&0));
+            let mut rarer = protocol.rarer_ports().iter();
+            assert!(rarer.all(|port| *port > 0 && !ports.contains(port)));
             assert!(protocol.tls_ports().iter().all(|port| ports.contains(port)));
             let mut probes = protocol.probes().iter();
             assert!(probes.all(|probe| probe.protocol().service() == protocol.service()));

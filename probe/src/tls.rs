@@ -70,6 +70,14 @@ impl Peer {
         }
     }
 
+    /// Returns the name that it asks for, if that is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.name {
+            ServerName::DnsName(name) => Some(name.as_ref()),
+            _ => None,
+        }
+    }
+
     /// Asks for what is to be spoken inside.
     pub(crate) fn speaking(self, alpn: Option<&'static [u8]>) -> Self {
         Self { alpn, ..self }

@@ -221,6 +221,7 @@ pub(crate) fn attempted(
         sent: None,
         returns: false,
         turned_away: false,
+        is_ignored: false,
         answer,
         at: Timestamp::now(),
     }

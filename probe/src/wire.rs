@@ -22,7 +22,7 @@ use crate::{
     BoxStream, Limits,
     codec::{Parsed, Unreadable},
     deadline::Deadline,
-    tls,
+    old_tls, tls,
     transcript::Transcript,
 };
 
@@ -295,6 +295,20 @@ impl Wire {
         self.buffer.clear();
         self.tls = true;
         self.asks_who |= asks_who;
+        Ok(())
+    }
+
+    /// Speaks TLS from here on as old servers do: see [`old_tls`]. After an error the connection
+    /// is over.
+    pub(crate) async fn secure_by_old(&mut self, peer: &tls::Peer) -> Result<(), Broken> {
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let handshake = Box::pin(old_tls::handshake(stream, peer.name()));
+        let shaken = within(self.deadline.at(), self.limits.reply, handshake).await;
+        let stream = shaken.inspect_err(|_| self.transcript.event("old tls handshake failed"))?;
+        self.transcript.event("old tls handshake done");
+        self.stream = Box::new(stream);
+        self.buffer.clear();
+        self.tls = true;
         Ok(())
     }
 

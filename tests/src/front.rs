@@ -169,11 +169,21 @@ impl Front {
 
     /// stunnel, which ends TLS and passes on what was inside.
     pub fn stunnel(endpoint: SocketAddr, to: SocketAddr) -> anyhow::Result<Self> {
+        Self::stunnel_with(endpoint, to, "")
+    }
+
+    /// A front for clients of TLS 1.0 alone.
+    pub fn old_stunnel(endpoint: SocketAddr, to: SocketAddr) -> anyhow::Result<Self> {
+        let old = "ciphers = ALL:@SECLEVEL=0\nsslVersionMin = TLSv1\nsslVersionMax = TLSv1\n";
+        Self::stunnel_with(endpoint, to, old)
+    }
+
+    fn stunnel_with(endpoint: SocketAddr, to: SocketAddr, more: &str) -> anyhow::Result<Self> {
         let configuration = |directory: &Path| {
             let directory = directory.display();
             format!(
                 "foreground = yes\npid =\n[front]\naccept = {endpoint}\nconnect = {to}\n\
-                 cert = {directory}/certificate\nkey = {directory}/key\n"
+                 cert = {directory}/certificate\nkey = {directory}/key\n{more}"
             )
         };
         Self::start(endpoint, configuration, |path| {

@@ -20,6 +20,7 @@ mod server;
 mod site;
 mod stores;
 mod truth;
+mod wiretap;
 
 pub use ajar::{Ajar, Finished, finished, target};
 pub use cluster::{Cluster, ClusterBuilder};
@@ -36,3 +37,4 @@ pub use server::{Access, Signal, free_port, signal};
 pub use site::{DOMAINS, Site, at};
 pub use stores::{Postgres, Redis};
 pub use truth::FarEnd;
+pub use wiretap::{Counted, Wiretap};

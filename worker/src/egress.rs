@@ -34,6 +34,9 @@ use crate::{
     places::Places,
 };
 
+/// Whether a scope permits something to be sent to an address at a time.
+type Permits = fn(&Scope, SocketAddr, Timestamp) -> Result<(), Denied>;
+
 /// Opens a connection to the operator's own end, which is no target.
 pub async fn to_canary(canary: &Canary, socket: SocketAddr) -> io::Result<TcpStream> {
     if !canary.destinations().contains(&socket) {
@@ -168,7 +171,7 @@ impl Egress {
         let mut refused = Vec::new();
         let mut failed = Vec::new();
         // So few take less than a millisecond: one look at the clocks is enough for all.
-        let permit = self.permit();
+        let permit = self.permit(Scope::permits);
         let permitted = targets.iter().copied().filter(|target| {
             let checked = permit(*target);
             let permitted = checked.is_ok();
@@ -198,11 +201,16 @@ impl Egress {
 
     /// Whether lease and scope let anything go to this address now.
     fn check(&self, endpoint: SocketAddr) -> Result<(), Refusal> {
-        self.permit()(endpoint)
+        self.permit(Scope::permits)(endpoint)
+    }
+
+    /// Checks the same for datagrams to a port that the target offers.
+    fn check_relay(&self, address: SocketAddr) -> Result<(), Refusal> {
+        self.permit(Scope::permits_relay)(address)
     }
 
     /// Whether lease and scope let anything go to an address, at the time of this call.
-    fn permit(&self) -> impl Fn(SocketAddr) -> Result<(), Refusal> {
+    fn permit(&self, permits: Permits) -> impl Fn(SocketAddr) -> Result<(), Refusal> {
         let (open, now) = (self.fence.is_open(Now::read()), Timestamp::now());
         let excluded = self.exclusions.addresses();
         move |endpoint| {
@@ -212,7 +220,7 @@ impl Egress {
             if scope::reaches(endpoint.ip(), &excluded) {
                 return Err(Refusal::Denied(Denied::Excluded));
             }
-            match self.scope.permits(endpoint, now) {
+            match permits(&self.scope, endpoint, now) {
                 Ok(()) => Ok(()),
                 Err(Denied::Window) => Err(Unvisited::Ended.into()),
                 Err(denied) => Err(Refusal::Denied(denied)),
@@ -227,7 +235,7 @@ impl Egress {
 
     /// A socket for datagrams to an address. Nothing is sent yet.
     async fn socket(&self, address: SocketAddr) -> Result<UdpSocket, Refusal> {
-        self.check(address)?;
+        self.check_relay(address)?;
         let any: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -358,7 +366,7 @@ impl Datagrams for PacedDatagrams<'_> {
         async {
             let egress = self.dial.egress;
             egress.admit(self.address).await;
-            let checked = egress.check(self.address);
+            let checked = egress.check_relay(self.address);
             checked.map_err(|refusal| self.dial.noted(refusal))?;
             self.socket.send(datagram).await.map(drop)
         }

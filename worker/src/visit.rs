@@ -173,10 +173,10 @@ impl Visitor {
         ajar_probe::examine(&brief, stream, &self.spec.probes).await
     }
 
-    /// Returns whether it is a further visit of its round: the target kept silent, broke off or
-    /// deferred us.
+    /// Returns whether it is a further visit. After the one before, the target had kept silent,
+    /// broken off or deferred us, or was open.
     fn is_patient(&self) -> bool {
-        self.visit > 1 && self.round == 0
+        self.visit > 1 || self.round > 0
     }
 
     /// Returns evidence of the address of ours, and nothing else.

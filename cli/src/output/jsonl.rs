@@ -4,7 +4,7 @@ use std::io::Write;
 
 use ajar_model::Finding;
 
-use super::{Format, Out, Writer, one_file};
+use super::{Format, Out, Writer, escaped, one_file};
 
 pub const FORMAT: Format = Format {
     name: "jsonl",
@@ -17,7 +17,7 @@ struct Jsonl(Out);
 
 impl Writer for Jsonl {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut self.0, finding)?;
+        escaped::to_writer(&mut self.0, finding)?;
         Ok(self.0.write_all(b"\n")?)
     }
 

@@ -2,6 +2,7 @@
 
 mod csv;
 mod eol;
+mod escaped;
 pub mod jsonl;
 mod owners;
 mod rbldnsd;

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Format, Out, Reporter, Writer, name, one_file};
+use super::{Format, Out, Reporter, Writer, escaped, name, one_file};
 use crate::exit::refuse;
 
 pub const FORMAT: Format = Format {
@@ -31,7 +31,7 @@ struct Reports {
 
 impl Writer for Reports {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        serde_json::to_writer(&mut self.out, &report(finding, &self.reporter)?)?;
+        escaped::to_writer(&mut self.out, &report(finding, &self.reporter)?)?;
         Ok(self.out.write_all(b"\n")?)
     }
 
@@ -40,8 +40,20 @@ impl Writer for Reports {
     }
 }
 
+/// Returns a finding for an owner, who need not be able to send its nonces again.
+fn without_nonces(finding: &Finding) -> Finding {
+    let mut shown = finding.clone();
+    let confirmation = shown.confirmation.iter_mut();
+    let proofs = confirmation.map(|confirmation| &mut confirmation.proof);
+    for proof in proofs.chain(&mut shown.proof) {
+        proof.nonce = proof.nonce.cut_short();
+    }
+    shown
+}
+
 fn report(finding: &Finding, reporter: &Reporter) -> anyhow::Result<Value> {
-    let evidence = serde_json::to_vec(finding)?;
+    let mut evidence = Vec::new();
+    escaped::to_writer(&mut evidence, &without_nonces(finding))?;
     let digest: [u8; 32] = Sha256::digest(&evidence).into();
     let at = finding
         .proof

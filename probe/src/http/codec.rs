@@ -213,14 +213,25 @@ pub fn get_by_script(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, I
     )
 }
 
-/// Sends nothing to `target`, as [`get`] fetches it.
-pub fn post(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
+/// Sends a body to `target`, as [`get`] fetches it.
+pub fn post(target: &str, host: &str, agent: &str, body: &[u8]) -> Result<Vec<u8>, Injection> {
+    let fields = format!(
+        "Accept: */*\r\nAccept-Encoding: identity\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    let mut bytes = request("POST", target, host, agent, &fields)?;
+    bytes.extend_from_slice(body);
+    Ok(bytes)
+}
+
+/// Fetches `target` as [`get`] does, and claims that a proxy passes the request on for loopback.
+pub fn get_forwarded(target: &str, host: &str, agent: &str) -> Result<Vec<u8>, Injection> {
     request(
-        "POST",
+        "GET",
         target,
         host,
         agent,
-        "Accept: */*\r\nAccept-Encoding: identity\r\nContent-Length: 0\r\n",
+        "Accept: */*\r\nAccept-Encoding: identity\r\nX-Forwarded-For: 127.0.0.1\r\n",
     )
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Way {
     pub(super) label: &'static str,
     /// The ways to name the canary in it, best first.
     pub(super) forms: &'static [Form],
+    /// Whether it claims that we are at loopback.
+    pub(super) claims: bool,
     pub(super) request: fn(&Asked<'_>) -> Result<Vec<u8>, Injection>,
 }
 
@@ -70,7 +72,8 @@ pub(super) async fn run(fetcher: &dyn Fetcher, examination: &mut Examination<'_>
         patience: Duration::ZERO,
     };
     fetching.patience = fetching.examination.brief().limits.reply;
-    for way in fetcher.ways() {
+    let may_claim = fetching.examination.brief().claims;
+    for way in fetcher.ways().iter().filter(|way| may_claim || !way.claims) {
         if fetching.tried(way).await || fetching.examination.is_open() {
             break;
         }
@@ -125,6 +128,7 @@ impl Fetching<'_, '_> {
                 sent: None,
                 returns: false,
                 turned_away: false,
+                is_ignored: false,
                 answer,
                 at: Timestamp::now(),
             });

@@ -80,6 +80,7 @@ impl Fetcher for Get {
             Way {
                 label: "get",
                 forms: &[Form::Literal, Form::Name],
+                claims: false,
                 request: |asked| {
                     let uri = format!("http://{}", asked.page());
                     codec::get(&uri, &asked.authority(), asked.agent)
@@ -88,9 +89,25 @@ impl Fetcher for Get {
             Way {
                 label: "post",
                 forms: &[Form::Literal],
+                claims: false,
                 request: |asked| {
                     let uri = format!("http://{}", asked.page());
-                    codec::post(&uri, &asked.authority(), asked.agent)
+                    // Some pass the body on, and not the request.
+                    let body = codec::get(
+                        &format!("/{}", asked.nonce),
+                        &asked.authority(),
+                        asked.agent,
+                    )?;
+                    codec::post(&uri, &asked.authority(), asked.agent, &body)
+                },
+            },
+            Way {
+                label: "get-forwarded",
+                forms: &[Form::Literal],
+                claims: true,
+                request: |asked| {
+                    let uri = format!("http://{}", asked.page());
+                    codec::get_forwarded(&uri, &asked.authority(), asked.agent)
                 },
             },
         ]

@@ -47,12 +47,12 @@ impl Fetcher for Host {
         &[Way {
             label: "host",
             forms: &[Form::Name, Form::Literal],
+            claims: false,
             request: |asked| {
-                codec::get(
-                    &format!("/{}", asked.nonce),
-                    &asked.authority(),
-                    asked.agent,
-                )
+                let authority = asked.authority();
+                // Clients leave the usual port out (RFC 9110 section 4.2.3).
+                let host = authority.strip_suffix(":80").unwrap_or(&authority);
+                codec::get(&format!("/{}", asked.nonce), host, asked.agent)
             },
         }]
     }

@@ -47,7 +47,17 @@ impl Protocol for Http {
 
     fn ports(&self) -> &'static [u16] {
         &[
-            80, 81, 443, 3128, 6588, 8000, 8001, 8080, 8081, 8088, 8118, 8123, 8443, 8888, 9999,
+            80, 81, 82, 83, 84, 443, 808, 999, 1976, 1981, 3128, 6588, 7497, 7890, 8000, 8001,
+            8080, 8081, 8082, 8085, 8088, 8090, 8118, 8123, 8181, 8443, 8888, 9090, 9091, 9999,
+            53281,
+        ]
+    }
+
+    fn rarer_ports(&self) -> &'static [u16] {
+        &[
+            85, 86, 87, 88, 89, 90, 1111, 1256, 1888, 3127, 3129, 3180, 5566, 6666, 6969, 7080,
+            7302, 7777, 8060, 8083, 8089, 8282, 8291, 8818, 8880, 9000, 9080, 9300, 9797, 9812,
+            10000, 12345, 30001, 33080, 33333, 41258, 41890, 44550, 54321, 55443,
         ]
     }
 
@@ -151,19 +161,16 @@ async fn head(wire: &mut Wire) -> Result<codec::Head, Broken> {
     Err(Broken::Limit)
 }
 
-/// Asks for the server's own page if an attempt met a gateway's error. If that page is an error
-/// too, the fault is the server's own: it is no sign of a proxy, and waiting will not help.
+/// Asks for the server's own page if an attempt met a gateway's error. The error is the server's
+/// own, no sign of a proxy and not worth waiting for, in two cases: its own page fails as well,
+/// or it shows its own page where the canary's is asked for, and so does not forward at all.
 async fn weigh_failures(examination: &mut Examination<'_>, attempts: &mut [Attempt]) {
     let is_failure = |reply: Reply| match reply {
         Reply::Refused { code } | Reply::Temporary { code } => (502..=504).contains(&code),
         _ => false,
     };
     let failed = attempts.iter().any(|attempt| is_failure(attempt.reply));
-    if !failed
-        || own_page(examination)
-            .await
-            .is_none_or(|status| status < 500)
-    {
+    if !failed || !fails_by_itself(examination).await {
         return;
     }
     examination.note_failing();
@@ -172,6 +179,19 @@ async fn weigh_failures(examination: &mut Examination<'_>, attempts: &mut [Attem
             attempt.reply = Reply::Refused { code };
         }
     }
+}
+
+async fn fails_by_itself(examination: &mut Examination<'_>) -> bool {
+    let Some(own) = own_page(examination).await else {
+        return false;
+    };
+    if own >= 500 {
+        return true;
+    }
+    let canary = examination.brief().canary;
+    let authority = Destination::new(canary, CanaryPort::Http, Form::Literal).authority();
+    let forwarded = page(examination, &format!("http://{authority}/"), &authority).await;
+    forwarded == Some(own)
 }
 
 /// Asks for the server's own front page, as a browser does, and returns the status.

@@ -59,6 +59,7 @@ macro_rules! by_path {
         Way {
             label: $label,
             forms: &[Form::Literal],
+            claims: false,
             request: |asked| {
                 let target = $path.replace("PAGE", &asked.page());
                 codec::get_by_script(&target, asked.host, asked.agent)

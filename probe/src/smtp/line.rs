@@ -51,7 +51,7 @@ pub(super) struct Introduction<'a> {
     /// Whom a TLS handshake asks for.
     pub(super) peer: Peer,
     /// Whether STARTTLS is used if it is offered.
-    pub(super) starttls: bool,
+    pub(super) starttls: StartTls,
     /// Whether loopback is claimed by XCLIENT.
     pub(super) xclient: bool,
 }
@@ -62,7 +62,17 @@ pub(super) enum Failure {
     Said(smtp::Reply),
     Broke(Broken),
     /// STARTTLS was offered and agreed, and the handshake failed: without it there may be a way.
-    Starttls,
+    Starttls(Broken),
+}
+
+/// How STARTTLS is used if it is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StartTls {
+    /// By the versions of today.
+    Modern,
+    /// By older ones: see [`crate::old_tls`].
+    Old,
+    Never,
 }
 
 impl From<Broken> for Failure {
@@ -112,7 +122,7 @@ impl Line {
             .unwrap_or("")
             .to_owned();
         let starttls = !line.wire.is_tls() && hello.offers("STARTTLS");
-        if introduction.starttls
+        if introduction.starttls != StartTls::Never
             && starttls
             && let Some(inside) = line.starttls(introduction).await?
         {
@@ -359,8 +369,11 @@ impl Line {
         if !agreed.is_positive() {
             return Ok(None);
         }
-        let shaken = self.wire.secure(introduction.peer.clone()).await;
-        shaken.map_err(|_| Failure::Starttls)?;
+        let shaken = match introduction.starttls {
+            StartTls::Old => self.wire.secure_by_old(&introduction.peer).await,
+            _ => self.wire.secure(introduction.peer.clone()).await,
+        };
+        shaken.map_err(Failure::Starttls)?;
         self.hello(introduction.name).await.map(Some)
     }
 

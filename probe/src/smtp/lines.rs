@@ -5,7 +5,7 @@ use ajar_model::{Reply, Tier, evidence::Broken};
 use super::{
     Smtp,
     heard::Heard,
-    line::{Failure, Introduction, Line},
+    line::{Failure, Introduction, Line, StartTls},
     mail::Connection,
     variant::Opening,
 };
@@ -29,7 +29,7 @@ pub(super) struct Lines<'r, 'v> {
     lines_left: usize,
     cuts_left: usize,
     refusals: usize,
-    starttls: bool,
+    starttls: StartTls,
     /// The server makes us wait on connections on which it has refused something.
     is_tarpit: bool,
     /// The server takes a second greeting by another name.
@@ -48,7 +48,7 @@ impl<'r, 'v> Lines<'r, 'v> {
             lines_left: MAX_LINES,
             cuts_left: MAX_CUTS,
             refusals: 0,
-            starttls: true,
+            starttls: StartTls::Modern,
             is_tarpit: false,
             may_introduce: true,
             tls: false,
@@ -69,11 +69,19 @@ impl<'r, 'v> Lines<'r, 'v> {
             let introduction = Introduction {
                 name: opening.name(brief.our_name, host),
                 peer,
-                starttls: self.starttls && opening != Opening::Plain,
+                starttls: match opening {
+                    Opening::Plain => StartTls::Never,
+                    _ => self.starttls,
+                },
                 xclient: opening == Opening::Xclient,
             };
             match Line::greet(wire, &introduction).await {
-                Err(Failure::Starttls) => self.starttls = false,
+                Err(Failure::Starttls(how)) => {
+                    self.starttls = match (self.starttls, how) {
+                        (StartTls::Modern, Broken::Tls) => StartTls::Old,
+                        _ => StartTls::Never,
+                    };
+                }
                 Ok(line) => {
                     self.tls |= line.is_tls();
                     return Ok(line);
@@ -166,7 +174,7 @@ impl<'r, 'v> Lines<'r, 'v> {
 pub(super) fn how(failure: &Failure) -> Broken {
     match failure {
         Failure::Broke(how) => *how,
-        Failure::Starttls => Broken::Tls,
+        Failure::Starttls(how) => *how,
         Failure::Said(_) => Broken::Closed,
     }
 }

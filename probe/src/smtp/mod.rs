@@ -47,6 +47,11 @@ impl Protocol for Smtp {
         &[25, 465, 587, 2525]
     }
 
+    /// Content filters and their return ways (amavis), and second listeners.
+    fn rarer_ports(&self) -> &'static [u16] {
+        &[26, 2526, 10024, 10025, 10026]
+    }
+
     fn tls_ports(&self) -> &'static [u16] {
         &[465]
     }

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::codec::Injection;
 
+/// A domain without an owner (RFC 2606).
+const NOBODYS: &str = "ajar-audit.invalid";
+
 /// The names that paths are made of.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
@@ -126,6 +129,25 @@ impl Names {
         }
     }
 
+    /// Returns mailboxes that cannot exist, to check a yes to a recipient by: at its home, if the
+    /// server may take it for a local mailbox, or else of no domain of the canary's.
+    pub(super) fn no_mailboxes(
+        &self,
+        form: Recipient,
+        nonce: Nonce,
+        canary: IpAddr,
+    ) -> Vec<String> {
+        match self.home_of(form) {
+            Some(Some(home)) => vec![format!("{nonce}@{home}")],
+            Some(None) => vec![nonce.to_string()],
+            None if form == Recipient::Direct => {
+                let literal = address_literal(canary);
+                vec![format!("{nonce}@{literal}"), format!("{nonce}@{NOBODYS}")]
+            }
+            None => Vec::new(),
+        }
+    }
+
     /// The command that names the sender; none if it needs a name that the target has not. `own`
     /// is the sender's nonce, `recipient` that of the recipient.
     pub(super) fn mail_from(
@@ -179,7 +201,7 @@ fn likeliest_first(host: &str) -> Vec<&str> {
 }
 
 /// An address as a mail domain (RFC 5321 section 4.1.3).
-pub(super) fn address_literal(ip: IpAddr) -> String {
+fn address_literal(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => format!("[{ip}]"),
         IpAddr::V6(ip) => format!("[IPv6:{ip}]"),

@@ -16,9 +16,9 @@ use super::{
     line::{Failure, Line},
     lines::{self, Lines},
     mail::{After, Connection, Mail, Rcpt, Told},
-    names::{self, Names},
+    names::Names,
     plan::{Ask, Plan},
-    variant::{FIRST, Opening, Recipient, Sender, Variant},
+    variant::{FIRST, Opening, Sender, Variant},
 };
 use crate::{
     examination::Examination,
@@ -222,8 +222,8 @@ impl<'r, 'v> Relaying<'r, 'v> {
     }
 
     /// Checks recipients that the server took, by two kinds of mailboxes that get no mail: one of
-    /// its own that cannot exist, since it may have taken ours for a local one, and one at the
-    /// canary's address, since it may be in charge of the canary's domains.
+    /// its own that cannot exist, since it may have taken ours for a local one, and ones of no
+    /// domain of the canary's, since it may be in charge of those.
     async fn other_mailboxes(&mut self, names: &Names, taken: &[Variant]) {
         let brief = self.lines.examination.brief();
         let opening = taken[0].opening;
@@ -238,52 +238,44 @@ impl<'r, 'v> Relaying<'r, 'v> {
             to: Vec::new(),
             is_letter: false,
         };
-        let mut checks: Vec<(Check, Vec<Variant>)> = Vec::new();
-        let mut homes: Vec<Option<&str>> = Vec::new();
+        // Recipients with the same home share a check.
+        let mut checks: Vec<(Option<Option<&str>>, Vec<Variant>)> = Vec::new();
         for &variant in taken {
-            let name = self.name(variant);
-            let (check, nonce, path) = match names.home_of(variant.recipient) {
-                Some(home) => {
-                    if let Some(at) = homes.iter().position(|other| *other == home) {
-                        checks[at].1.push(variant);
-                        continue;
-                    }
-                    homes.push(home);
-                    let nonce = self.nonce(&format!("any mailbox of {name}"), Role::Destination);
-                    let path = home.map_or(nonce.to_string(), |home| format!("{nonce}@{home}"));
-                    (Check::AnyMailbox, nonce, path)
-                }
-                None if variant.recipient == Recipient::Direct => {
-                    let nonce = self.nonce(&format!("literal of {name}"), Role::Destination);
-                    let literal = names::address_literal(brief.canary.address);
-                    homes.push(None);
-                    (Check::Literal, nonce, format!("{nonce}@{literal}"))
-                }
-                None => continue,
-            };
-            let Ok(command) = smtp::rcpt_to(&path) else {
+            let home = names.home_of(variant.recipient);
+            if let Some((_, variants)) = checks.iter_mut().find(|(other, _)| *other == home) {
+                variants.push(variant);
                 continue;
-            };
-            checks.push((check, vec![variant]));
-            draft.to.push(Addressed::alone(variant, nonce, command));
+            }
+            let name = format!("any mailbox of {}", self.name(variant));
+            let nonce = self.nonce(&name, Role::Destination);
+            for mailbox in names.no_mailboxes(variant.recipient, nonce, brief.canary.address) {
+                if let Ok(command) = smtp::rcpt_to(&mailbox) {
+                    checks.push((home, vec![variant]));
+                    draft.to.push(Addressed::alone(variant, nonce, command));
+                }
+            }
         }
         if draft.to.is_empty() || self.lines.examination.is_over() {
             return;
         }
         let offered = self.offer(opening, names, &draft).await;
-        for ((check, variants), (to, told)) in checks.iter().zip(draft.to.iter().zip(&offered.told))
+        for ((home, variants), (to, told)) in checks.iter().zip(draft.to.iter().zip(&offered.told))
         {
             let Some(said) = told.heard() else {
                 continue;
             };
-            // Some servers refuse every address as a domain, and so say nothing about relaying.
-            if *check == Check::Literal && !said.is_yes() && !said.denies_relaying {
+            let check = match home {
+                Some(_) => Check::AnyMailbox,
+                None => Check::Literal,
+            };
+            // Some servers take no address for a domain, and none that does not exist.
+            if check == Check::Literal && !said.is_yes() && !said.denies_relaying {
                 continue;
             }
             for &variant in variants {
                 self.controls.push(Control {
                     of: self.name(variant),
-                    check: *check,
+                    check,
                     nonce: to.nonce,
                     reply: said.reply,
                     answer: None,
@@ -318,9 +310,9 @@ impl<'r, 'v> Relaying<'r, 'v> {
                 (None, _) => {}
             }
         }
-        let shared = to.first()?.nonce;
+        let own = to.iter().find(|to| !to.rcpt.is_check)?.nonce;
         Some(Draft {
-            sender: names.mail_from(ask.sender, author, shared)?.ok()?,
+            sender: names.mail_from(ask.sender, author, own)?.ok()?,
             author,
             from: names.domain().to_owned(),
             to,
@@ -482,6 +474,7 @@ impl<'r, 'v> Relaying<'r, 'v> {
             sent: Some(heard.sent),
             returns: variant.sender == Sender::Recipient,
             turned_away: heard.turned_away,
+            is_ignored: false,
             answer: None,
             at: Timestamp::now(),
         }

@@ -102,6 +102,7 @@ async fn run(examination: &mut Examination<'_>) -> Evidence {
         sent: None,
         returns: false,
         turned_away: false,
+        is_ignored: false,
         answer,
         at: Timestamp::now(),
     };

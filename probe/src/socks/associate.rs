@@ -23,12 +23,12 @@ use crate::{
 /// A longer datagram is cut.
 const LONGEST: usize = 1024;
 
-/// Asks for an association, and sends the canary's high port a datagram through it. None if the scope does not let us send
-/// anything to where the proxy takes datagrams.
+/// Asks for an association, and sends the canary's high port a datagram through it, if the
+/// authorization lets us send anything to the port that the proxy names.
 pub(super) async fn attempt(
     examination: &mut Examination<'_>,
     id: &ProbeId,
-) -> Option<(Attempt, Option<Control>)> {
+) -> (Attempt, Option<Control>) {
     let canary = examination.brief().canary;
     let destination = Destination::new(canary, CanaryPort::Raw, Form::Literal);
     let unused = Destination::unused(canary, CanaryPort::Raw, Form::Literal);
@@ -45,7 +45,19 @@ pub(super) async fn attempt(
     let (reply, answer, control) = match associated {
         Err(reply) => (reply, None, None),
         Ok((port, _wire)) => {
-            let relay = examination.brief().dial.datagrams(port).await.ok()?;
+            let Ok(relay) = examination.brief().dial.datagrams(port).await else {
+                examination.event("datagrams are not sent to that port: it is not authorized");
+                let granted = Reply::Accepted { code: 0 };
+                let attempt = tunnel::attempted(variant, nonce, &destination, granted, None);
+                let is_ignored = true;
+                return (
+                    Attempt {
+                        is_ignored,
+                        ..attempt
+                    },
+                    None,
+                );
+            };
             let answer = sent(examination, &*relay, &destination, nonce).await;
             let mut control = None;
             if answer.is_some() {
@@ -63,7 +75,7 @@ pub(super) async fn attempt(
         }
     };
     let attempt = tunnel::attempted(variant, nonce, &destination, reply, answer);
-    Some((attempt, control))
+    (attempt, control)
 }
 
 /// A proxy says nothing of a datagram that it will not relay: silence refuses.

@@ -38,12 +38,15 @@ impl Reply {
     }
 }
 
-/// Asks for a tunnel to an address, in nobody's name: the user id is empty.
+/// Our user id. Some servers refuse an empty one and take any other.
+const USER: &[u8] = b"ajar\0";
+
+/// Asks for a tunnel to an address.
 pub fn connect(to: SocketAddrV4) -> Vec<u8> {
     let mut request = vec![4, 1];
     request.extend(to.port().to_be_bytes());
     request.extend(to.ip().octets());
-    request.push(0);
+    request.extend(USER);
     request
 }
 
@@ -92,11 +95,11 @@ mod tests {
     fn requests_have_the_published_layout() {
         assert_eq!(
             connect("192.0.2.1:80".parse().unwrap()),
-            b"\x04\x01\x00\x50\xc0\x00\x02\x01\x00"
+            b"\x04\x01\x00\x50\xc0\x00\x02\x01ajar\x00"
         );
         assert_eq!(
             connect_name("canary.test", 25).unwrap(),
-            b"\x04\x01\x00\x19\x00\x00\x00\x01\x00canary.test\x00"
+            b"\x04\x01\x00\x19\x00\x00\x00\x01ajar\x00canary.test\x00"
         );
         for hostile in ["", "a\0b", "a b", "a\r\n", &"a".repeat(256)] {
             assert!(connect_name(hostile, 25).is_err(), "{hostile:?}");

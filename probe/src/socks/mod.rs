@@ -17,7 +17,14 @@ use crate::{
 use socks4::Socks4;
 use socks5::Socks5;
 
-const PORTS: &[u16] = &[1080, 1081, 1085, 2080, 4145, 9050, 9051, 10808];
+const PORTS: &[u16] = &[
+    1080, 1081, 1085, 2080, 3629, 4145, 4153, 5678, 9050, 9051, 10808,
+];
+
+const RARER_PORTS: &[u16] = &[
+    1082, 1088, 1099, 1888, 5430, 7302, 10800, 10801, 20183, 23500, 32100, 39593, 51080, 51327,
+    64312,
+];
 
 /// SOCKS 4 and 4A.
 pub(crate) struct V4;
@@ -40,6 +47,10 @@ impl Protocol for V4 {
 
     fn ports(&self) -> &'static [u16] {
         PORTS
+    }
+
+    fn rarer_ports(&self) -> &'static [u16] {
+        RARER_PORTS
     }
 
     fn runs_inside_tls(&self) -> bool {
@@ -85,6 +96,10 @@ impl Protocol for V5 {
 
     fn ports(&self) -> &'static [u16] {
         PORTS
+    }
+
+    fn rarer_ports(&self) -> &'static [u16] {
+        RARER_PORTS
     }
 
     fn runs_inside_tls(&self) -> bool {
@@ -147,8 +162,8 @@ impl Offer for WithPassword {
     ) -> BoxFuture<'a, Result<Answered, Broken>> {
         async move {
             let refused = greet_by(wire, codec5::GREETING_WITH_PASSWORD).await?;
-            let reply = refused.ok_or(Broken::Garbled)?;
-            Ok(Answered::Probe(Socks5.id(), reply))
+            // It wants none after all, and is asked as others are.
+            Ok(refused.map_or(Answered::Other, |reply| Answered::Probe(Socks5.id(), reply)))
         }
         .boxed()
     }

@@ -44,9 +44,8 @@ impl Probe for Socks5 {
                 let reply = attempt.reply;
                 matches!(reply, Reply::Refused { .. } | Reply::Temporary { .. })
             });
-            if is_shut
-                && let Some((attempt, control)) = associate::attempt(examination, &self.id()).await
-            {
+            if is_shut {
+                let (attempt, control) = associate::attempt(examination, &self.id()).await;
                 attempts.push(attempt);
                 controls.extend(control);
             }
@@ -80,6 +79,7 @@ fn greeted(examination: &mut Examination<'_>, id: ProbeId) -> Evidence {
             sent: None,
             returns: false,
             turned_away: false,
+            is_ignored: false,
             answer: None,
             at: Timestamp::now(),
         }

@@ -183,16 +183,18 @@ fn names_only_the_canary(line: &str) -> bool {
             let host = host.strip_suffix(&format!(":{port}"));
             host.is_some_and(|host| host == "192.0.2.9" || host.ends_with("canary.test"))
         });
-        return of_target || of_canary || host == "canary.test";
+        let without_port = host == "192.0.2.9" || host.ends_with("canary.test");
+        return of_target || of_canary || without_port;
     }
     if let Some(path) = line.strip_prefix("RCPT TO:") {
         // A mailbox that cannot exist, where the server would have ours if it were one of its own.
-        // The last but one is the canary's own address.
+        // Among them are the canary's own address and a domain without an owner.
         let own = [
             "@mail.example",
             "@victim.example",
             "@[192.0.2.1]",
             "@[192.0.2.9]",
+            "@ajar-audit.invalid",
             "",
         ];
         let path = path.trim_matches(['<', '>']);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ajar_model::{Service, Tier, Verdict, evidence::Reply};
+use ajar_model::{Service, Tier, Verdict, evidence::Reply, judge::Doubt};
 
 use crate::{
     canary,
@@ -118,6 +118,27 @@ async fn a_server_that_takes_eight_seconds_to_its_exit_is_open() {
     }
 }
 
+/// It relays datagrams alone, and we may not send to the port that it names.
+#[tokio::test(start_paused = true)]
+async fn an_association_that_we_may_not_use_is_told_from_a_refusal() {
+    let relays = |mut conn: Conn| async move {
+        if conn.take(3).await.is_none() {
+            return;
+        }
+        conn.say([5, 0]).await;
+        match request5(&mut conn).await {
+            Some(0) => conn.say(b"\x05\x00\x00\x01\xc0\x00\x02\x01\x9c\x40").await,
+            _ => conn.say(b"\x05\x02\x00\x01\0\0\0\0\0\0").await,
+        }
+        conn.idle().await;
+    };
+    let exam = Exam::of(1080).run(relays).await;
+    let judgement = exam.judgement("socks5");
+    assert_eq!(judgement.verdict, Verdict::Unproven);
+    assert_eq!(judgement.doubt, Some(Doubt::NotAsked));
+    assert_eq!(judgement.variants, ["socks5-udp:7401"]);
+}
+
 /// It grants at once and connects later, through a far upstream.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_grants_before_it_is_connected_is_open() {
@@ -200,7 +221,7 @@ async fn request4(conn: &mut Conn) -> Option<(u16, bool)> {
     }
     let port = port(conn).await?;
     let ip = conn.take(4).await?;
-    assert_eq!(conn.take(1).await?, [0], "no user is named");
+    assert_eq!(conn.take(5).await?, b"ajar\0", "some want a user id");
     let by_name = ip == [0, 0, 0, 1];
     if by_name {
         assert_eq!(conn.take(12).await?, b"canary.test\0");
@@ -270,7 +291,7 @@ async fn a_server_of_both_versions_is_examined_in_both() {
             Some([4]) => {
                 conn.take(1).await;
                 let port = port(&mut conn).await.unwrap();
-                conn.take(5).await;
+                conn.take(9).await;
                 conn.say([0, 0x5a, 0, 0, 0, 0, 0, 0]).await;
                 canary::serve(conn, port, canary::key()).await;
             }

@@ -428,6 +428,7 @@ pub fn seen(
                 sent: None,
                 returns: false,
                 turned_away: false,
+                is_ignored: false,
                 answer: None,
                 at: at(finished - 1),
             }],

@@ -57,6 +57,18 @@ pub(super) fn add(corpus: &mut Corpus) {
         let squid = Squid::start(Access::Open, behind)?;
         Ok((Front::stunnel(endpoint, behind)?, squid))
     });
+    let old = "-x https://PROXY --proxy-insecure --proxy-tlsv1 --proxy-ciphers ALL:@SECLEVEL=0 http://PAGE/";
+    corpus.add(
+        "Squid, inside TLS 1.0 alone",
+        8443,
+        Open,
+        Truth::Curl(old),
+        |_, endpoint| {
+            let behind = SocketAddr::new(endpoint.ip(), 3129);
+            let squid = Squid::start(Access::Open, behind)?;
+            Ok((Front::old_stunnel(endpoint, behind)?, squid))
+        },
+    );
     let fetched = Truth::Curl("-x http://PROXY http://PAGE/");
     corpus.add(
         "Twisted, fetches alone",
@@ -106,6 +118,24 @@ pub(super) fn add(corpus: &mut Corpus) {
         NotAService,
         "-x http://PROXY http://PAGE/",
         "location / { return 200 own; }",
+    );
+    corpus.nginx(
+        "nginx, fetches what a query under a path names",
+        Open,
+        "http://PROXY/proxy?url=http://PAGE/",
+        "location = /proxy { proxy_pass $arg_url; }",
+    );
+    corpus.nginx(
+        "nginx, web server whose backend is down",
+        NotAService,
+        "-x http://PROXY http://PAGE/",
+        "location / { proxy_pass http://127.0.0.1:1; }",
+    );
+    corpus.nginx(
+        "nginx, forbids absolute URIs",
+        NotAService,
+        "-x http://PROXY http://PAGE/",
+        "if ($request ~ \"^[A-Z]+ https?:\") { return 403; } location / { return 200 own; }",
     );
     corpus.nginx(
         "nginx, follows the Host field",

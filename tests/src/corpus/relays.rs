@@ -124,6 +124,34 @@ pub(super) fn add(corpus: &mut Corpus) {
             Ok(postfix)
         },
     );
+    corpus.postfix(
+        "Postfix, tarpit, open to senders at localhost",
+        Open,
+        "--from who@localhost",
+        &[
+            "smtpd_relay_restrictions=check_sender_access inline:{localhost=OK}, reject_unauth_destination",
+            "smtpd_error_sleep_time=3s",
+            "smtpd_soft_error_limit=1",
+            "smtpd_hard_error_limit=1000",
+        ],
+    );
+    corpus.postfix(
+        "Postfix, open, one recipient a mail",
+        Open,
+        "",
+        &[OPEN, "smtpd_recipient_limit=1"],
+    );
+    corpus.add(
+        "Postfix, backup MX of both domains",
+        2525,
+        Unproven,
+        Truth::Made,
+        |site, endpoint| {
+            let postfix = postfix(site, Access::Closed, endpoint)?;
+            postfix.take_charge_of(&DOMAINS.join(", "))?;
+            Ok(postfix)
+        },
+    );
     let patient = || Truth::MailInTime("");
     corpus.add(
         "Postfix, postgrey, open",

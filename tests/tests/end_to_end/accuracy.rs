@@ -7,10 +7,15 @@ use std::{
 
 use ajar_model::{Finding, Verdict};
 use ajar_tests::{
-    DOMAINS, FarEnd, Site, at,
+    Counted, DOMAINS, FarEnd, Site, Wiretap, at,
     corpus::{Known, Server, established},
     finished,
 };
+
+const NETWORK: &str = "127.0.34.0/25";
+
+const TARGETS: &str = "127.0.34.0/25 -p 1080,2222,2323,2525,3128,3478,8080,8118,8443,8888 \
+                       --rate 500 --prefix-rate 500";
 
 /// What is known of the corpus, and what ajar says of it.
 fn audited(site: &Site) -> (Vec<Known>, Vec<Server>, Vec<Option<Finding>>) {
@@ -21,10 +26,8 @@ fn audited(site: &Site) -> (Vec<Known>, Vec<Server>, Vec<Option<Finding>>) {
         disputed.is_empty(),
         "the tools say otherwise of {disputed:?}"
     );
-    let scan = site.scan(
-        "127.0.34.0/25 -p 1080,2222,2323,2525,3128,3478,8080,8118,8443,8888 --rate 500 --prefix-rate 500 \
-         --settle 20s --revisits 1 --revisit-after 2s --confirm-after 2s",
-    );
+    let patient = "--settle 20s --revisits 1 --revisit-after 2s --confirm-after 2s";
+    let scan = site.scan(&format!("{TARGETS} {patient}"));
     let findings = scan.findings().unwrap();
     let mut found: BTreeMap<SocketAddr, Finding> = findings
         .into_iter()
@@ -166,6 +169,10 @@ fn proxycheck_calls_open(endpoint: SocketAddr, far_end: SocketAddr) -> bool {
 fn other_tools_beside_us() {
     let site = Site::new();
     let (known, _servers, findings) = audited(&site);
+    let wiretap = Wiretap::start(NETWORK).unwrap();
+    let once = "--settle 1s --revisits 0 --confirm-after never";
+    site.scan(&format!("{TARGETS} {once}")).findings().unwrap();
+    let cost = cost(&known, &wiretap.counted().unwrap());
     let _far_end = FarEnd::start(&site).unwrap();
     let _page = FarEnd::serve_page(at("127.0.0.1:80"), FAR).unwrap();
     let is_open = |known: &Known| known.expect == Verdict::Open;
@@ -223,9 +230,43 @@ fn other_tools_beside_us() {
         of(&nmap, false),
         of(&proxycheck, false),
     );
-    let page = format!("{PREFACE}\n{summary}\n{table}");
+    let page = format!("{PREFACE}\n{summary}\n{cost}\n{table}");
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/accuracy.md");
     std::fs::write(docs, page).unwrap();
+}
+
+/// The connections and messages of one visit, for each class of servers.
+fn cost(known: &[Known], counted: &Counted) -> String {
+    let mut classes: BTreeMap<(bool, Verdict), Vec<(usize, usize)>> = BTreeMap::new();
+    for known in known {
+        let of = |counts: &BTreeMap<SocketAddr, usize>| counts.get(&known.endpoint).copied();
+        let connections = of(&counted.connections).unwrap_or_default();
+        let messages = of(&counted.messages).unwrap_or_default();
+        let class = (known.endpoint.port() != 2525, known.expect);
+        classes
+            .entry(class)
+            .or_default()
+            .push((connections, messages));
+    }
+    let mut table = String::from(
+        "| servers, by class | number | connections: median, most | messages: median, most |\n\
+         | --- | --- | --- | --- |\n",
+    );
+    for ((is_proxy, verdict), mut costs) in classes {
+        let what = if is_proxy { "proxies" } else { "mail" };
+        let mut spread = |of: fn(&(usize, usize)) -> usize| {
+            costs.sort_by_key(of);
+            let most = costs.last().map_or(0, of);
+            format!("{}, {most}", of(&costs[costs.len() / 2]))
+        };
+        let (connections, messages) = (spread(|cost| cost.0), spread(|cost| cost.1));
+        let (verdict, number) = (verdict.as_str(), costs.len());
+        let _ = writeln!(
+            table,
+            "| {what}, {verdict} | {number} | {connections} | {messages} |"
+        );
+    }
+    table
 }
 
 const PREFACE: &str = "# Accuracy
@@ -235,5 +276,5 @@ ncat before anything was audited: mail to two domains that arrived, a page that 
 recall on it is below 1.0, or if fewer than 95 of 100 classes are exact; `make accuracy` writes this page, with what nmap
 (smtp-open-relay, http-open-proxy, socks-open-proxy) and proxycheck say of the same endpoints. **open** is called open and is not,
 **missed** is open and not called so; proxycheck knows no mail servers. nmap calls a relay open if it takes an envelope; it has no
-far end to wait for.
+far end to wait for. Connections and messages are those of one visit at the default effort, counted by tcpdump.
 ";

@@ -318,6 +318,7 @@ fn asked(wish: &Wish, key: &PrivateKey) -> Asked {
         probes: vec![ProbeId::from_static("smtp-relay")],
         tier: Tier::Connect,
         claims: true,
+        relay_ports: None,
         rate: wish.authorized_rate,
         prefix_rate: 10,
         not_before: boundary::wall(Duration::ZERO),
