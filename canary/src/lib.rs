@@ -14,6 +14,7 @@ use std::{
 use ajar_model::{Canary, Sighting, Timestamp, nonce::Nonce, proof::Answer, proof::CanaryKey};
 use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
+use peer_limit::{PeerLimit, TurnedAway};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -117,7 +118,6 @@ struct Shared {
     recordings: TaskTracker,
     /// Room for mails that wait to be recorded, in bytes.
     waiting: Arc<Semaphore>,
-    peers: peer_limit::PeerLimit,
 }
 
 impl Shared {
@@ -170,7 +170,6 @@ pub async fn serve(
         recorder,
         recordings: TaskTracker::new(),
         waiting: Arc::new(Semaphore::new(smtp::WAITING)),
-        peers: peer_limit::PeerLimit::default(),
     });
     let recordings = shared.recordings.clone();
     let mut services = JoinSet::new();
@@ -182,7 +181,7 @@ pub async fn serve(
     spawn(bound.http, WEB, |s, p, c| {
         Box::pin(echo_page::serve(s, p, c))
     });
-    spawn(bound.https, WEB, |s, p, c| {
+    spawn(bound.https, WEB_IN_TLS, |s, p, c| {
         Box::pin(echo_page::serve_tls(s, p, c))
     });
     spawn(bound.raw, RAW, |s, p, c| Box::pin(raw::serve(s, p, c)));
@@ -213,6 +212,11 @@ const MAIL: Terms = Terms {
 };
 const WEB: Terms = Terms {
     stay: Duration::from_secs(60),
+    full: b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+};
+/// Inside TLS there is no way to say so before a handshake.
+const WEB_IN_TLS: Terms = Terms {
+    stay: Duration::from_secs(60),
     full: b"",
 };
 const RAW: Terms = Terms {
@@ -229,6 +233,9 @@ async fn accept(
     shutdown: CancellationToken,
 ) {
     let mut sessions = JoinSet::new();
+    // A share of its own: nobody who fills one port keeps others from the rest.
+    let peers = PeerLimit::default();
+    let mut turned_away = TurnedAway::default();
     let port = listener.local_addr().map_or(0, |address| address.port());
     loop {
         while sessions.try_join_next().is_some() {}
@@ -242,8 +249,9 @@ async fn accept(
             continue;
         };
         let peer = peer.ip().to_canonical();
-        let Some(place) = shared.peers.enter(peer) else {
+        let Some(place) = peers.enter(peer) else {
             let _ = stream.try_write(terms.full);
+            turned_away.note(port, peer);
             continue;
         };
         let session = service(stream, Arrival { peer, port }, Arc::clone(&shared));

@@ -1,12 +1,13 @@
-//! How many may be connected at once.
+//! The number of connections to one port at once.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
-const MOST: usize = 8192;
+const MOST: usize = 4096;
 /// A single open relay or proxy may bring all of its variants at once.
 const MOST_OF_ONE: usize = 256;
 
@@ -43,6 +44,34 @@ fn holder(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// Time between two log lines of one port.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Connections that one port turned away.
+#[derive(Debug, Default)]
+pub(crate) struct TurnedAway {
+    count: u64,
+    said_at: Option<Instant>,
+}
+
+impl TurnedAway {
+    /// Counts one, and says so at most once a minute.
+    pub(crate) fn note(&mut self, port: u16, peer: IpAddr) {
+        self.count += 1;
+        if self
+            .said_at
+            .is_none_or(|said_at| said_at.elapsed() >= SILENCE)
+        {
+            let count = std::mem::take(&mut self.count);
+            tracing::warn!(
+                port, %peer, count,
+                "the canary has no place for more connections to this port, or from this peer"
+            );
+            self.said_at = Some(Instant::now());
+        }
     }
 }
 
