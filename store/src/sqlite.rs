@@ -239,6 +239,12 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .acquire_timeout(QUEUE)
         .idle_timeout(None)
         .max_lifetime(None)
+        // SQLite takes a transaction back by itself when the disk is full. The connection still
+        // counts it, and would begin no other.
+        .before_acquire(|connection, _| {
+            let is_usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(is_usable) })
+        })
 }
 
 /// Creates the file, so that what is wrong with its place is said in plain words, and for its owner only: it holds the
