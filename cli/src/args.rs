@@ -13,6 +13,7 @@ use clap::{
 use crate::output;
 
 mod exclude;
+mod names;
 mod pki;
 mod schedule;
 mod services;
@@ -147,7 +148,7 @@ pub struct Request {
     pub canary: Option<IpAddr>,
     /// A mail domain that is delivered to the canary. Give two unrelated ones, so that a server in charge of one is not taken
     /// for a relay.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = names::domain)]
     pub canary_domain: Vec<String>,
     /// How long to wait for mail that a server took and has not relayed, as 90s or 5m. Servers
     /// try again after five minutes.
@@ -293,13 +294,13 @@ pub struct Authorize {
     #[command(flatten)]
     pub rates: Rates,
     /// Whose network it is.
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = names::tenant)]
     pub tenant: String,
     /// The canary's addresses: the only second hop that probes may name.
     #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
     pub canary: Vec<IpAddr>,
     /// The canary's mail domains; any domain that is delivered to the canary if not given.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = names::domain)]
     pub canary_domain: Vec<String>,
     /// Where to write it; the signature goes to FILE.sig.
     #[arg(short, long, value_name = "FILE", default_value = "authorization.toml")]

@@ -48,8 +48,23 @@ impl<T, E: std::fmt::Display> OrRefuse<T> for Result<T, E> {
     }
 }
 
+/// The status of a program whose reader has gone, as shells report SIGPIPE.
+const NOBODY_READS: u8 = 128 + 13;
+
+/// Returns whether standard output was closed by its reader, such as `head`.
+pub fn is_unread(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
 /// The exit status of an error.
 pub fn status(error: &anyhow::Error) -> ExitCode {
+    if is_unread(error) {
+        return ExitCode::from(NOBODY_READS);
+    }
     if error.is::<Interrupted>() {
         return Ended::Interrupted.into();
     }

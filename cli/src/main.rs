@@ -116,6 +116,8 @@ fn usual_level(command: &Command) -> &'static str {
 
 #[expect(clippy::print_stderr, reason = "this is the command line")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("ajar: {error:#}");
+    if !exit::is_unread(error) {
+        eprintln!("ajar: {error:#}");
+    }
     exit::status(error)
 }

@@ -336,3 +336,65 @@ fn a_list_of_outdated_versions_that_cannot_be_read_is_refused_by_line() {
     );
     refused(&scan("none.csv"), &[], "", "none.csv: No such file");
 }
+
+#[test]
+fn names_that_cannot_be_are_refused_at_the_door() {
+    let authorize = [
+        "authorize",
+        "198.51.100.0/24",
+        "--contact",
+        "a@b.example",
+        "--canary",
+        "192.0.2.1",
+    ];
+    let with = |more: &[&str], expect: &str| {
+        let arguments = [&authorize[..], more].concat();
+        refused(&arguments, &[], "", expect);
+    };
+    with(&["--canary-domain", "foo bar"], "expected a domain");
+    with(&["--canary-domain", ""], "expected a domain");
+    with(&["--tenant", "a'; DROP"], "expected up to 64 letters");
+    with(&["--tenant", ""], "expected up to 64 letters");
+    refused(&["canary", "--domain", ""], &[], "", "expected a domain");
+    let helo = ["scan", "127.0.0.1", "--helo", "localhost"];
+    refused(&helo, &[], "", "expected a host name with a dot");
+}
+
+/// `ajar probes | head -1`.
+#[test]
+fn a_reader_that_has_gone_ends_a_command_without_a_word() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_ajar"))
+        .arg("probes")
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_list_that_is_no_list_is_refused_in_few_words() {
+    let long = "x".repeat(300);
+    let list = ("list", long.as_str());
+    refused(
+        &["scan", "--targets", "list"],
+        &[list],
+        "",
+        "list, line 1: \"xxxx",
+    );
+    refused(
+        &["scan", "--targets", "/dev/zero"],
+        &[],
+        "",
+        "line 1 is longer than 1024 bytes",
+    );
+    let stale = ("stale", "nosuch.invalid\n");
+    refused(
+        &["scan", "--targets", "stale"],
+        &[stale],
+        "",
+        "none of its names resolves",
+    );
+}

@@ -2,10 +2,9 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use ajar_model::target;
 use clap::Args;
 
-use super::CanaryPorts;
+use super::{CanaryPorts, names};
 
 /// TLS with certificates on both sides.
 #[derive(Debug, Clone, Default, Args)]
@@ -116,15 +115,8 @@ pub struct Standpoint {
     pub public_address: Option<IpAddr>,
     /// The name by which mail servers are greeted; that of the address that they see if it leads
     /// back to the address, or else the canary's domain.
-    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    #[arg(long, value_name = "NAME", value_parser = names::host_name)]
     pub helo: Option<String>,
-}
-
-fn host_name(text: &str) -> Result<String, &'static str> {
-    let is_one = target::is_host_name(text) && text.contains('.');
-    is_one
-        .then(|| text.to_owned())
-        .ok_or("expected a host name with a dot, such as scanner.example.net")
 }
 
 /// `ajar canary`.
@@ -138,7 +130,7 @@ pub struct CanaryService {
     pub advertise: Option<IpAddr>,
     /// A mail domain that is delivered here. Give two unrelated ones, so that a server in charge of one is not taken for a
     /// relay.
-    #[arg(long, value_name = "NAME", required = true)]
+    #[arg(long, value_name = "NAME", required = true, value_parser = names::domain)]
     pub domain: Vec<String>,
     /// Whom an owner can write to, in probing.txt.
     #[arg(long, value_name = "MAIL")]
