@@ -9,6 +9,7 @@
 //! [`Dial`], which in a worker is the egress that checks the scope. The only second hops that are ever named to a
 //! target are [`ajar_model::Canary::destinations`] and mailboxes of the canary's domain.
 
+mod certificate;
 pub mod codec;
 mod deadline;
 mod destination;

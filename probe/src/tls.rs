@@ -28,7 +28,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::BoxStream;
+use crate::{BoxStream, certificate};
 
 /// Whom a handshake asks for (RFC 6066 section 3), and whether we show a certificate of our own if we are asked for one.
 #[derive(Debug, Clone)]
@@ -84,23 +84,37 @@ impl Peer {
     }
 }
 
-/// Speaks TLS over a connection; true if the server asked for a certificate of ours. The caller bounds its time and its bytes.
-pub(crate) async fn handshake(
-    stream: BoxStream,
-    peer: Peer,
-) -> io::Result<(TlsStream<BoxStream>, bool)> {
+/// A handshake that was done.
+pub(crate) struct Shaken {
+    pub(crate) stream: TlsStream<BoxStream>,
+    /// The server asked for a certificate of ours.
+    pub(crate) asks_who: bool,
+    /// The host names in the server's certificate: see [`certificate`].
+    pub(crate) names: Vec<String>,
+}
+
+/// Speaks TLS over a connection. The caller bounds its time and its bytes.
+pub(crate) async fn handshake(stream: BoxStream, peer: Peer) -> io::Result<Shaken> {
     static CONFIG: LazyLock<ClientConfig> = LazyLock::new(config);
     static OURS: LazyLock<Option<Arc<CertifiedKey>>> = LazyLock::new(self_signed);
-    let certificate = Arc::new(Certificate {
+    let ours = Arc::new(Certificate {
         shown: OURS.clone().filter(|_| peer.certificate),
         asked: AtomicBool::new(false),
     });
     let mut config = CONFIG.clone();
-    config.client_auth_cert_resolver = certificate.clone();
+    config.client_auth_cert_resolver = ours.clone();
     config.alpn_protocols = peer.alpn.map(<[u8]>::to_vec).into_iter().collect();
     let connector = TlsConnector::from(Arc::new(config));
     let stream = connector.connect(peer.name, stream).await?;
-    Ok((stream, certificate.asked.load(Ordering::Relaxed)))
+    let chain = stream.get_ref().1.peer_certificates();
+    let names = chain
+        .and_then(|chain| chain.first())
+        .map(|own| certificate::names(own));
+    Ok(Shaken {
+        stream,
+        asks_who: ours.asked.load(Ordering::Relaxed),
+        names: names.unwrap_or_default(),
+    })
 }
 
 /// Returns whether a handshake failed with a peer that speaks TLS: it sent an alert, or has no

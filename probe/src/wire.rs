@@ -52,6 +52,8 @@ pub struct Wire {
     transcript: Transcript,
     tls: bool,
     asks_who: bool,
+    /// The host names in the peer's certificate.
+    certified_as: Vec<String>,
     opening: Vec<u8>,
     greeting: Option<Vec<u8>>,
     /// It has carried a request and its whole answer.
@@ -81,6 +83,7 @@ impl Wire {
             transcript,
             tls: false,
             asks_who: false,
+            certified_as: Vec::new(),
             opening: Vec::new(),
             greeting: None,
             has_served: false,
@@ -117,6 +120,11 @@ impl Wire {
     /// True if a TLS handshake asked for a certificate of ours.
     pub(crate) fn asks_who(&self) -> bool {
         self.asks_who
+    }
+
+    /// The host names in the peer's certificate, if there was a TLS handshake.
+    pub(crate) fn certified_as(&self) -> &[String] {
+        &self.certified_as
     }
 
     /// The peer's first words, bounded.
@@ -288,13 +296,13 @@ impl Wire {
         // In a box of its own: every conversation that may come to speak TLS would carry its room about.
         let handshake = Box::pin(tls::handshake(stream, peer));
         let shaken = within(self.deadline.at(), self.limits.reply, handshake).await;
-        let (stream, asks_who) =
-            shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
+        let shaken = shaken.inspect_err(|_| self.transcript.event("tls handshake failed"))?;
         self.transcript.event("tls handshake done");
-        self.stream = Box::new(stream);
+        self.stream = Box::new(shaken.stream);
         self.buffer.clear();
         self.tls = true;
-        self.asks_who |= asks_who;
+        self.asks_who |= shaken.asks_who;
+        self.certified_as = shaken.names;
         Ok(())
     }
 

@@ -150,6 +150,11 @@ impl Line {
         &self.host
     }
 
+    /// Returns the host names in the server's certificate.
+    pub(super) fn certified_as(&self) -> &[String] {
+        self.wire.certified_as()
+    }
+
     /// True inside TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.wire.is_tls()

@@ -26,9 +26,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Collects names from a domain of the canary, the target's address, the name in its greeting
-    /// and the names that the operator gave. A greeting is a stranger's word: it is ignored
-    /// unless it is a host name with a dot.
+    /// Collects names from a domain of the canary, the target's address, the name in its greeting,
+    /// the names that the operator gave and those in its certificate. A greeting is a stranger's
+    /// word: it is ignored unless it is a host name with a dot.
     pub(super) fn new(domain: &str, ip: IpAddr, greeted_as: &str, known_as: &[String]) -> Self {
         let known_as = known_as.iter().map(String::as_str);
         let hosts = std::iter::once(greeted_as).chain(known_as);

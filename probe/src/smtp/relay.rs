@@ -104,7 +104,8 @@ impl<'r, 'v> Relaying<'r, 'v> {
         if let Some(line) = line {
             let brief = self.lines.examination.brief();
             let (ip, greeted_as) = (brief.endpoint.ip(), line.host().to_owned());
-            let names_for = |domain: &str| Names::new(domain, ip, &greeted_as, brief.names);
+            let known_as = [brief.names, line.certified_as()].concat();
+            let names_for = |domain: &str| Names::new(domain, ip, &greeted_as, &known_as);
             let names = names_for(&brief.canary.domain);
             let other = brief.canary.other_domain.as_deref().map(names_for);
             self.converse(line, &names, other.as_ref()).await;
