@@ -17,19 +17,26 @@ pub fn run() -> anyhow::Result<Ended> {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(WIDTH)
         .set_header(["PROBE", "TIER", "PORTS", "WHAT IT TRIES"]);
+    let mut before = None;
     for probe in ajar_probe::probes() {
-        let ports: Vec<String> = probe
-            .protocol()
-            .ports()
-            .iter()
-            .map(u16::to_string)
-            .collect();
+        // The probes of a protocol have its ports.
+        let service = Some(probe.protocol().service());
+        let ports: Vec<String> = match service == before {
+            true => Vec::new(),
+            false => probe
+                .protocol()
+                .ports()
+                .iter()
+                .map(u16::to_string)
+                .collect(),
+        };
+        before = service;
         let tier = probe.tier().as_str().to_owned();
         let summary = match probe.needs() {
             Some(needs) => format!("{}; needs {needs}", probe.summary()),
             None => probe.summary().to_owned(),
         };
-        table.add_row([probe.id().to_string(), tier, ports.join(","), summary]);
+        table.add_row([probe.id().to_string(), tier, ports.join(", "), summary]);
     }
     let mut out = std::io::stdout();
     writeln!(out, "{table}\n")?;

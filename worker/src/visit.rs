@@ -165,18 +165,23 @@ impl Visitor {
             names: &names,
             effort: self.spec.effort,
             dial,
-            limits: match self.is_patient() {
-                true => self.limits.patient(),
-                false => self.limits,
-            },
+            limits: self.limits(),
         };
         ajar_probe::examine(&brief, stream, &self.spec.probes).await
     }
 
-    /// Returns whether it is a further visit. After the one before, the target had kept silent,
-    /// broken off or deferred us, or was open.
-    fn is_patient(&self) -> bool {
-        self.visit > 1 || self.round > 0
+    /// Returns what a target may cost at this visit. One that is visited again had kept silent, broken
+    /// off or deferred us; one that is to be confirmed may greet late.
+    fn limits(&self) -> Limits {
+        match (self.visit, self.round) {
+            (1, 0) => self.limits,
+            (_, 0) => self.limits.patient(),
+            _ => Limits {
+                examination: self.limits.examination + self.limits.greeting,
+                greeting: self.limits.greeting * 2,
+                ..self.limits
+            },
+        }
     }
 
     /// Returns evidence of the address of ours, and nothing else.
