@@ -233,7 +233,7 @@ async fn accept(
     shutdown: CancellationToken,
 ) {
     let mut sessions = JoinSet::new();
-    // A share of its own: nobody who fills one port keeps others from the rest.
+    // A limit of its own: clients that fill one port leave the others free.
     let peers = PeerLimit::default();
     let mut turned_away = TurnedAway::default();
     let port = listener.local_addr().map_or(0, |address| address.port());

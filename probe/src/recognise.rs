@@ -95,10 +95,11 @@ pub(crate) async fn recognise(
             Step::Offer(protocol, offer) => {
                 // The usual protocols of a port may lead to a far destination.
                 let is_usual = protocol.ports().contains(&port);
-                let patience = if is_usual {
-                    brief.limits.reply
-                } else {
-                    patience
+                let patience = match is_usual {
+                    // It speaks TLS here: if it speaks anything else, it does so at once.
+                    _ if recogniser.spoke_tls => recogniser.examination.patience_for_more(),
+                    true => brief.limits.reply,
+                    false => patience,
                 };
                 recogniser.offer(protocol, offer, patience).await
             }
@@ -147,6 +148,8 @@ struct Recogniser<'r, 'v> {
     heard: bool,
     /// It speaks TLS, and not a version or a suite that we offer, or not to our name.
     refuses_tls: bool,
+    /// It spoke TLS, and nothing of ours inside.
+    spoke_tls: bool,
     broken: Option<Broken>,
 }
 
@@ -163,6 +166,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             idle: None,
             heard: false,
             refuses_tls: false,
+            spoke_tls: false,
             broken: None,
         }
     }
@@ -259,7 +263,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
             }
             // A proxy that only fetches may wait for more of a request that it does not know.
             (Err(how @ Broken::TimedOut), Some(next))
-                if wire.opening().is_empty() && self.is_usual(protocol) =>
+                if wire.opening().is_empty() && self.is_usual(protocol) && !self.spoke_tls =>
             {
                 self.not_this(&wire, how);
                 let patience = self.asking.brief.limits.reply / 3;
@@ -309,6 +313,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         }
         // Some ports share TLS and plain protocols.
         self.examination.leave_tls();
+        self.spoke_tls = true;
         None
     }
 

@@ -35,7 +35,7 @@ pub enum Error {
         "the store {url} cannot be used: its schema {schema} is of an older ajar: run `ajar scan` or `ajar coordinator` on it once"
     )]
     Older {
-        /// Where, without the password.
+        /// Its address, without the password.
         url: String,
         /// The schema that it has.
         schema: i64,

@@ -1,4 +1,4 @@
-//! What crosses loopback to the servers of a test, by tcpdump: an account that is not ajar's own.
+//! Traffic over loopback to the servers of a test, counted by tcpdump and not by ajar.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,7 @@ pub struct Counted {
 }
 
 impl Wiretap {
-    /// Captures what is sent to these addresses.
+    /// Captures all traffic to these addresses.
     pub fn start(network: &str) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = Command::new("tcpdump");

@@ -170,7 +170,7 @@ impl Visitor {
         ajar_probe::examine(&brief, stream, &self.spec.probes).await
     }
 
-    /// Returns what a target may cost at this visit. One that is visited again had kept silent, broken
+    /// Returns the limits of this visit. One that is visited again had kept silent, broken
     /// off or deferred us; one that is to be confirmed may greet late.
     fn limits(&self) -> Limits {
         match (self.visit, self.round) {

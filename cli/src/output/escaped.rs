@@ -1,4 +1,4 @@
-//! JSON without raw characters that could move a cursor or reorder what is read.
+//! JSON without raw characters that could move a cursor or reorder text.
 
 use std::io::{self, Write};
 
@@ -6,8 +6,8 @@ use ajar_model::text::is_hostile;
 use serde::Serialize;
 use serde_json::{Serializer, ser::Formatter};
 
-/// Writes a value in one line. Hostile characters of its texts are escaped, as JSON permits for every
-/// character (RFC 8259 section 7), so that a reader gets the same text.
+/// Writes a value in one line. Hostile characters of its texts are escaped (RFC 8259 section 7),
+/// so that a reader gets the same text.
 pub fn to_writer(out: impl Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Escaped))
 }

@@ -1,4 +1,4 @@
-//! One request and its answer, over a connection that is open already if possible.
+//! A request and its answer, over an open connection if there is one.
 
 use std::time::Duration;
 

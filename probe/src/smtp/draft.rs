@@ -19,7 +19,7 @@ pub(super) struct Draft {
     pub(super) is_letter: bool,
 }
 
-/// One recipient of a draft.
+/// A recipient of a draft.
 #[derive(Clone)]
 pub(super) struct Addressed {
     pub(super) variant: Variant,
@@ -47,7 +47,7 @@ impl Addressed {
 /// The replies to a draft.
 pub(super) struct Offered {
     pub(super) sender_taken: bool,
-    /// One for each recipient of the draft.
+    /// In the order of the draft's recipients.
     pub(super) told: Vec<Told>,
     /// Why there was no connection to go on with.
     pub(super) failed: Option<Heard>,

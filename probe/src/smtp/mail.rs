@@ -1,4 +1,4 @@
-//! One mail as commands, and how far it got.
+//! A mail as commands, and the replies to them.
 
 use ajar_model::Reply;
 
@@ -7,7 +7,7 @@ use super::heard::Heard;
 /// Writes the message for the recipients with these indices.
 pub(super) type Write<'w> = dyn Fn(&[usize]) -> Vec<u8> + Sync + 'w;
 
-/// One mail, as commands.
+/// A mail, as commands.
 pub(super) struct Mail<'a> {
     pub(super) sender: &'a [u8],
     pub(super) recipients: &'a [Rcpt],
@@ -15,7 +15,7 @@ pub(super) struct Mail<'a> {
     pub(super) message: Option<&'a Write<'a>>,
 }
 
-/// One recipient of a mail.
+/// A recipient of a mail.
 #[derive(Debug, Clone)]
 pub(super) struct Rcpt {
     pub(super) command: Vec<u8>,
@@ -75,7 +75,7 @@ pub(super) struct Outcome {
     pub(super) connection: Connection,
 }
 
-/// What a connection is good for after a mail.
+/// The use of a connection after a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Connection {
     /// Another mail.

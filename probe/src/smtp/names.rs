@@ -1,7 +1,7 @@
 //! The names that the paths of a mail are made of. Pure.
 //!
-//! What is written after the canary's mailbox, and in place of the sender's domain, only ever
-//! names the target itself.
+//! Behind the canary's mailbox, and in place of the sender's domain, they only ever name the
+//! target itself.
 
 use std::net::IpAddr;
 
@@ -68,7 +68,7 @@ impl Names {
         up_to_registrable(self.host()?).nth(1)
     }
 
-    /// The command that names the recipient; none if it needs a name that the target has not.
+    /// Writes the command that names the recipient, unless it needs a name that the target lacks.
     /// Each form holds the nonce and the canary's domain.
     pub(super) fn rcpt_to(
         &self,
@@ -148,8 +148,8 @@ impl Names {
         }
     }
 
-    /// The command that names the sender; none if it needs a name that the target has not. `own`
-    /// is the sender's nonce, `recipient` that of the recipient.
+    /// Writes the command that names the sender, unless it needs a name that the target lacks.
+    /// `own` is the sender's nonce, `recipient` that of the recipient.
     pub(super) fn mail_from(
         &self,
         form: Sender,

@@ -34,17 +34,17 @@ pub(super) fn is_turned_away(reply: &smtp::Reply) -> bool {
     is_refusal && !is_about_relaying(reply) && turned_away::is_of_us(reply)
 }
 
-/// True if the server cannot find the domain of the sender or of the recipient, or dislikes how
-/// the sender is written (RFC 3463 section 3.2: X.1.2, X.1.7, X.1.8). Servers call that
-/// temporary, since it may be the DNS; the domain that does not exist today will not exist later
-/// either.
+/// Returns whether the server cannot find the domain of the sender or of the recipient, or
+/// dislikes how the sender is written (RFC 3463 section 3.2: X.1.2, X.1.7, X.1.8). Servers call
+/// that temporary, since it may be the DNS; the domain that does not exist today will not exist
+/// later either.
 fn is_about_names(reply: &smtp::Reply) -> bool {
     matches!(reply.enhanced, Some([4, 1, 2 | 7 | 8]))
 }
 
-/// True if a server will not relay, and says so in a way that lets mail wait for its operator to
-/// mend that: Postfix as it comes (defer_unauth_destination), or with soft_bounce, Sendmail for
-/// clients whose names it cannot look up.
+/// Returns whether a server will not relay, and says so in a way that lets mail wait for its
+/// operator to mend that: Postfix as it comes (defer_unauth_destination), or with soft_bounce,
+/// Sendmail for clients whose names it cannot look up.
 pub(super) fn is_about_relaying(reply: &smtp::Reply) -> bool {
     let mut refusals = ["denied", "not permitted", "not allowed", "prohibited"].iter();
     reply.mentions("relay") && refusals.any(|word| reply.mentions(word))

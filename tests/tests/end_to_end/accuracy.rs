@@ -173,6 +173,7 @@ fn other_tools_beside_us() {
     let once = "--settle 1s --revisits 0 --confirm-after never";
     site.scan(&format!("{TARGETS} {once}")).findings().unwrap();
     let cost = cost(&known, &wiretap.counted().unwrap());
+    let efforts = efforts(&site, &known);
     let _far_end = FarEnd::start(&site).unwrap();
     let _page = FarEnd::serve_page(at("127.0.0.1:80"), FAR).unwrap();
     let is_open = |known: &Known| known.expect == Verdict::Open;
@@ -230,7 +231,7 @@ fn other_tools_beside_us() {
         of(&nmap, false),
         of(&proxycheck, false),
     );
-    let page = format!("{PREFACE}\n{summary}\n{cost}\n{table}");
+    let page = format!("{PREFACE}\n{summary}\n{cost}\n{efforts}\n{table}");
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/accuracy.md");
     std::fs::write(docs, page).unwrap();
 }
@@ -265,6 +266,47 @@ fn cost(known: &[Known], counted: &Counted) -> String {
             table,
             "| {what}, {verdict} | {number} | {connections} | {messages} |"
         );
+    }
+    table
+}
+
+/// The open relays that each effort finds, and its connections to a mail server.
+fn efforts(site: &Site, known: &[Known]) -> String {
+    let mut table = String::from(
+        "| effort | open relays found | connections to a mail server: median, most |\n\
+         | --- | --- | --- |\n",
+    );
+    let relays: Vec<&Known> = known.iter().filter(|k| k.endpoint.port() == 2525).collect();
+    for effort in ["quick", "normal", "full"] {
+        let wiretap = Wiretap::start(NETWORK).unwrap();
+        let scan = site.scan(&format!(
+            "{NETWORK} -p 2525 --rate 500 --prefix-rate 500 --effort {effort} --settle 20s \
+             --revisits 1 --revisit-after 5s --confirm-after never"
+        ));
+        let counted = wiretap.counted().unwrap();
+        let open: Vec<SocketAddr> = scan
+            .findings()
+            .unwrap()
+            .into_iter()
+            .filter(|finding| finding.verdict == Verdict::Open)
+            .map(|finding| SocketAddr::new(finding.ip, finding.port))
+            .collect();
+        let are_open = relays.iter().filter(|known| known.expect == Verdict::Open);
+        let all = are_open.clone().count();
+        let found = are_open
+            .filter(|known| open.contains(&known.endpoint))
+            .count();
+        let mut connections: Vec<usize> = relays
+            .iter()
+            .filter_map(|known| counted.connections.get(&known.endpoint).copied())
+            .collect();
+        connections.sort_unstable();
+        let median = connections
+            .get(connections.len() / 2)
+            .copied()
+            .unwrap_or_default();
+        let most = connections.last().copied().unwrap_or_default();
+        let _ = writeln!(table, "| {effort} | {found} of {all} | {median}, {most} |");
     }
     table
 }
