@@ -55,6 +55,12 @@ impl Asked<'_> {
 pub(super) trait Fetcher: Probe {
     fn ways(&self) -> &'static [Way];
 
+    /// True if its requests are in origin form (RFC 9112 section 3.2.1), which a proxy that serves no
+    /// pages does not take.
+    fn asks_in_origin_form(&self) -> bool {
+        false
+    }
+
     /// What shows that a server goes where it is told. A port tells most; some follow the name alone.
     fn check(&self) -> Check {
         Check::OtherPort
@@ -75,6 +81,13 @@ pub(super) async fn run(fetcher: &dyn Fetcher, examination: &mut Examination<'_>
     let may_claim = fetching.examination.brief().claims;
     for way in fetcher.ways().iter().filter(|way| may_claim || !way.claims) {
         if fetching.tried(way).await || fetching.examination.is_open() {
+            break;
+        }
+        let is_misunderstood = fetching
+            .attempts
+            .last()
+            .is_some_and(|attempt| attempt.reply == Reply::Refused { code: 400 });
+        if fetcher.asks_in_origin_form() && is_misunderstood && fetching.examination.saw_proxy() {
             break;
         }
     }

@@ -43,6 +43,10 @@ impl Probe for Host {
 }
 
 impl Fetcher for Host {
+    fn asks_in_origin_form(&self) -> bool {
+        true
+    }
+
     fn ways(&self) -> &'static [Way] {
         &[Way {
             label: "host",

@@ -69,6 +69,10 @@ macro_rules! by_path {
 }
 
 impl Fetcher for Path {
+    fn asks_in_origin_form(&self) -> bool {
+        true
+    }
+
     fn ways(&self) -> &'static [Way] {
         &[
             by_path!("path-url", "/http://PAGE"),

@@ -246,3 +246,28 @@ async fn an_answer_is_found_in_chunks() {
     let exam = Exam::of(8080).run(chunks).await;
     assert!(exam.attempt("http-get", "get:80").answer.is_some());
 }
+
+/// Squid takes no request that names no server, and hangs up on it.
+#[tokio::test(start_paused = true)]
+async fn a_closed_forward_proxy_is_not_asked_as_a_web_server() {
+    let squid = |mut conn: Conn| async move {
+        while let Some(head) = conn.head().await {
+            let is_origin_form = head.starts_with("GET /");
+            let status = match is_origin_form {
+                true => "400 Bad Request\r\nConnection: close",
+                false => "403 Forbidden",
+            };
+            conn.say(format!(
+                "HTTP/1.1 {status}\r\nVia: 1.1 lab\r\nContent-Length: 0\r\n\r\n"
+            ))
+            .await;
+            if is_origin_form {
+                return;
+            }
+        }
+    };
+    let exam = Exam::of(3128).run(squid).await;
+    assert_eq!(exam.verdict("http-connect"), Verdict::Closed);
+    assert_eq!(exam.replies("http-path").len(), 1);
+    assert!(exam.sent.len() <= 8, "{} connections", exam.sent.len());
+}
