@@ -10,7 +10,7 @@ use crate::{
     disclosed::{Disclosed, received_from},
     evidence::{Attempt, Broken, Control, Evidence, Reply},
     nonce::Nonce,
-    proof::{CanaryKey, Check, Kind, Proof, Sighting},
+    proof::{Answer, CanaryKey, Check, Kind, Proof, Sighting},
 };
 
 /// The version of the rules in this file. Raise it with every change that may alter a stored
@@ -108,7 +108,8 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
     let leads_to_canary = evidence.leads_to_canary(key);
     let bench = Bench {
         evidence,
-        sightings,
+        answers: answers(evidence, key),
+        sightings: signed(evidence, sightings, key),
         key,
         leads_to_canary,
     };
@@ -186,10 +187,37 @@ impl Weighed {
     }
 }
 
+/// The canary's answers to attempts. Every signature costs tens of microseconds to check, so each
+/// is checked once.
+fn answers<'a>(evidence: &'a Evidence, key: &CanaryKey) -> Vec<&'a Answer> {
+    let answers = evidence.attempts.iter().filter_map(|attempt| {
+        let answer = attempt.answer.as_ref()?;
+        answer.proves(attempt.nonce, key).then_some(answer)
+    });
+    answers.collect()
+}
+
+/// The mails of attempts and of their checks that the campaign's own canary received: another one
+/// may be somebody else's.
+fn signed<'a>(
+    evidence: &Evidence,
+    sightings: &'a [Sighting],
+    key: &CanaryKey,
+) -> Vec<&'a Sighting> {
+    let attempts = evidence.attempts.iter().map(|attempt| attempt.nonce);
+    let controls = evidence.controls.iter().map(|control| control.nonce);
+    let nonces: BTreeSet<Nonce> = attempts.chain(controls).collect();
+    let sightings = sightings.iter();
+    sightings
+        .filter(|seen| nonces.contains(&seen.nonce) && seen.is_signed_by(key))
+        .collect()
+}
+
 /// What an attempt is weighed by.
 struct Bench<'a> {
     evidence: &'a Evidence,
-    sightings: &'a [Sighting],
+    answers: Vec<&'a Answer>,
+    sightings: Vec<&'a Sighting>,
     key: &'a CanaryKey,
     /// True if the canary answered where only a fixed forward reaches it. That condemns every variant of the probe.
     leads_to_canary: bool,
@@ -239,8 +267,7 @@ impl Bench<'_> {
             anonymity: None,
             seen_as: None,
         };
-        let answer = attempt.answer.as_ref();
-        if let Some(answer) = answer.filter(|answer| answer.proves(attempt.nonce, self.key)) {
+        if let Some(answer) = self.answer(attempt) {
             return Some(Proof {
                 anonymity: answer.disclosed.map(Disclosed::anonymity),
                 seen_as: answer.disclosed.and_then(Disclosed::client),
@@ -270,10 +297,16 @@ impl Bench<'_> {
             .flat_map(|nonce| self.seen(nonce))
     }
 
-    /// The mails with this nonce that the campaign's own canary received: another one may be somebody else's.
+    /// Returns the canary's answer to an attempt.
+    fn answer<'b>(&self, attempt: &'b Attempt) -> Option<&'b Answer> {
+        let answer = attempt.answer.as_ref()?;
+        (answer.nonce == attempt.nonce && self.answers.contains(&answer)).then_some(answer)
+    }
+
+    /// Iterates over the mails with this nonce.
     fn seen(&self, nonce: Nonce) -> impl Iterator<Item = &Sighting> {
-        let sightings = self.sightings.iter();
-        sightings.filter(move |seen| seen.nonce == nonce && seen.is_signed_by(self.key))
+        let sightings = self.sightings.iter().copied();
+        sightings.filter(move |seen| seen.nonce == nonce)
     }
 
     /// The checks that the receipt of an attempt has passed, or the doubt that is left.
@@ -361,11 +394,10 @@ impl Bench<'_> {
 
     /// Returns whether the same probe reached the canary at another port too.
     fn reached_another_port(&self, attempt: &Attempt) -> bool {
-        self.evidence.attempts.iter().any(|other| {
-            let answer = other.answer.as_ref();
-            let is_proven = answer.is_some_and(|answer| answer.proves(other.nonce, self.key));
-            other.port != attempt.port && is_proven
-        })
+        self.evidence
+            .attempts
+            .iter()
+            .any(|other| other.port != attempt.port && self.answer(other).is_some())
     }
 
     fn takes_any_mailbox(&self, attempt: &Attempt) -> bool {

@@ -320,3 +320,57 @@ fn who_shuts_us_out_is_neither_closed_nor_visited_again() {
     let judgement = judged(&relayed, &[mail("a@b.example")]);
     assert_eq!(judgement.verdict, Verdict::Open);
 }
+
+/// Tunnels to two ports, of which each is the other's check, and what came back through the second.
+fn tunnelled(second: Answer) -> Evidence {
+    let tunnel = |digit, port, answer| Attempt {
+        variant: format!("connect:{port}"),
+        nonce: nonce(digit),
+        port: Some(port),
+        answer: Some(answer),
+        ..attempt(Kind::Tunnel, Reply::Accepted { code: 200 })
+    };
+    let first = answer(&key(), 'a', 80);
+    Evidence {
+        attempts: vec![tunnel('a', 80, first), tunnel('b', 443, second)],
+        ..Evidence::default()
+    }
+}
+
+fn answer(key: &SigningKey, digit: char, port: u16) -> Answer {
+    let egress = "192.0.2.1".parse().unwrap();
+    Answer::sign(key, nonce(digit), egress, port, Timestamp::UNIX_EPOCH)
+}
+
+#[test]
+fn an_answer_counts_if_our_canary_gave_it_to_this_very_attempt() {
+    let check = |answer, expect: Verdict| {
+        let judgement = judged(&tunnelled(answer), &[]);
+        assert_eq!(judgement.verdict, expect);
+    };
+    let another = SigningKey::from_bytes(&[4; 32]);
+    check(answer(&key(), 'b', 443), Verdict::Open);
+    check(answer(&another, 'b', 443), Verdict::Unproven);
+    check(answer(&key(), 'a', 443), Verdict::Unproven);
+    check(answer(&key(), 'a', 80), Verdict::Unproven);
+}
+
+#[test]
+fn a_mail_counts_if_our_canary_received_it() {
+    let evidence = of(attempt(Kind::Mail, ACCEPTED));
+    let ours = mail("a@b.example");
+    let theirs = ours.clone().signed(&SigningKey::from_bytes(&[4; 32]));
+    assert_eq!(judged(&evidence, &[theirs]).verdict, Verdict::Unproven);
+    assert_eq!(judged(&evidence, &[ours]).verdict, Verdict::Open);
+}
+
+#[test]
+fn a_grant_that_we_may_not_follow_is_no_refusal() {
+    let granted = of(Attempt {
+        is_ignored: true,
+        ..attempt(Kind::Tunnel, Reply::Refused { code: 0 })
+    });
+    let judgement = judged(&granted, &[]);
+    let expect = (Verdict::Unproven, Some(Doubt::NotAsked));
+    assert_eq!((judgement.verdict, judgement.doubt), expect);
+}
