@@ -108,6 +108,7 @@ fn limits() -> Limits {
         examination: Duration::from_secs(EXAMINATION_SECS),
         greeting: Duration::from_secs(REPLY_SECS * 2),
         reply: Duration::from_secs(REPLY_SECS),
+        offer: Duration::from_secs(REPLY_SECS) / 3,
         ..Limits::default()
     }
 }

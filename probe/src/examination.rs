@@ -317,6 +317,11 @@ impl<'a> Examination<'a> {
         }
     }
 
+    /// Returns whether a connection is kept.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.idle.is_some()
+    }
+
     /// Returns the connection that was kept for this service, once.
     pub(crate) fn take_idle(&mut self, service: &Service) -> Option<Wire> {
         let (by, wire) = self.idle.take()?;

@@ -112,6 +112,9 @@ pub struct Limits {
     pub greeting: Duration,
     /// How long to wait for one reply.
     pub reply: Duration,
+    /// How long to wait for the reply to an offer that the port does not suggest, and after a
+    /// first one that was not answered.
+    pub offer: Duration,
     /// Bytes that are read from one connection.
     pub bytes: usize,
     /// Bytes of one line.
@@ -129,6 +132,7 @@ impl Limits {
             examination: self.examination * 2 + self.greeting * 3,
             greeting: self.greeting * 4,
             reply: self.reply * 2,
+            offer: self.offer * 5,
             ..self
         }
     }
@@ -141,6 +145,7 @@ impl Default for Limits {
             banner: Duration::from_millis(1500),
             greeting: Duration::from_secs(30),
             reply: Duration::from_secs(15),
+            offer: Duration::from_secs(5),
             bytes: 256 * 1024,
             line: 4096,
             transcript: 16 * 1024,

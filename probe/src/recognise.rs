@@ -109,7 +109,7 @@ pub(crate) async fn recognise(
         if let Some(recognised) = recognised {
             return recognised;
         }
-        patience = brief.limits.reply / 3;
+        patience = brief.limits.offer;
         if recogniser.is_done() {
             break;
         }
@@ -266,7 +266,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
                 if wire.opening().is_empty() && self.is_usual(protocol) && !self.spoke_tls =>
             {
                 self.not_this(&wire, how);
-                let patience = self.asking.brief.limits.reply / 3;
+                let patience = self.asking.brief.limits.offer;
                 Box::pin(self.offer(protocol, next, patience)).await
             }
             (Err(how), _) => self.not_this(&wire, how),
@@ -339,7 +339,7 @@ impl<'r, 'v: 'r> Recogniser<'r, 'v> {
         if let (None, false, Some(Step::Offer(protocol, offer))) =
             (recognised, self.is_done(), likeliest)
         {
-            recognised = self.offer(protocol, offer, limits.reply / 3).await;
+            recognised = self.offer(protocol, offer, limits.offer).await;
         }
         let recognised = recognised.filter(|recognised| recognised.protocol.is_some());
         if recognised.is_none() {

@@ -31,6 +31,7 @@ const LIMITS: Limits = Limits {
     banner: Duration::from_secs(1),
     greeting: Duration::from_secs(2),
     reply: Duration::from_secs(2),
+    offer: Duration::from_secs(2),
     bytes: 16 * 1024,
     line: 4096,
     transcript: 1024,

@@ -18,6 +18,9 @@ use crate::{
     protocol::{Probe, Protocol},
 };
 
+/// Pages in a row that a server may forbid before it is asked for no more.
+const MAX_FORBIDDEN: usize = 3;
+
 /// A way to ask for something at a destination.
 pub(super) struct Way {
     /// The first half of a variant's name, such as `get` in `get:80`.
@@ -83,11 +86,7 @@ pub(super) async fn run(fetcher: &dyn Fetcher, examination: &mut Examination<'_>
         if fetching.tried(way).await || fetching.examination.is_open() {
             break;
         }
-        let is_misunderstood = fetching
-            .attempts
-            .last()
-            .is_some_and(|attempt| attempt.reply == Reply::Refused { code: 400 });
-        if fetcher.asks_in_origin_form() && is_misunderstood && fetching.examination.saw_proxy() {
+        if fetcher.asks_in_origin_form() && fetching.is_unwelcome() {
             break;
         }
     }
@@ -155,6 +154,22 @@ impl Fetching<'_, '_> {
             }
         }
         false
+    }
+
+    /// Returns whether further pages are not worth a connection each: a forward proxy has said
+    /// that it serves none, or a server has forbidden several in a row.
+    fn is_unwelcome(&self) -> bool {
+        let is_proxy = self.examination.saw_proxy();
+        let said = |code| Reply::Refused { code };
+        let mut last = self.attempts.iter().rev().map(|attempt| attempt.reply);
+        let is_misunderstood = last.clone().next() == Some(said(400));
+        let forbidden = last
+            .by_ref()
+            .take_while(|&reply| reply == said(403))
+            .count();
+        let is_forbidden = forbidden >= MAX_FORBIDDEN;
+        (is_misunderstood && is_proxy)
+            || (is_forbidden && (is_proxy || !self.examination.has_idle()))
     }
 
     /// Asks for a port or a name that does not exist. A web server in front of the canary hands

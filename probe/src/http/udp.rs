@@ -82,7 +82,7 @@ async fn sent(
     let variant = examination.named(&format!("connect-udp:{port}"));
     let nonce = examination.nonce(id, &variant, Role::Destination);
     let (reply, answer) = match ask(examination, destination).await {
-        Ok((reply @ Reply::Accepted { .. }, mut wire)) => {
+        Ok((reply, Some(mut wire))) => {
             let capsule = codec::datagram(&tunnel::datagram(nonce));
             let mut answer = None;
             for _ in 0..SENDINGS {
@@ -93,7 +93,7 @@ async fn sent(
             }
             (reply, answer)
         }
-        Ok((reply, _)) => (reply, None),
+        Ok((reply, None)) => (reply, None),
         // Who knows no upgrade may hang up on it.
         Err(Broken::Closed) => (Reply::Refused { code: 0 }, None),
         Err(how) => (Reply::Broken { how }, None),
@@ -101,23 +101,26 @@ async fn sent(
     (variant, nonce, reply, answer)
 }
 
+/// Asks for an upgrade, and returns the connection if it is one.
 async fn ask(
     examination: &mut Examination<'_>,
     destination: &Destination,
-) -> Result<(Reply, Wire), Broken> {
+) -> Result<(Reply, Option<Wire>), Broken> {
     let host = examination.host();
     let request = codec::connect_udp(destination.address(), &host, &examination.agent());
     let request = request.map_err(|_| Broken::Garbled)?;
     let patience = examination.brief().limits.reply;
-    let (wire, head) = exchange::ask(examination, &request, patience).await?;
-    if !head.upgrades_to("connect-udp") {
-        let reply = match head.status {
-            // Whatever else it says yes to, it is not this.
-            101 | 200..=299 => Reply::Refused { code: head.status },
-            _ => refused(&head, destination.form()),
-        };
-        return Ok((reply, wire));
+    let (mut wire, head) = exchange::ask(examination, &request, patience).await?;
+    if head.upgrades_to("connect-udp") {
+        wire.note_proxy();
+        return Ok((Reply::Accepted { code: head.status }, Some(wire)));
     }
-    wire.note_proxy();
-    Ok((Reply::Accepted { code: head.status }, wire))
+    exchange::read_out(&mut wire, &head).await;
+    examination.keep_idle(&Http.service(), wire);
+    let reply = match head.status {
+        // Whatever else it says yes to, it is not this.
+        101 | 200..=299 => Reply::Refused { code: head.status },
+        _ => refused(&head, destination.form()),
+    };
+    Ok((reply, None))
 }

@@ -12,6 +12,7 @@ const LIMITS: Limits = Limits {
     banner: Duration::from_secs(1),
     greeting: Duration::from_secs(1),
     reply: Duration::from_secs(1),
+    offer: Duration::from_secs(1),
     bytes: 16 * 1024,
     line: 4096,
     transcript: 1024,

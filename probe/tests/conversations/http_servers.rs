@@ -84,6 +84,35 @@ async fn a_proxy_that_forbids_to_fetch_is_told_from_a_server_that_forbids_its_pa
     check("HTTP/1.1 401 Unauthorized", Verdict::NotAService).await;
 }
 
+/// Every page costs a server that closes its connections another one.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forbids_page_after_page_and_hangs_up_is_asked_for_no_more() {
+    let check = async |status: &'static str, connection: &'static str, last: &str| {
+        let answers = move |mut conn: Conn| async move {
+            while conn.head().await.is_some() {
+                conn.say(format!(
+                    "HTTP/1.1 {status}\r\nConnection: {connection}\r\nContent-Length: 0\r\n\r\n"
+                ))
+                .await;
+                if connection == "close" {
+                    break;
+                }
+            }
+        };
+        let exam = Exam::of(8080).run(answers).await;
+        assert_eq!(exam.verdict("http-path"), Verdict::NotAService, "{status}");
+        let attempts = &exam.evidence("http-path").attempts;
+        assert_eq!(
+            attempts.last().unwrap().variant,
+            last,
+            "{status}, {connection}"
+        );
+    };
+    check("403 Forbidden", "close", "path:80").await;
+    check("403 Forbidden", "keep-alive", "query-url-index:80").await;
+    check("404 Not Found", "close", "query-url-index:80").await;
+}
+
 /// A cache, or a scanner of links, asks the canary itself, and has the answer to an earlier question.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_was_fetched_for_another_request_is_no_proof() {

@@ -127,10 +127,10 @@ async fn one_refusal_never_ends_the_others() {
     assert_eq!(exam.count("DATA"), 0);
     assert_eq!(
         exam.sent.len(),
-        4,
-        "no connection carries more than ten refusals"
+        3,
+        "no connection carries more than fourteen refusals"
     );
-    assert_eq!(exam.count("QUIT"), 4);
+    assert_eq!(exam.count("QUIT"), 3);
 }
 
 #[tokio::test(start_paused = true)]

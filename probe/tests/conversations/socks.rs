@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ajar_model::{Service, Tier, Verdict, evidence::Reply, judge::Doubt};
+use ajar_probe::Limits;
 
 use crate::{
     canary,
@@ -115,6 +116,33 @@ async fn a_server_that_takes_eight_seconds_to_its_exit_is_open() {
     for port in [1080, 9999] {
         let exam = Exam::of(port).run(slow).await;
         assert_eq!(exam.verdict("socks5"), Verdict::Open, "{port}");
+    }
+}
+
+/// It asks somebody else whether it may answer at all.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_twenty_seconds_for_its_first_word_is_open_at_a_further_visit() {
+    let slow = |mut conn: Conn| async move {
+        let opening = conn.take(3).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        if opening.as_deref() != Some(&[5, 1, 0]) {
+            return;
+        }
+        conn.say([5, 0]).await;
+        let Some(port) = request5(&mut conn).await else {
+            return;
+        };
+        conn.say(GRANTED5).await;
+        canary::serve(conn, port, canary::key()).await;
+    };
+    for port in [8888, 9999] {
+        let exam = Exam::of(port).run(slow).await;
+        assert_eq!(exam.verdict("recognise"), Verdict::Inconclusive, "{port}");
+        let mut exam = Exam::of(port);
+        exam.limits = Limits::default().patient();
+        let exam = exam.run(slow).await;
+        assert_eq!(exam.verdict("socks5"), Verdict::Open, "{port}");
+        assert!(exam.took <= Limits::default().patient().examination);
     }
 }
 
