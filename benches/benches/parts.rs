@@ -1,18 +1,20 @@
 //! `make parts`: the small parts that every probe goes through, each by itself.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use ajar_model::{
-    CampaignId, Nonce, Scope, Target, TargetSpace, Timestamp,
+    CampaignId, Canary, Effort, Nonce, NonceKey, ProbeId, Scope, Target, TargetSpace, Tier,
+    Timestamp,
     permutation::Permutation,
     proof::{Answer, CanaryKey},
     shard::ShardSpace,
 };
-use ajar_probe::{http, smtp, socks};
+use ajar_probe::{BoxStream, Brief, Dial, Limits, http, smtp, socks};
 use ajar_sweep::syn::{
     cookie::Cookies,
     packet::{LONGEST, Syn},
@@ -24,6 +26,8 @@ use ajar_worker::{
 };
 use divan::{Bencher, black_box};
 use ed25519_dalek::SigningKey;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::io::AsyncWriteExt;
 
 fn main() {
     divan::main();
@@ -151,6 +155,63 @@ fn http_head(bencher: Bencher<'_, '_>) {
 fn socks5_reply(bencher: Bencher<'_, '_>) {
     const REPLY: &[u8] = &[5, 0, 0, 1, 192, 0, 2, 7, 0, 80];
     bencher.bench(|| socks::codec5::Reply::parse(black_box(REPLY)).is_ok());
+}
+
+/// A greeting of 64 KiB that never ends, in segments of this many bytes: a hostile server may send
+/// a byte at a time, and must not cost much more than one that sends whole lines.
+#[divan::bench(args = [1, 64, 1024])]
+fn endless_greeting(bencher: Bencher<'_, '_>, segment: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let line = format!("220-{}\r\n", "x".repeat(122));
+    let greeting = line.repeat(64 * 1024 / line.len());
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let canary = Canary {
+        domain: "canary.test".to_owned(),
+        other_domain: None,
+        address: OURS,
+        smtp: 25,
+        http: 80,
+        https: 443,
+        raw: 7401,
+        key: CanaryKey::from(&key),
+    };
+    let brief = Brief {
+        endpoint: target(1),
+        campaign: CampaignId(0x1234.into()),
+        key: &NonceKey([9; 32]),
+        vantage: "bench",
+        round: 0,
+        canary: &canary,
+        tier: Tier::Envelope,
+        claims: false,
+        our_name: "audit.example",
+        names: &[],
+        effort: Effort::Normal,
+        dial: &Nowhere,
+        limits: Limits::default(),
+    };
+    let probes = [ProbeId::from_static("smtp-relay")];
+    bencher.bench_local(|| {
+        let (ours, mut theirs) = tokio::io::duplex(segment);
+        let greeted = async {
+            let _ = theirs.write_all(greeting.as_bytes()).await;
+            drop(theirs);
+        };
+        let examined = ajar_probe::examine(&brief, Box::new(ours), &probes);
+        runtime.block_on(async { tokio::join!(examined, greeted).0.len() })
+    });
+}
+
+/// A target that takes one connection.
+struct Nowhere;
+
+impl Dial for Nowhere {
+    fn dial(&self) -> BoxFuture<'_, io::Result<BoxStream>> {
+        async { Err(io::ErrorKind::ConnectionRefused.into()) }.boxed()
+    }
 }
 
 /// An answer of the canary, signed and verified: what proves a finding.

@@ -122,43 +122,59 @@ async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
     }
 }
 
+/// Answers a client's requests over one connection, as proxies do, until it is let through.
 async fn http(mut peer: Peer, ours: IpAddr, open: bool) -> io::Result<()> {
-    let request = line(&mut peer.stream).await?;
-    while line(&mut peer.stream).await?.len() > 2 {}
-    let mut words = request.split(' ');
-    let (method, uri) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    let authority = uri.strip_prefix("http://").unwrap_or(uri);
-    let (host, path) = authority.split_once('/').unwrap_or((authority, ""));
-    let host = match host.contains(':') {
-        true => host.to_owned(),
-        false => format!("{host}:80"),
-    };
-    let to: Option<SocketAddr> = host.parse().ok().filter(|_| open);
-    let Some(to) = to else {
-        let answer = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        return peer.say(answer).await;
-    };
-    let Ok(mut far) = forward(ours, to).await else {
-        let answer = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-        return peer.say(answer).await;
-    };
-    match method {
-        "CONNECT" => {
-            peer.say(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                .await?
+    loop {
+        let request = line(&mut peer.stream).await?;
+        let mut length = 0;
+        loop {
+            let field = line(&mut peer.stream).await?.to_ascii_lowercase();
+            if let Some(value) = field.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap_or_default();
+            }
+            if field.len() <= 2 {
+                break;
+            }
         }
-        _ => {
-            let request =
-                format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-            far.write_all(request.as_bytes()).await?;
+        peer.stream.read_exact(&mut vec![0; length]).await?;
+        let mut words = request.split(' ');
+        let (method, uri) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
+        let authority = uri.strip_prefix("http://").unwrap_or(uri);
+        let (host, path) = authority.split_once('/').unwrap_or((authority, ""));
+        let host = match host.contains(':') {
+            true => host.to_owned(),
+            false => format!("{host}:80"),
+        };
+        let to: Option<SocketAddr> = host.parse().ok().filter(|_| open);
+        let Some(to) = to else {
+            peer.say(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                .await?;
+            continue;
+        };
+        let Ok(mut far) = forward(ours, to).await else {
+            peer.say(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+                .await?;
+            continue;
+        };
+        match method {
+            "CONNECT" => {
+                peer.say(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    .await?
+            }
+            _ => {
+                let request = format!(
+                    "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+                );
+                far.write_all(request.as_bytes()).await?;
+            }
         }
+        return copy_bidirectional(&mut peer.stream, &mut far)
+            .await
+            .map(drop);
     }
-    copy_bidirectional(&mut peer.stream, &mut far)
-        .await
-        .map(drop)
 }
 
 async fn socks(mut peer: Peer, ours: IpAddr, open: bool) -> io::Result<()> {
