@@ -16,10 +16,9 @@ use super::{
 };
 use crate::{tls::Peer, wire::Wire};
 
-/// Refusals on one connection before another one is opened. Postfix makes clients wait a second for
-/// each after ten (smtpd_soft_error_limit), and cuts them off after twenty: a few seconds of ours
-/// spare the server a connection.
-const MAX_REFUSALS: usize = 14;
+/// Refusals on one connection before another one is opened. Postfix makes clients wait after ten
+/// (smtpd_soft_error_limit) and cuts them off after twenty.
+const MAX_REFUSALS: usize = 10;
 
 /// Mails that we take back on one connection. Exim cuts off clients after ten commands that belong
 /// to no mail (smtp_accept_max_nonmail).

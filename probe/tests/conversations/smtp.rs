@@ -127,10 +127,10 @@ async fn one_refusal_never_ends_the_others() {
     assert_eq!(exam.count("DATA"), 0);
     assert_eq!(
         exam.sent.len(),
-        3,
-        "no connection carries more than fourteen refusals"
+        4,
+        "no connection carries more than ten refusals"
     );
-    assert_eq!(exam.count("QUIT"), 3);
+    assert_eq!(exam.count("QUIT"), 4);
 }
 
 #[tokio::test(start_paused = true)]
