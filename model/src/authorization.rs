@@ -146,6 +146,17 @@ pub enum Error {
     Key(String),
 }
 
+/// Returns whether a text could be somebody's mail address.
+pub fn is_mail_address(text: &str) -> bool {
+    let is_plain = |user: &str| {
+        let mut chars = user.chars();
+        !user.is_empty()
+            && !chars.any(|c| c.is_whitespace() || c.is_control() || "<>@,".contains(c))
+    };
+    let mail = text.rsplit_once('@');
+    mail.is_some_and(|(user, host)| is_plain(user) && is_host_name(host))
+}
+
 /// Signs an authorization's text, which must be one that can be read.
 pub fn sign(text: &str, key: &PrivateKey) -> Result<SignedAuthorization, Error> {
     Authorization::parse(text)?;
@@ -257,8 +268,7 @@ impl Authorization {
         if parsed.tenant.is_empty() || parsed.tenant.chars().any(char::is_control) {
             return malformed("its tenant is empty, or holds control characters");
         }
-        let mail = parsed.contact.rsplit_once('@');
-        if !mail.is_some_and(|(user, host)| !user.is_empty() && is_host_name(host)) {
+        if !is_mail_address(&parsed.contact) {
             return malformed("its contact is not a mail address");
         }
         Ok(parsed)

@@ -9,8 +9,8 @@ pub use crate::doubt::Doubt;
 use crate::{
     disclosed::{Disclosed, received_from},
     evidence::{Attempt, Broken, Control, Evidence, Reply},
-    nonce::Nonce,
-    proof::{Answer, CanaryKey, Check, Kind, Proof, Sighting},
+    proof::{CanaryKey, Check, Kind, Proof, Sighting},
+    signed::Signed,
 };
 
 /// The version of the rules in this file. Raise it with every change that may alter a stored
@@ -108,8 +108,7 @@ pub fn judge(evidence: &Evidence, sightings: &[Sighting], key: &CanaryKey) -> Ju
     let leads_to_canary = evidence.leads_to_canary(key);
     let bench = Bench {
         evidence,
-        answers: answers(evidence, key),
-        sightings: signed(evidence, sightings, key),
+        signed: Signed::of(evidence, sightings, key),
         key,
         leads_to_canary,
     };
@@ -187,37 +186,10 @@ impl Weighed {
     }
 }
 
-/// The canary's answers to attempts. Every signature costs tens of microseconds to check, so each
-/// is checked once.
-fn answers<'a>(evidence: &'a Evidence, key: &CanaryKey) -> Vec<&'a Answer> {
-    let answers = evidence.attempts.iter().filter_map(|attempt| {
-        let answer = attempt.answer.as_ref()?;
-        answer.proves(attempt.nonce, key).then_some(answer)
-    });
-    answers.collect()
-}
-
-/// The mails of attempts and of their checks that the campaign's own canary received: another one
-/// may be somebody else's.
-fn signed<'a>(
-    evidence: &Evidence,
-    sightings: &'a [Sighting],
-    key: &CanaryKey,
-) -> Vec<&'a Sighting> {
-    let attempts = evidence.attempts.iter().map(|attempt| attempt.nonce);
-    let controls = evidence.controls.iter().map(|control| control.nonce);
-    let nonces: BTreeSet<Nonce> = attempts.chain(controls).collect();
-    let sightings = sightings.iter();
-    sightings
-        .filter(|seen| nonces.contains(&seen.nonce) && seen.is_signed_by(key))
-        .collect()
-}
-
 /// What an attempt is weighed by.
 struct Bench<'a> {
     evidence: &'a Evidence,
-    answers: Vec<&'a Answer>,
-    sightings: Vec<&'a Sighting>,
+    signed: Signed<'a>,
     key: &'a CanaryKey,
     /// True if the canary answered where only a fixed forward reaches it. That condemns every variant of the probe.
     leads_to_canary: bool,
@@ -267,7 +239,7 @@ impl Bench<'_> {
             anonymity: None,
             seen_as: None,
         };
-        if let Some(answer) = self.answer(attempt) {
+        if let Some(answer) = self.signed.answer(attempt) {
             return Some(Proof {
                 anonymity: answer.disclosed.map(Disclosed::anonymity),
                 seen_as: answer.disclosed.and_then(Disclosed::client),
@@ -278,7 +250,7 @@ impl Bench<'_> {
         if attempt.sent == Some(false) {
             return None;
         }
-        let sightings = self.seen(attempt.nonce);
+        let sightings = self.signed.mails(attempt.nonce);
         let relayed = sightings.filter(|mail| !attempt.returns || !mail.mail_from.raw().is_empty());
         let first = relayed.min_by_key(|sighting| (sighting.received_at, sighting.egress_ip))?;
         let mut copies = std::iter::once(first).chain(self.copies(attempt));
@@ -294,19 +266,7 @@ impl Bench<'_> {
         let checks = self.controls_of(attempt).map(|control| control.nonce);
         std::iter::once(attempt.nonce)
             .chain(checks)
-            .flat_map(|nonce| self.seen(nonce))
-    }
-
-    /// Returns the canary's answer to an attempt.
-    fn answer<'b>(&self, attempt: &'b Attempt) -> Option<&'b Answer> {
-        let answer = attempt.answer.as_ref()?;
-        (answer.nonce == attempt.nonce && self.answers.contains(&answer)).then_some(answer)
-    }
-
-    /// Iterates over the mails with this nonce.
-    fn seen(&self, nonce: Nonce) -> impl Iterator<Item = &Sighting> {
-        let sightings = self.sightings.iter().copied();
-        sightings.filter(move |seen| seen.nonce == nonce)
+            .flat_map(|nonce| self.signed.mails(nonce))
     }
 
     /// The checks that the receipt of an attempt has passed, or the doubt that is left.
@@ -321,7 +281,7 @@ impl Bench<'_> {
         }
         for control in self.controls_of(attempt) {
             match control.check {
-                Check::OtherDomain if self.seen(control.nonce).next().is_none() => {
+                Check::OtherDomain if self.signed.mails(control.nonce).next().is_none() => {
                     return Err(match control.reply {
                         Reply::Broken { .. } => Doubt::Unchecked,
                         _ => Doubt::OneDomain,
@@ -397,7 +357,7 @@ impl Bench<'_> {
         self.evidence
             .attempts
             .iter()
-            .any(|other| other.port != attempt.port && self.answer(other).is_some())
+            .any(|other| other.port != attempt.port && self.signed.answer(other).is_some())
     }
 
     fn takes_any_mailbox(&self, attempt: &Attempt) -> bool {
@@ -444,6 +404,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
+    use crate::nonce::Nonce;
     use crate::{
         Service, Timestamp,
         evidence::{Direction, Entry},

@@ -403,7 +403,7 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     },
     Safeguard {
         what: "the signature of an answer",
-        file: "model/src/judge.rs",
+        file: "model/src/signed.rs",
         code: "answer.proves(attempt.nonce, key).then_some(answer)",
         without: "Some(answer).filter(|_| key == key)",
         package: "ajar-model",
@@ -411,7 +411,7 @@ pub const SAFEGUARDS: &[Safeguard] = &[
     },
     Safeguard {
         what: "the signature of a mail",
-        file: "model/src/judge.rs",
+        file: "model/src/signed.rs",
         code: "nonces.contains(&seen.nonce) && seen.is_signed_by(key)",
         without: "nonces.contains(&seen.nonce) && key == key",
         package: "ajar-model",
