@@ -17,7 +17,7 @@ use ajar_model::{
 };
 use ajar_proto::{
     convert,
-    dial::{Coordinator, Tls},
+    dial::Coordinator,
     v1::{self, lease_news::News},
 };
 use anyhow::{Context, bail, ensure};
@@ -60,7 +60,7 @@ pub async fn run(order: &Order) -> anyhow::Result<String> {
         ..allowed
     };
     setrlimit(Resource::Nofile, most).context("ulimit -n cannot be raised")?;
-    let coordinator = Coordinator::remote(&order.url, &Tls::default(), true)?;
+    let coordinator = Coordinator::remote(&order.url, None, true)?;
     let seen = Arc::new(Seen::default());
     let (stage, staged) = watch::channel(Stage::Join);
     let started = Instant::now();

@@ -7,11 +7,13 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use ajar_model::{Canary, Sighting, Timestamp, nonce::Nonce, proof::Answer, proof::CanaryKey};
+use ajar_model::{
+    Canary, Sighting, Timestamp, nonce::Nonce, proof::Answer, proof::CanaryKey, quiet::Quiet,
+};
 use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
 use peer_limit::{PeerLimit, TurnedAway};
@@ -118,6 +120,8 @@ struct Shared {
     recordings: TaskTracker,
     /// Room for mails that wait to be recorded, in bytes.
     waiting: Arc<Semaphore>,
+    /// Mails that could not be recorded.
+    put_off: Mutex<Quiet>,
 }
 
 impl Shared {
@@ -170,6 +174,7 @@ pub async fn serve(
         recorder,
         recordings: TaskTracker::new(),
         waiting: Arc::new(Semaphore::new(smtp::WAITING)),
+        put_off: Mutex::default(),
     });
     let recordings = shared.recordings.clone();
     let mut services = JoinSet::new();
@@ -254,6 +259,7 @@ async fn accept(
             turned_away.note(port, peer);
             continue;
         };
+        metrics::counter!("ajar_canary_connections_total", "port" => port.to_string()).increment(1);
         let session = service(stream, Arrival { peer, port }, Arc::clone(&shared));
         sessions.spawn(async move {
             let ended = tokio::time::timeout(terms.stay, session).await;

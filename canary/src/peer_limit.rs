@@ -4,8 +4,10 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
+
+use ajar_model::quiet::Quiet;
 
 const MOST: usize = 4096;
 /// A single open relay or proxy may bring all of its variants at once.
@@ -47,30 +49,21 @@ fn holder(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Time between two log lines of one port.
-const SILENCE: Duration = Duration::from_secs(60);
-
 /// Connections that one port turned away.
 #[derive(Debug, Default)]
 pub(crate) struct TurnedAway {
-    count: u64,
-    said_at: Option<Instant>,
+    quiet: Quiet,
 }
 
 impl TurnedAway {
     /// Counts one, and says so at most once a minute.
     pub(crate) fn note(&mut self, port: u16, peer: IpAddr) {
-        self.count += 1;
-        if self
-            .said_at
-            .is_none_or(|said_at| said_at.elapsed() >= SILENCE)
-        {
-            let count = std::mem::take(&mut self.count);
+        metrics::counter!("ajar_canary_turned_away_total", "port" => port.to_string()).increment(1);
+        if let Some(count) = self.quiet.count(Instant::now()) {
             tracing::warn!(
                 port, %peer, count,
                 "the canary has no place for more connections to this port, or from this peer"
             );
-            self.said_at = Some(Instant::now());
         }
     }
 }

@@ -3,14 +3,18 @@
 //! It offers no STARTTLS. An old relay that cannot speak our TLS would not deliver at all
 //! (Sendmail), or only later (Postfix), and a test message holds no secret.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ajar_model::{Nonce, Sighting, Timestamp, Untrusted, proof::Signature64};
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{timeout, timeout_at},
 };
 
 use crate::{
@@ -178,15 +182,32 @@ impl Session {
         let message = self.message().await?;
         let envelope = std::mem::take(&mut self.envelope);
         if message.size() > MESSAGE {
+            // Who sends more than EHLO allows may never come to an end.
+            self.is_over = true;
             return self.say("552 5.3.4 message too big").await;
         }
-        match self.record(envelope, &message).await {
+        let recorded = self.record(envelope, &message).await;
+        let outcome = if recorded.is_ok() {
+            "recorded"
+        } else {
+            "put_off"
+        };
+        metrics::counter!("ajar_canary_mails_total", "outcome" => outcome).increment(1);
+        match recorded {
             Ok(()) => self.say("250 2.0.0 received").await,
             Err(cause) => {
-                tracing::warn!(
-                    cause,
-                    "a mail could not be recorded; its relay will try again"
-                );
+                let put_off = &self.shared.put_off;
+                let count = put_off
+                    .lock()
+                    .expect("no holder panics")
+                    .count(Instant::now());
+                if let Some(count) = count {
+                    tracing::warn!(
+                        cause,
+                        count,
+                        "mails could not be recorded; their relays will try again"
+                    );
+                }
                 self.say("451 4.3.0 try again later").await
             }
         }
@@ -196,7 +217,7 @@ impl Session {
     async fn record(&self, envelope: Envelope, message: &Message) -> Result<(), String> {
         let text = |text: &str| Untrusted::from_bytes(text.as_bytes(), TEXT);
         let size = message.header().len() + RECEIPT * (1 + envelope.to.len());
-        let deadline = Instant::now() + RECORD;
+        let deadline = tokio::time::Instant::now() + RECORD;
         let room = Arc::clone(&self.shared.waiting).acquire_many_owned(size as u32);
         let room = timeout_at(deadline, room).await;
         let room = room.map_err(|_| "too many mails wait to be recorded")?;
@@ -236,13 +257,13 @@ impl Session {
         }
     }
 
-    /// The message after DATA.
+    /// Reads the message after DATA, to its end or to the first byte too many.
     async fn message(&mut self) -> io::Result<Message> {
         let mut message = Message::new(HEADER);
         loop {
             let (taken, ended) = message.take(&self.received);
             let _ = self.received.split_to(taken);
-            if ended {
+            if ended || message.size() > MESSAGE {
                 return Ok(message);
             }
             let reading = self.stream.read_buf(&mut self.received);

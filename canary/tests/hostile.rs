@@ -280,18 +280,18 @@ async fn answered(header: &str, slow: Duration, answer: &str) {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_big_ends_where_it_ends_and_its_envelope_with_it() {
+async fn a_message_without_an_end_is_cut_off() {
     let bench = bench().await;
     let mut peer = bench.mail().await;
     peer.begin().await;
     // A sink that forgets where a line began takes this for the end.
     let line = [&[b'a'; 997][..], b".\r\n"].concat();
-    for _ in 0..1100 {
-        peer.send(&line).await;
+    let mut sent = 0;
+    while peer.stream.write_all(&line).await.is_ok() {
+        sent += line.len();
+        assert!(sent < 64 << 20, "it takes whatever comes");
     }
-    assert!(peer.ask(".").await.starts_with("552 "));
-    assert!(peer.ask("DATA").await.starts_with("503 "));
-    assert!(peer.ask("NOOP").await.starts_with("250 "));
+    assert!(peer.line().await.starts_with("552 "));
     assert_eq!(bench.sightings(), 0);
 }
 

@@ -13,6 +13,7 @@ use clap::{
 use crate::output;
 
 mod exclude;
+mod findings;
 mod names;
 mod pki;
 mod schedule;
@@ -20,6 +21,7 @@ mod services;
 mod targets;
 
 pub use exclude::{Exclude, ExcludeAdd};
+pub use findings::{FindingList, FindingReplay, FindingShow, Findings};
 pub use pki::{Pki, PkiInit, PkiIssue, PkiRole};
 pub use schedule::{Schedule, SchedulePut};
 pub use services::{CanaryService, Coordinator, MaybeRemote, Remote, Standpoint, Tls, Worker};
@@ -30,7 +32,7 @@ pub use targets::{PortSet, Targets};
 #[command(name = "ajar", version, propagate_version = true, max_term_width = 110)]
 #[command(
     after_help = "Exit status: 0 finished, 1 failed, 2 usage or authorization, 3 with --fail-on, 130 interrupted.\n\
-    Options also come from AJAR_* (as AJAR_RATE for --rate) and from ajar.toml, in that order."
+    Options also come from AJAR_* (as AJAR_RATE for --rate, lists with commas) and from ajar.toml, in that order."
 )]
 pub struct Cli {
     /// What to do.
@@ -109,7 +111,7 @@ pub struct Scan {
     #[command(flatten)]
     pub output: output::Options,
     /// Exit with status 3 if an endpoint has this verdict.
-    #[arg(long, value_name = "VERDICT")]
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
     pub fail_on: Vec<Verdict>,
     #[command(flatten)]
     pub standpoint: Standpoint,
@@ -148,7 +150,7 @@ pub struct Request {
     pub canary: Option<IpAddr>,
     /// A mail domain that is delivered to the canary. Give two unrelated ones, so that a server in charge of one is not taken
     /// for a relay.
-    #[arg(long, value_name = "NAME", value_parser = names::domain)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = names::domain)]
     pub canary_domain: Vec<String>,
     /// How long to wait for mail that a server took and has not relayed, as 90s or 5m. Servers
     /// try again after five minutes.
@@ -263,7 +265,7 @@ pub struct Authorize {
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Whom an owner can write to.
-    #[arg(long, value_name = "MAIL")]
+    #[arg(long, value_name = "MAIL", value_parser = names::mail_address)]
     pub contact: String,
     /// For how many days from now.
     #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3660))]
@@ -359,42 +361,6 @@ pub struct Resume {
     pub campaign: OneCampaign,
     #[command(flatten)]
     pub authorization: Authorization,
-}
-
-/// `ajar findings`.
-#[derive(Debug, Subcommand)]
-pub enum Findings {
-    /// Findings as a table.
-    List(FindingList),
-    /// Findings for other programs.
-    Export(FindingList),
-    /// One finding, with the conversations that it rests on.
-    Show(FindingShow),
-}
-
-/// Which findings.
-#[derive(Debug, Args)]
-pub struct FindingList {
-    /// Of this campaign only.
-    #[arg(long, value_name = "ID")]
-    pub campaign: Option<String>,
-    /// With one of these verdicts.
-    #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
-    pub verdict: Vec<Verdict>,
-    #[command(flatten)]
-    pub output: output::Options,
-    #[command(flatten)]
-    pub source: Source,
-}
-
-/// One finding.
-#[derive(Debug, Args)]
-pub struct FindingShow {
-    /// The finding's id, from a result line.
-    #[arg(value_name = "ID")]
-    pub id: String,
-    #[command(flatten)]
-    pub source: Source,
 }
 
 /// `ajar audit`.

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -20,13 +21,25 @@ use crate::{
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 pub fn run(options: args::Authorize) -> anyhow::Result<Ended> {
+    if options.output == Path::new("-") {
+        return refuse("an authorization is two files, itself and its signature: name one with -o");
+    }
     let key_path = key_path(&options)?;
     let key = Key::read(&key_path)?;
     let authorization = authorization(&options)?;
     let text = authorization.to_toml();
     let signature = request::signature_path(&options.output);
     if signature.exists() {
-        return refuse(format_args!("{} exists already", signature.display()));
+        return refuse(format_args!(
+            "{} exists already: remove it, or name another file with -o",
+            signature.display()
+        ));
+    }
+    if let Some(network) = vast(&authorization) {
+        tracing::warn!(
+            %network,
+            "this is more than any one owner has: sign only what you may audit"
+        );
     }
     match &key {
         Key::Open(key) => {
@@ -88,7 +101,9 @@ impl Key {
             Ok(public) => Self::Locked(public),
             Err(_) => {
                 let key = PrivateKey::from_openssh(&text)
-                    .map_err(|error| format!("{name} is not an SSH key: {error}"))
+                    .map_err(|error| {
+                        format!("{name} cannot sign: {error}; only Ed25519 keys can, as `ssh-keygen -t ed25519` makes them")
+                    })
                     .or_refuse()?;
                 match key.is_encrypted() {
                     true => Self::Locked(key.public_key().clone()),
@@ -96,15 +111,16 @@ impl Key {
                 }
             }
         };
-        match &key {
-            Self::Locked(public) if public.algorithm() != Algorithm::Ed25519 => {
-                refuse(format_args!(
-                    "{name} is an {} key: use an Ed25519 key",
-                    public.algorithm()
-                ))
-            }
-            _ => Ok(key),
+        let algorithm = match &key {
+            Self::Open(key) => key.algorithm(),
+            Self::Locked(public) => public.algorithm(),
+        };
+        if algorithm != Algorithm::Ed25519 {
+            return refuse(format_args!(
+                "{name} is of the type {algorithm}: only Ed25519 keys can sign, as `ssh-keygen -t ed25519` makes them"
+            ));
         }
+        Ok(key)
     }
 
     fn public(&self) -> anyhow::Result<String> {
@@ -176,6 +192,21 @@ fn authorization(options: &args::Authorize) -> anyhow::Result<Authorization> {
         canary: options.canary.clone(),
         canary_domain: options.canary_domain.clone(),
         hosts: options.host.clone(),
+    })
+}
+
+/// Returns a network that nobody owns as a whole: the largest allocations are a /8 and a /19.
+fn vast(authorization: &Authorization) -> Option<&Target> {
+    authorization.networks.iter().find(|network| {
+        let bits = match network.first {
+            IpAddr::V4(_) => 24,
+            IpAddr::V6(_) => 128 - 19,
+        };
+        let [first, last] = [network.first, network.last].map(|ip| match ip {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits(),
+        });
+        (last - first) >> bits != 0
     })
 }
 

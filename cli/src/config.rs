@@ -27,6 +27,55 @@ pub fn apply(command: Command, file: &Path) -> anyhow::Result<Command> {
     }
 }
 
+/// Returns a warning for each variable that looks like an option's and is none.
+pub fn unknown_variables(
+    command: &Command,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Vec<String> {
+    let mut known = vec!["AJAR_LOG".to_owned()];
+    add_variables(command, &mut known);
+    let stray = variables.filter(|(name, value)| {
+        name.starts_with("AJAR_") && !known.contains(name) && !is_of_kubernetes(name, value)
+    });
+    stray
+        .map(|(name, _)| {
+            let distance = |known: &&String| strsim::levenshtein(known, &name);
+            match known.iter().min_by_key(distance) {
+                Some(near) if distance(&near) <= 3 => {
+                    format!("{name} is no option of ajar and is ignored; did you mean {near}?")
+                }
+                _ => format!("{name} is no option of ajar and is ignored"),
+            }
+        })
+        .collect()
+}
+
+fn add_variables(command: &Command, known: &mut Vec<String>) {
+    let names = command.get_arguments().filter_map(Arg::get_env);
+    known.extend(names.map(|name| name.to_string_lossy().into_owned()));
+    for sub in command.get_subcommands() {
+        add_variables(sub, known);
+    }
+}
+
+/// Returns whether Kubernetes made a variable for a service whose name begins with `ajar`
+/// (kubernetes.io/docs/concepts/services-networking/service, environment variables).
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let ends = [
+        "_SERVICE_HOST",
+        "_TCP_ADDR",
+        "_TCP_PORT",
+        "_TCP_PROTO",
+        "_UDP_ADDR",
+        "_UDP_PORT",
+        "_UDP_PROTO",
+    ];
+    name.contains("_SERVICE_PORT")
+        || ends.iter().any(|end| name.ends_with(end))
+        || value.starts_with("tcp://")
+        || value.starts_with("udp://")
+}
+
 fn with_environment(command: Command, prefix: &'static str) -> Command {
     command
         .mut_args(|arg| match arg.get_long().map(str::to_owned) {
@@ -118,6 +167,32 @@ mod tests {
         assert_eq!(
             rate("[scan]\nrate = 7", &["ajar", "scan", "::1", "--rate", "9"]).unwrap(),
             9
+        );
+    }
+
+    #[test]
+    fn a_variable_that_is_no_option_is_named() {
+        let command = with_environment(Cli::command(), "AJAR");
+        let warnings = |variables: &[(&str, &str)]| {
+            let variables = variables.iter();
+            let variables =
+                variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            unknown_variables(&command, variables)
+        };
+        let known = [
+            ("AJAR_RATE", "5"),
+            ("AJAR_LOG", "debug"),
+            ("AJAR_CANARY_DOMAIN", "a.example,b.example"),
+            ("AJAR_COORDINATOR_SERVICE_PORT_GRPC", "7400"),
+            ("AJAR_COORDINATOR_PORT", "tcp://10.0.0.1:7400"),
+            ("RTE", "5"),
+        ];
+        assert_eq!(warnings(&known), Vec::<String>::new());
+        let said = warnings(&[("AJAR_RTE", "5"), ("AJAR_WHATEVER_ELSE", "")]);
+        assert!(said[0].ends_with("did you mean AJAR_RATE?"), "{said:?}");
+        assert_eq!(
+            said[1],
+            "AJAR_WHATEVER_ELSE is no option of ajar and is ignored"
         );
     }
 

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use ajar_canary::Handle;
-use ajar_coordinator::{Callers, Drives};
+use ajar_coordinator::Drives;
 use ajar_model::{CampaignId, Canary, shares::Weights, signers::AllowedSigners};
 use ajar_probe::Limits;
 use ajar_proto::{dial, local};
@@ -107,9 +107,7 @@ impl LocalCluster {
         let shutdown = CancellationToken::new();
         let until = shutdown.clone();
         let serving = tokio::spawn(async move {
-            if let Err(error) =
-                ajar_coordinator::serve(options, listener, Callers::Anybody, until).await
-            {
+            if let Err(error) = ajar_coordinator::serve(options, listener, until).await {
                 tracing::error!(%error, "the coordinator failed");
             }
         });
@@ -156,6 +154,8 @@ impl LocalCluster {
             capacity: capacity(),
             limits,
             control_plane: canary.map_or_else(Vec::new, |c| c.canary().destinations().to_vec()),
+            // It is in this process.
+            connected: watch::channel(true).0,
         };
         self.working = Some(tokio::spawn(ajar_worker::run(options, self.drain.clone())));
     }

@@ -14,6 +14,7 @@ mod audit;
 mod authorize;
 mod campaign;
 mod canary;
+mod certificates;
 mod cluster;
 mod config;
 mod connect;
@@ -24,13 +25,14 @@ mod exit;
 mod findings;
 mod lab;
 mod local;
-mod metrics;
+mod monitoring;
 mod new_file;
 mod output;
 mod owner;
 mod pki;
 mod probes;
 mod progress;
+mod rehearsal;
 mod replay;
 mod request;
 mod results;
@@ -46,8 +48,8 @@ mod targets;
 mod telemetry;
 
 fn main() -> ExitCode {
-    let cli = match parse() {
-        Ok(cli) => cli,
+    let (cli, warnings) = match parse() {
+        Ok(parsed) => parsed,
         Err(error) => return fail(&error),
     };
     // Two providers are linked by two dependencies otherwise, and rustls would not know which one to take.
@@ -62,6 +64,9 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         let telemetry = telemetry::start(cli.log_json, usual_level(&cli.command))?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
         let ended = run(cli.command).await;
         telemetry.end();
         ended
@@ -93,8 +98,13 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
     }
 }
 
-fn parse() -> anyhow::Result<Cli> {
+/// Reads the command line, and what in the environment looks like an option and is none.
+fn parse() -> anyhow::Result<(Cli, Vec<String>)> {
     let command = config::apply(Cli::command(), Path::new(config::FILE))?;
+    let variables = std::env::vars_os();
+    let variables = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let warnings = config::unknown_variables(&command, variables);
     // nmap's spelling of --targets.
     let words = std::env::args_os().map(|word| match word == "-iL" {
         true => "--targets".into(),
@@ -103,7 +113,8 @@ fn parse() -> anyhow::Result<Cli> {
     let matches = command
         .try_get_matches_from(words)
         .unwrap_or_else(|error| error.exit());
-    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    Ok((cli, warnings))
 }
 
 /// Services tell what they do; a command on a terminal speaks only when something is wrong.

@@ -16,6 +16,7 @@ use crate::{
     exit::{self, from_status},
     progress::Display,
     results,
+    results::Which,
 };
 
 /// How long a coordinator that went away is waited for.
@@ -191,7 +192,7 @@ impl Run {
         &self,
         each: impl FnMut(Finding) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        results::each_endpoint(&self.coordinator, Some(self.id), &[], each).await
+        results::each_endpoint(&self.coordinator, Which::Of(self.id), &[], each).await
     }
 }
 

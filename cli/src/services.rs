@@ -2,11 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use ajar_coordinator::Callers;
 use ajar_probe::Limits;
 use ajar_proto::{dial, v1};
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
     canary::{self, Reporting},
     connect,
     exit::{self, Ended, OrRefuse, from_status, is_away},
-    local, metrics,
+    local, monitoring,
     owner::Owner,
     signers, stop,
 };
@@ -24,10 +23,11 @@ const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Serves campaigns, leases and results until a signal.
 pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
-    metrics::serve(options.metrics.metrics)?;
+    let (ready, is_ready) = watch::channel(false);
+    monitoring::serve(options.metrics.metrics, is_ready).await?;
     let tls = connect::server_tls(options.listen.ip(), &options.tls)?;
     let signers = signers::follow(options.allowed_signers.as_deref())?;
-    let stop = stop::on_signal();
+    let stop = stop::on_signal_of_service();
     let _owner = Owner::of(&options.store)?;
     let opening = async {
         let opened_by = ajar_store::Options {
@@ -61,18 +61,18 @@ pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
         allow_loopback: options.listen.ip().is_loopback(),
         probes: ajar_probe::probes().map(|probe| probe.id()).collect(),
     };
-    // Calls are short, and each waits for its answer.
-    let incoming = TcpListenerStream::new(listener).map(|accepted| {
-        accepted.inspect(|stream| {
-            let _ = stream.set_nodelay(true);
-        })
-    });
+    ready.send_replace(true);
     match tls {
-        Some(tls) => {
-            let incoming = ajar_coordinator::secure(incoming, tls, Arc::clone(&store));
-            ajar_coordinator::serve(options, incoming, Callers::Certified, stop).await?;
+        Some(tls) => ajar_coordinator::serve_certified(options, listener, tls, stop).await?,
+        None => {
+            let incoming = TcpListenerStream::new(listener).map(|accepted| {
+                accepted.inspect(|stream| {
+                    // Calls are short, and each waits for its answer.
+                    let _ = stream.set_nodelay(true);
+                })
+            });
+            ajar_coordinator::serve(options, incoming, stop).await?;
         }
-        None => ajar_coordinator::serve(options, incoming, Callers::Anybody, stop).await?,
     }
     store.close().await?;
     Ok(Ended::Finished)
@@ -88,10 +88,11 @@ fn unusable(is_away: bool, error: impl std::error::Error + Send + Sync + 'static
 
 /// Runs shards until a signal.
 pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
-    metrics::serve(options.metrics.metrics)?;
+    let (connected, is_connected) = watch::channel(false);
+    monitoring::serve(options.metrics.metrics, is_connected).await?;
     let coordinator = connect::to(&options.remote)?;
     let signers = signers::follow(options.allowed_signers.as_deref())?;
-    let stop = stop::on_signal();
+    let stop = stop::on_signal_of_service();
     let capacity = match options.capacity {
         Some(capacity) => capacity as usize,
         None => local::capacity(),
@@ -113,8 +114,9 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
         public_address: options.standpoint.public_address,
         helo: options.standpoint.helo,
         capacity,
-        control_plane: resolved(&options.remote.coordinator).await?,
+        control_plane: resolved(&coordinator).await?,
         coordinator,
+        connected,
     };
     ajar_worker::run(options, stop).await;
     Ok(Ended::Finished)
@@ -122,8 +124,10 @@ pub async fn worker(options: args::Worker) -> anyhow::Result<Ended> {
 
 /// Receives what open relays and proxies forward, and reports it, until a signal.
 pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
+    let (ready, is_ready) = watch::channel(false);
+    monitoring::serve(options.metrics.metrics, is_ready).await?;
     let coordinator = connect::to(&options.remote)?;
-    let stop = stop::on_signal();
+    let stop = stop::on_signal_of_service();
     let service = ajar_canary::Options {
         advertise: options.advertise,
         ..canary::options(
@@ -153,7 +157,10 @@ pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
     let canary = handle.canary().clone();
     tracing::info!(domain = canary.domain, address = %canary.address, smtp = canary.smtp, http = canary.http, https = canary.https, raw = canary.raw, "the canary is ready");
     tokio::select! {
-        registered = register(&coordinator, &canary) => registered?,
+        registered = register(&coordinator, &canary) => {
+            registered?;
+            ready.send_replace(true);
+        }
         () = stop.cancelled() => {}
     }
     handle.join().await;
@@ -184,16 +191,15 @@ async fn register(
     }
 }
 
-/// The coordinator's own addresses, which are never probed: a worker that does not know them must not start.
-async fn resolved(url: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    let uri: http::Uri = url.parse().or_refuse()?;
-    let host = uri.host().unwrap_or_default();
-    let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
-        Some("https") => 443,
-        _ => 80,
-    });
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = tokio::net::lookup_host((host, port)).await;
-    let addresses = addresses.with_context(|| format!("{url} cannot be looked up"))?;
-    Ok(addresses.collect())
+/// The coordinators' own addresses, which are never probed: a worker that does not know them must not start.
+async fn resolved(coordinator: &dial::Coordinator) -> anyhow::Result<Vec<SocketAddr>> {
+    let dial::Coordinator::Remote(remote) = coordinator else {
+        return Ok(Vec::new());
+    };
+    let mut addresses = Vec::new();
+    for (host, port) in remote.addresses() {
+        let found = tokio::net::lookup_host((host, port)).await;
+        addresses.extend(found.with_context(|| format!("{host} cannot be looked up"))?);
+    }
+    Ok(addresses)
 }

@@ -5,14 +5,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use ajar_model::{Campaign, Finding, Host, Plan, ProbeId, Verdict, finding::Difference};
-use ajar_store::{FindingQuery, Store};
+use ajar_model::{Campaign, Finding, Host, Plan, Verdict, finding::Difference};
+use ajar_store::Store;
 use tonic::Status;
 
-use crate::error;
-
-/// Findings of one endpoint that are read: more than there are probes.
-const ROWS: u32 = 64;
+use crate::newest::findings_at;
 
 /// Notes at every open finding of a campaign at which addresses of the same host it is decidedly not open; or, once the campaign is over,
 /// not to be reached at all.
@@ -71,14 +68,6 @@ async fn verdict_at(
     ip: IpAddr,
     port: u16,
 ) -> Result<Option<Verdict>, Status> {
-    let query = FindingQuery {
-        campaign: Some(campaign.id),
-        // No probe's name comes before this one.
-        after: Some((campaign.id, ip, port, ProbeId::from_static(""))),
-        limit: ROWS,
-        ..FindingQuery::default()
-    };
-    let rows = store.findings(&query).await.map_err(error::store)?;
-    let here = rows.iter().take_while(|f| (f.ip, f.port) == (ip, port));
-    Ok(here.map(|finding| finding.verdict).max())
+    let here = findings_at(store, campaign.id, SocketAddr::new(ip, port)).await?;
+    Ok(here.iter().map(|finding| finding.verdict).max())
 }

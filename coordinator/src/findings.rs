@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use ajar_model::{CampaignId, Finding, Verdict};
 use ajar_proto::{convert, v1, v1::finding_service_server::FindingService};
-use ajar_store::{FindingKey, FindingQuery};
-use futures::stream::{BoxStream, StreamExt};
+use ajar_store::FindingQuery;
+use futures::stream::{self, BoxStream, StreamExt};
 use tonic::{Code, Request, Response, Status};
 
-use crate::{Coordinator, caller, error, families, masked};
+use crate::{
+    Coordinator, caller, error, families, masked,
+    newest::{Looks, findings_at},
+};
 
 /// Findings of one message.
 const PAGE: u32 = 500;
@@ -24,11 +27,31 @@ impl FindingService for Coordinator {
         let tenants = caller::tenants(&request);
         let is_operator = caller::is_operator(&request);
         let request = request.into_inner();
+        let campaign = match request.campaign.as_str() {
+            "" => None,
+            id => Some(convert::campaign_id(id)?),
+        };
+        if let Some(id) = campaign {
+            self.campaign_of(&tenants, id).await?;
+        }
+        let looks = match campaign {
+            None if request.newest || !request.endpoint.is_empty() => {
+                Some(Looks::of(&self.options.store, tenants.names()).await?)
+            }
+            _ => None,
+        };
+        if !request.endpoint.is_empty() {
+            let endpoint = convert::parse("endpoint", &request.endpoint)?;
+            let findings = match (&looks, campaign) {
+                (Some(looks), _) => looks.at(endpoint).await?,
+                (None, Some(id)) => findings_at(&*self.options.store, id, endpoint).await?,
+                (None, None) => Vec::new(),
+            };
+            let page = self.shown(findings, is_operator).await;
+            return Ok(Response::new(stream::iter([page]).boxed()));
+        }
         let query = FindingQuery {
-            campaign: match request.campaign.as_str() {
-                "" => None,
-                id => Some(convert::campaign_id(id)?),
-            },
+            campaign,
             verdicts: request
                 .verdicts
                 .iter()
@@ -38,18 +61,17 @@ impl FindingService for Coordinator {
             after: None,
             limit: PAGE,
         };
-        let state = Some((self.clone(), query));
-        let pages = futures::stream::unfold(state, move |state| async move {
-            let (coordinator, query) = state?;
-            match coordinator.page(&query, is_operator).await {
-                Ok((response, Some(after))) => {
-                    let rest = FindingQuery {
-                        after: Some(after),
-                        ..query
-                    };
-                    Some((Ok(response), Some((coordinator, rest))))
-                }
-                Ok((response, None)) => Some((Ok(response), None)),
+        let list = List {
+            coordinator: self.clone(),
+            query,
+            looks,
+            is_operator,
+        };
+        let pages = stream::unfold(Some(list), |list| async move {
+            let mut list = list?;
+            match list.next().await {
+                Ok((response, true)) => Some((Ok(response), Some(list))),
+                Ok((response, false)) => Some((Ok(response), None)),
                 Err(status) => Some((Err(status), None)),
             }
         });
@@ -91,25 +113,46 @@ impl FindingService for Coordinator {
     }
 }
 
-impl Coordinator {
-    /// Returns one page, and the key to go on after where there may be more.
-    async fn page(
-        &self,
-        query: &FindingQuery,
-        is_operator: bool,
-    ) -> Result<(v1::ListFindingsResponse, Option<FindingKey>), Status> {
-        let found = self.options.store.findings(query).await;
+/// A list under way.
+struct List {
+    coordinator: Coordinator,
+    query: FindingQuery,
+    /// What the newest looks are taken by.
+    looks: Option<Looks>,
+    is_operator: bool,
+}
+
+impl List {
+    /// Returns the next page, and whether there may be more.
+    async fn next(&mut self) -> Result<(v1::ListFindingsResponse, bool), Status> {
+        let store = &self.coordinator.options.store;
+        let found = store.findings(&self.query).await;
         let mut findings = found.map_err(error::store)?;
-        let full = findings.len() == query.limit as usize;
-        let last = findings.last().filter(|_| full);
-        let after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
+        let is_full = findings.len() == self.query.limit as usize;
+        let last = findings.last();
+        self.query.after = last.map(|last| (last.campaign, last.ip, last.port, last.probe.clone()));
+        if let Some(looks) = &self.looks {
+            findings = looks.keep_newest(findings).await?;
+        }
+        let page = self.coordinator.shown(findings, self.is_operator).await?;
+        Ok((page, is_full))
+    }
+}
+
+impl Coordinator {
+    /// Returns findings as a caller may see them.
+    async fn shown(
+        &self,
+        mut findings: Vec<Finding>,
+        is_operator: bool,
+    ) -> Result<v1::ListFindingsResponse, Status> {
         self.compare(&mut findings).await?;
         if !is_operator {
             let shown = findings.iter().map(masked::finding);
             findings = shown.collect::<Result<_, _>>()?;
         }
         let findings = findings.iter().map(Into::into).collect();
-        Ok((v1::ListFindingsResponse { findings }, after))
+        Ok(v1::ListFindingsResponse { findings })
     }
 
     /// Compares open findings with those at other addresses of their hosts.

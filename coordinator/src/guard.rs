@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use ajar_model::Timestamp;
+use ajar_model::{Timestamp, space::prefix_of};
 use ajar_store::{AuditEntry, Store};
 use futures::{FutureExt, future::BoxFuture};
 use tonic::{Code, Status, body::Body, codegen::http};
@@ -54,11 +55,22 @@ impl Refusals {
 
     /// Records that somebody called something in vain.
     pub(crate) async fn record(&self, caller: &str, what: &str) {
-        tracing::warn!(caller, what, "a call was refused");
+        self.record_one_of(caller, caller, what).await;
+    }
+
+    /// Records that somebody without a valid certificate connected. The addresses of a /24 or /64
+    /// count as one caller.
+    pub(crate) async fn record_stranger(&self, from: IpAddr, what: &str) {
+        let prefix = prefix_of(from).to_string();
+        self.record_one_of(&prefix, &from.to_string(), what).await;
+    }
+
+    async fn record_one_of(&self, group: &str, caller: &str, what: &str) {
         metrics::counter!("ajar_refusals_total", "what" => what.to_owned()).increment(1);
-        if !self.is_due(caller, what) {
+        if !self.is_due(group, what) {
             return;
         }
+        tracing::warn!(caller, what, "a call was refused");
         let entry = audit::entry(caller, "call.refused", what.to_owned());
         if let Err(error) = self.store.audit(&entry).await {
             tracing::warn!(%error, "a refusal could not be recorded");
@@ -113,6 +125,10 @@ pub(crate) struct Guard {
 impl Guard {
     pub(crate) fn new(enforced: bool, refusals: Refusals) -> Self {
         Self { enforced, refusals }
+    }
+
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Notes with a call whose it is, or says who calls in vain.

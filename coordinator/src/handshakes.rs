@@ -2,85 +2,69 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use ajar_store::Store;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use rustls::{CertificateError, ServerConfig};
 use tokio::{
-    net::TcpStream,
-    sync::{Semaphore, mpsc},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::guard::Refusals;
+use crate::{guard::Refusals, newcomers::Newcomers};
 
-/// Handshakes at a time; others wait in the listen queue.
+/// Handshakes at a time.
 const SIDE_BY_SIDE: usize = 256;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The connections of a listener whose clients `config` accepts.
-pub fn secure<S>(
-    listener: S,
-    config: Arc<ServerConfig>,
-    store: Arc<dyn Store>,
-) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> + Unpin
-where
-    S: Stream<Item = io::Result<TcpStream>> + Send + Unpin + 'static,
-{
+/// The connections of a listener whose clients `config` accepts, as it is at the time.
+pub(crate) fn secure(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<ServerConfig>>,
+    refusals: Refusals,
+) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> + Unpin {
     let (accepted, connections) = mpsc::channel(1);
-    tokio::spawn(accept(listener, config.into(), store, accepted));
+    tokio::spawn(accept(listener, config, refusals, accepted));
     ReceiverStream::new(connections)
 }
 
-async fn accept<S>(
-    mut listener: S,
-    acceptor: TlsAcceptor,
-    store: Arc<dyn Store>,
+async fn accept(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<ServerConfig>>,
+    refusals: Refusals,
     accepted: mpsc::Sender<io::Result<TlsStream<TcpStream>>>,
-) where
-    S: Stream<Item = io::Result<TcpStream>> + Send + Unpin + 'static,
-{
-    let places = Arc::new(Semaphore::new(SIDE_BY_SIDE));
-    let refusals = Refusals::new(store);
+) {
+    let mut newcomers = Newcomers::new(listener, SIDE_BY_SIDE);
     loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let next = tokio::select! {
-            next = listener.next() => next,
-            () = accepted.closed() => None,
+        let (stream, peer, place) = tokio::select! {
+            newcomer = newcomers.next() => newcomer,
+            () = accepted.closed() => return,
         };
-        let stream = match next {
-            Some(Ok(stream)) => stream,
-            // The client is gone already, or there is no file left for it.
-            Some(Err(error)) => {
-                tracing::debug!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-            None => return,
-        };
-        let (acceptor, refusals, accepted) = (acceptor.clone(), refusals.clone(), accepted.clone());
+        let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
+        let (refusals, accepted) = (refusals.clone(), accepted.clone());
         tokio::spawn(async move {
-            let _place = place;
-            let from = stream.peer_addr();
-            let cause = match timeout(PATIENCE, acceptor.accept(stream)).await {
-                Ok(Ok(secured)) => {
-                    // Whoever is stopping takes no connection.
-                    let _ = accepted.send(Ok(secured)).await;
-                    return;
-                }
-                Ok(Err(error)) => error,
-                Err(_) => return,
+            let handshake = tokio::select! {
+                handshake = timeout(PATIENCE, acceptor.accept(stream)) => handshake,
+                () = place.evicted() => return,
             };
-            if let (Some(what), Ok(from)) = (refused(&cause), from) {
-                refusals.record(&from.ip().to_string(), what).await;
+            drop(place);
+            match handshake {
+                // Whoever is stopping takes no connection.
+                Ok(Ok(secured)) => drop(accepted.send(Ok(secured)).await),
+                Ok(Err(error)) => {
+                    if let Some(what) = refused(&error) {
+                        refusals.record_stranger(peer.ip(), what).await;
+                    }
+                }
+                Err(_) => {}
             }
         });
     }
 }
 
-/// What was refused; none if it was no certificate, as of whoever only looks whether the port is open.
+/// Returns what was refused if it was a certificate. Port scans, for example, show none.
 fn refused(cause: &io::Error) -> Option<&'static str> {
     let cause = cause.get_ref()?.downcast_ref::<rustls::Error>()?;
     Some(match cause {

@@ -9,7 +9,7 @@ use ajar_store::{Active, FindingKey, Transition};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::{Coordinator, Drives, MARGIN, audit, error, leases::ABANDONED};
+use crate::{Coordinator, Drives, MARGIN, audit, error, leases::ABANDONED, strays};
 
 /// How often campaigns are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -22,9 +22,6 @@ const CLEAN: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(1);
 /// How often schedules are looked at.
 const START: Duration = Duration::from_secs(1);
-/// How long, and how many, mails are kept that are of no finding: their observation may still be on its way.
-const STRAY: Duration = Duration::from_secs(7 * 24 * 3600);
-const STRAYS: u32 = 100_000;
 /// Pause after the store or the queue was away.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -145,8 +142,8 @@ impl Coordinator {
         *due = Instant::now() + CLEAN;
         let store = &self.options.store;
         let now = self.clock.now();
-        let horizon = now.saturating_sub(STRAY).unwrap_or(Timestamp::MIN);
-        let forgotten = store.forget_sightings(horizon, STRAYS).await;
+        let horizon = now.saturating_sub(strays::LIFE).unwrap_or(Timestamp::MIN);
+        let forgotten = store.forget_sightings(horizon, strays::MOST).await;
         forgotten.map_err(error::store)?;
         store.forget_tokens().await.map_err(error::store)?;
         self.remove_old().await?;

@@ -21,8 +21,10 @@ use ajar_proto::{
 use ajar_queue::ShardQueue;
 use ajar_store::Store;
 use futures::Stream;
+use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::watch,
 };
 use tokio_util::sync::CancellationToken;
@@ -50,6 +52,8 @@ mod ingest;
 mod lanes;
 mod leases;
 mod masked;
+mod newcomers;
+mod newest;
 mod plans;
 mod presence;
 mod receipts;
@@ -62,6 +66,7 @@ mod schedules;
 mod sending;
 mod sessions;
 mod shares;
+mod strays;
 mod tenants;
 mod troubles;
 mod watches;
@@ -69,9 +74,9 @@ mod watches;
 use canaries::CanaryKeys;
 use clock::Clock;
 use guard::{Guard, Refusals};
-pub use handshakes::secure;
 use holders::Holders;
 use lanes::Lanes;
+pub use newcomers::Newcomers;
 use plans::Plans;
 use presence::Presence;
 use receipts::Receipts;
@@ -126,15 +131,6 @@ impl Drives {
     }
 }
 
-/// Who connects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Callers {
-    /// Those whose certificates were checked, by [`secure`].
-    Certified,
-    /// Anybody who can: they cannot be told apart.
-    Anybody,
-}
-
 /// How long a lease is valid without a renewal.
 const TTL: Duration = Duration::from_secs(15);
 /// How long after its end a lease still counts as live, for workers whose clocks run late.
@@ -169,11 +165,39 @@ struct Coordinator {
     shutdown: CancellationToken,
 }
 
-/// Serves connections from `incoming` until `shutdown` is cancelled. Where `callers` are certified, each may do what its certificate says.
+/// Serves anybody who connects until `shutdown` is cancelled. Callers cannot be told apart.
 pub async fn serve<S, C>(
     options: Options,
     incoming: S,
-    callers: Callers,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    S: Stream<Item = std::io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let refusals = Refusals::new(Arc::clone(&options.store));
+    let guard = Guard::new(false, refusals);
+    serve_guarded(options, incoming, guard, shutdown).await
+}
+
+/// Serves clients whose certificates `tls` accepts until `shutdown` is cancelled. Each may do what
+/// its certificate says.
+pub async fn serve_certified(
+    options: Options,
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let refusals = Refusals::new(Arc::clone(&options.store));
+    let incoming = handshakes::secure(listener, tls, refusals.clone());
+    let guard = Guard::new(true, refusals);
+    serve_guarded(options, incoming, guard, shutdown).await
+}
+
+async fn serve_guarded<S, C>(
+    options: Options,
+    incoming: S,
+    guard: Guard,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error>
 where
@@ -181,8 +205,6 @@ where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let receipts = Receipts::new(Arc::clone(&options.store));
-    let refusals = Refusals::new(Arc::clone(&options.store));
-    let guard = Guard::new(callers == Callers::Certified, refusals.clone());
     let lanes = Lanes::new(options.connections);
     let renewals = Renewals::new(Arc::clone(&options.store));
     let coordinator = Coordinator {
@@ -192,7 +214,7 @@ where
         works: Recent::new(ingest::AT_HAND),
         shares: Shares::default(),
         receipts,
-        refusals,
+        refusals: guard.refusals().clone(),
         holders: holders::none(),
         canary_keys: CanaryKeys::default(),
         lanes,

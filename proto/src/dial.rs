@@ -1,13 +1,10 @@
 //! How to reach a coordinator, in this process or elsewhere.
 
-use std::{net::IpAddr, time::Duration};
+use std::sync::Arc;
 
-use tonic::{
-    Request, Status,
-    service::interceptor::InterceptedService,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::{Request, Status, service::interceptor::InterceptedService, transport::Channel};
 
+pub use crate::remote::{Error, Remote, Tls, client_config};
 use crate::{
     MAX_MESSAGE, local, trace,
     v1::{
@@ -26,62 +23,14 @@ pub type Traced = InterceptedService<Channel, fn(Request<()>) -> Result<Request<
 #[derive(Clone)]
 pub enum Coordinator {
     Local(local::Dialer),
-    Remote(Box<Endpoint>),
-}
-
-/// PEM texts for TLS with certificates on both sides.
-#[derive(Debug, Clone, Default)]
-pub struct Tls {
-    /// Our certificate chain and key.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// The authority that the other side must be certified by.
-    pub ca: Option<Vec<u8>>,
-}
-
-/// Why a coordinator cannot be dialled.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{0:?} is not a coordinator: expected a URL such as https://scan.example.net:7400")]
-    Url(String),
-    /// Plain text over a network.
-    #[error(
-        "{0} would carry authorizations and results in plain text: use https:// with --tls-ca, or say --insecure"
-    )]
-    PlainText(String),
-    /// The certificates cannot be used.
-    #[error("the TLS files for {url} cannot be used: {cause}")]
-    Tls { url: String, cause: String },
+    Remote(Arc<Remote>),
 }
 
 impl Coordinator {
-    /// The coordinator at `url`. Plain `http://` is refused unless it stays on loopback or `insecure` is set.
-    pub fn remote(url: &str, tls: &Tls, insecure: bool) -> Result<Self, Error> {
-        let malformed = || Error::Url(url.to_owned());
-        let uri: http::Uri = url.parse().map_err(|_| malformed())?;
-        let host = uri.host().ok_or_else(malformed)?;
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| malformed())?;
-        let endpoint = match uri.scheme_str() {
-            Some("https") => {
-                let config = client_tls(tls);
-                endpoint.tls_config(config).map_err(|error| Error::Tls {
-                    url: url.to_owned(),
-                    // Of itself it says no more than "transport error".
-                    cause: std::error::Error::source(&error)
-                        .map_or_else(|| error.to_string(), ToString::to_string),
-                })?
-            }
-            Some("http") if insecure || is_loopback(host) => endpoint,
-            Some("http") => return Err(Error::PlainText(url.to_owned())),
-            _ => return Err(malformed()),
-        };
-        Ok(Self::Remote(Box::new(
-            endpoint
-                .connect_timeout(Duration::from_secs(5))
-                .http2_keep_alive_interval(Duration::from_secs(5))
-                .keep_alive_timeout(Duration::from_secs(5))
-                .keep_alive_while_idle(true)
-                .tcp_nodelay(true),
-        )))
+    /// The coordinator at one of these URLs, which are separated by commas. Plain `http://` is refused unless it stays on
+    /// loopback or `insecure` is set.
+    pub fn remote(urls: &str, tls: Option<Tls>, insecure: bool) -> Result<Self, Error> {
+        Remote::new(urls, tls, insecure).map(|remote| Self::Remote(Arc::new(remote)))
     }
 
     /// A coordinator's client for workers.
@@ -126,32 +75,15 @@ impl Coordinator {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Local(_) => true,
-            Self::Remote(endpoint) => endpoint.uri().host().is_some_and(is_loopback),
+            Self::Remote(remote) => remote.is_loopback(),
         }
     }
 
     fn traced(&self) -> Traced {
         let channel = match self {
             Self::Local(dialer) => dialer.channel(),
-            Self::Remote(endpoint) => endpoint.connect_lazy(),
+            Self::Remote(remote) => remote.channel(),
         };
         InterceptedService::new(channel, trace::inject)
     }
-}
-
-fn client_tls(tls: &Tls) -> ClientTlsConfig {
-    let mut config = ClientTlsConfig::new();
-    if let Some(ca) = &tls.ca {
-        config = config.ca_certificate(Certificate::from_pem(ca));
-    }
-    if let Some((chain, key)) = &tls.identity {
-        config = config.identity(Identity::from_pem(chain, key));
-    }
-    config
-}
-
-/// True for `localhost` and loopback addresses, as they stand in a URL.
-pub fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -8,6 +8,7 @@ mod codec;
 pub mod convert;
 pub mod dial;
 pub mod local;
+mod remote;
 pub mod trace;
 
 /// Messages and services of the package `ajar.v1`, generated from the .proto files beside this crate's

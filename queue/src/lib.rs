@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ajar_model::{CampaignId, ShardId};
+use ajar_model::{CampaignId, ShardId, url::unescaped};
 use async_trait::async_trait;
 
 pub mod memory;
@@ -16,6 +16,12 @@ mod server;
 
 /// Opens the queue that `url` names: `memory:`, or a Redis for one that coordinators share.
 pub async fn open(url: &str) -> Result<Arc<dyn ShardQueue>, Error> {
+    if let (Some((scheme, _)), Some(found)) = (url.split_once("://"), unescaped(url)) {
+        return Err(Error::Password {
+            scheme: scheme.to_owned(),
+            found,
+        });
+    }
     match url {
         "memory:" => Ok(Arc::new(memory::Memory::new())),
         _ => Ok(Arc::new(redis::Redis::connect(url).await?)),
@@ -79,6 +85,14 @@ pub struct Depth {
 /// Why the queue could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A password that is not escaped.
+    #[error("the password in {scheme}://… has a {found:?}, which ends it: write it as %{:02X}", u32::from(*.found))]
+    Password {
+        /// The URL's scheme.
+        scheme: String,
+        /// The character that must be escaped.
+        found: char,
+    },
     /// Not a URL of a known kind.
     #[error(
         "{url:?} is not a queue: expected redis://HOST:PORT/DB, redis-sentinel://HOST:PORT,HOST:PORT/DB#MASTER or redis-cluster://HOST:PORT,HOST:PORT, or the same with rediss for TLS"

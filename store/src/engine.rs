@@ -10,9 +10,9 @@ use async_trait::async_trait;
 
 use crate::{
     Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingKey,
-    FindingQuery, Grant, GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Renewal,
-    Renewed, Resumption, SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition, Trouble,
-    Unleased, audit, campaigns, excluding,
+    FindingQuery, Grant, GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Recorded,
+    Renewal, Renewed, Resumption, SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition,
+    Trouble, Unleased, audit, campaigns, excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
     grant, ingest, mails, older,
     orders::{Orders, Stop},
@@ -183,7 +183,7 @@ impl<B: Backend> Store for Engine<B> {
         ingest::ingest(&self.0, batch).await
     }
 
-    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error> {
+    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Recorded, Error> {
         mails::record_sightings(&self.0, sightings).await
     }
 

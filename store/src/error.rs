@@ -15,6 +15,14 @@ pub enum Error {
         /// What was given, without its password.
         url: String,
     },
+    /// A password that is not escaped.
+    #[error("the password in {scheme}://… has a {found:?}, which ends it: write it as %{:02X}", u32::from(*.found))]
+    Password {
+        /// The URL's scheme.
+        scheme: String,
+        /// The character that must be escaped.
+        found: char,
+    },
     /// It does not answer.
     #[error("the store {url} does not answer ({cause}): start it, or correct --store")]
     Unavailable {

@@ -49,7 +49,7 @@ mod unanimity;
 use std::{collections::BTreeMap, net::IpAddr, ops::Range, time::Duration};
 
 use ajar_model::{
-    Ahead, Campaign, CampaignId, Canary, Finding, Observation, ShardId, Sighting,
+    Ahead, Campaign, CampaignId, Canary, Finding, Nonce, Observation, ShardId, Sighting,
     SignedAuthorization, Tally, Timestamp, Verdict, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
@@ -205,8 +205,8 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     async fn ingest(&self, batch: &Batch) -> Result<Ingested, Error>;
 
     /// Records mails that the canary received, all of them or none, and judges the findings that their nonces belong to,
-    /// as far as they are known. The earliest sighting of a nonce is kept. Returns the findings that changed.
-    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
+    /// as far as they are known. The earliest sighting of a nonce is kept.
+    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Recorded, Error>;
 
     /// Judges the findings of sightings that nobody judged: a process may die between storing the one and the other.
     /// Returns the findings that changed.
@@ -399,6 +399,15 @@ pub struct Advance {
     /// True if this is the end of the shard. It closes only if the outcomes then add up to its targets; otherwise
     /// [`Error::Incomplete`], and nothing is stored.
     pub closes: bool,
+}
+
+/// What became of mails that were recorded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recorded {
+    /// The findings that changed.
+    pub changed: Vec<Finding>,
+    /// Nonces that are of no finding yet, in ascending order.
+    pub strays: Vec<Nonce>,
 }
 
 /// What became of a [`Batch`].

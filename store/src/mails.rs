@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use ajar_model::{CampaignId, Finding, Nonce, Sighting, Timestamp};
 
 use crate::{
-    Error,
+    Error, Recorded,
     ingest::{KEYS_AT_ONCE, check_time, judge_again},
     rows::{Backend, Key},
     stored,
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) async fn record_sightings(
     backend: &dyn Backend,
     sightings: &[Sighting],
-) -> Result<Vec<Finding>, Error> {
+) -> Result<Recorded, Error> {
     let mut earliest: BTreeMap<Nonce, Sighting> = BTreeMap::new();
     for sighting in sightings {
         check_time(sighting.received_at)?;
@@ -46,13 +46,13 @@ pub(crate) async fn record_sightings(
 /// See [`crate::Store::judge_sightings`].
 pub(crate) async fn judge_sightings(backend: &dyn Backend) -> Result<Vec<Finding>, Error> {
     let nonces = backend.read().await?.unjudged(KEYS_AT_ONCE as u32).await?;
-    judge_nonces(backend, &nonces).await
+    Ok(judge_nonces(backend, &nonces).await?.changed)
 }
 
 /// Judges the findings of sighted nonces. A sighting that is of no finding yet stays unjudged.
-async fn judge_nonces(backend: &dyn Backend, nonces: &[Nonce]) -> Result<Vec<Finding>, Error> {
+async fn judge_nonces(backend: &dyn Backend, nonces: &[Nonce]) -> Result<Recorded, Error> {
     if nonces.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Recorded::default());
     }
     let mut known = BTreeSet::new();
     let mut keys: BTreeMap<CampaignId, BTreeSet<Key>> = BTreeMap::new();
@@ -71,7 +71,7 @@ async fn judge_nonces(backend: &dyn Backend, nonces: &[Nonce]) -> Result<Vec<Fin
     tx.set_judged(&known).await?;
     tx.set_stray(&strays).await?;
     tx.commit().await?;
-    Ok(changed)
+    Ok(Recorded { changed, strays })
 }
 
 /// See [`crate::Store::forget_sightings`].

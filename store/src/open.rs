@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use ajar_model::Timestamp;
+use ajar_model::{Timestamp, url::unescaped};
 
 use crate::{Error, Store, engine::Engine, postgres::Postgres, sqlite::Sqlite};
 
@@ -47,6 +47,12 @@ impl Default for Options {
 /// Opens the store that `url` names: `postgres://` or `postgresql://` for a PostgreSQL database, where everything is kept
 /// in the schema `ajar`; `sqlite:PATH` or a bare path for an SQLite file. No message holds a password.
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Store>, Error> {
+    if let (Some((scheme, _)), Some(found)) = (url.split_once("://"), unescaped(url)) {
+        return Err(Error::Password {
+            scheme: scheme.to_owned(),
+            found,
+        });
+    }
     match url.split_once("://") {
         Some(("postgres" | "postgresql", _)) => {
             Ok(Arc::new(Engine(Postgres::open(url, options).await?)))

@@ -80,6 +80,8 @@ pub struct Options {
     pub limits: Limits,
     /// Socket addresses that are never probed: the cluster's own.
     pub control_plane: Vec<SocketAddr>,
+    /// Told whether a coordinator answers.
+    pub connected: watch::Sender<bool>,
 }
 
 /// Leases that a worker holds at the same time and has not started every target of.
@@ -153,7 +155,8 @@ pub async fn run(options: Options, drain: CancellationToken) {
     });
     let following = tokio::spawn(Arc::clone(&worker.places).follow());
     let session = Arc::clone(&worker.session);
-    let talking = tokio::spawn(session.run(worker.control.clone()));
+    let connected = worker.options.connected.clone();
+    let talking = tokio::spawn(session.run(worker.control.clone(), connected));
     let places = Arc::new(Semaphore::new(LEASES));
     let mut leases = Leases::new();
     let mut pause = Pause::new();

@@ -20,7 +20,7 @@ use ajar_proto::{
 };
 use futures::{Stream, StreamExt};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -101,11 +101,15 @@ impl Session {
     }
 
     /// Has one session after the other, for ever.
-    pub async fn run(self: Arc<Self>, client: WorkServiceClient<Traced>) {
+    pub async fn run(
+        self: Arc<Self>,
+        client: WorkServiceClient<Traced>,
+        connected: watch::Sender<bool>,
+    ) {
         let mut pause = SOON;
         let mut is_away = false;
         loop {
-            let mut talk = Talk::new(&self);
+            let mut talk = Talk::new(&self, &connected);
             let ended = talk.run(client.clone()).await;
             if talk.was_answered {
                 pause = SOON;
@@ -114,12 +118,19 @@ impl Session {
             let within = match ended {
                 Ended::Asked(within) => within,
                 Ended::Broken(status) => {
+                    connected.send_replace(false);
                     if !std::mem::replace(&mut is_away, true) {
                         let cause = status.message();
-                        tracing::warn!(
-                            cause,
-                            "the coordinator does not answer; asking until it does"
-                        );
+                        match status.code() {
+                            Code::PermissionDenied => tracing::error!(
+                                cause,
+                                "the coordinator refuses this worker; asking until it does not"
+                            ),
+                            _ => tracing::warn!(
+                                cause,
+                                "the coordinator does not answer; asking until it does"
+                            ),
+                        }
                     }
                     pause = (pause * 2).min(LATE);
                     pause
@@ -170,10 +181,11 @@ struct Talk<'a> {
     /// When leases are to be named again.
     renew_at: Instant,
     was_answered: bool,
+    connected: &'a watch::Sender<bool>,
 }
 
 impl<'a> Talk<'a> {
-    fn new(session: &'a Arc<Session>) -> Self {
+    fn new(session: &'a Arc<Session>, connected: &'a watch::Sender<bool>) -> Self {
         Self {
             session,
             number: 0,
@@ -181,6 +193,7 @@ impl<'a> Talk<'a> {
             answer_by: None,
             renew_at: Instant::now(),
             was_answered: false,
+            connected,
         }
     }
 
@@ -194,6 +207,7 @@ impl<'a> Talk<'a> {
         let is_unknown = |status: &Status| status.code() == Code::Unimplemented;
         if let Ok(answered) = &opened {
             let is_older = answered.as_ref().is_err_and(is_unknown);
+            self.connected.send_replace(is_older || answered.is_ok());
             self.session.older.store(is_older, Ordering::Relaxed);
         }
         match opened {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ajar_model::target;
+use ajar_model::{authorization, target};
 
 /// The longest name of a tenant: it is in certificates and in every index by tenant.
 const LONGEST: usize = 64;
@@ -21,6 +21,13 @@ pub fn domain(text: &str) -> Result<String, &'static str> {
     is_one
         .then(|| text.to_owned())
         .ok_or("expected a domain, such as canary.example.net")
+}
+
+/// Reads whom an owner can write to.
+pub fn mail_address(text: &str) -> Result<String, &'static str> {
+    authorization::is_mail_address(text)
+        .then(|| text.to_owned())
+        .ok_or("expected a mail address, such as abuse@example.net")
 }
 
 /// Reads the name of a tenant.

@@ -40,7 +40,7 @@ pub struct PkiIssue {
     #[arg(long, value_name = "VANTAGE", value_parser = name)]
     pub vantage: Option<String>,
     /// A name or an address that a coordinator is reached by.
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub host: Vec<String>,
     /// Where the authority is, and the certificate and its key go.
     #[arg(long, value_name = "DIRECTORY", default_value = "pki")]

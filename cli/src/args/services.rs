@@ -26,7 +26,7 @@ pub struct Tls {
 /// A cluster, if one is named.
 #[derive(Debug, Clone, Args)]
 pub struct MaybeRemote {
-    /// The coordinator's URL; the run stays in this process if not given.
+    /// The coordinator's URL, or several with commas between; the run stays in this process if not given.
     #[arg(long, value_name = "URL")]
     pub coordinator: Option<String>,
     #[command(flatten)]
@@ -36,17 +36,17 @@ pub struct MaybeRemote {
 /// A cluster.
 #[derive(Debug, Clone, Args)]
 pub struct Remote {
-    /// The coordinator's URL.
+    /// The coordinator's URL, or several with commas between: whichever answers.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7400")]
     pub coordinator: String,
     #[command(flatten)]
     pub tls: Tls,
 }
 
-/// What a service counts.
+/// What a service shows to monitoring.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Metrics {
-    /// Where Prometheus may ask for /metrics; plain HTTP. Nothing is served if not given.
+    /// Serve /metrics for Prometheus, /healthz and /readyz here, over plain HTTP.
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics: Option<std::net::SocketAddr>,
 }
@@ -71,7 +71,7 @@ pub struct Coordinator {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub site_rate: Option<u32>,
     /// Give a tenant N parts of shared rates and workers; others have 1. May be repeated.
-    #[arg(long, value_name = "TENANT=N", value_parser = tenant_weight)]
+    #[arg(long, value_name = "TENANT=N", value_delimiter = ',', value_parser = tenant_weight)]
     pub tenant_weight: Vec<(String, u32)>,
     /// Remove ended campaigns and their findings once their whole month is this old, as in 180d.
     /// Without it they stay.
@@ -130,11 +130,13 @@ pub struct CanaryService {
     pub advertise: Option<IpAddr>,
     /// A mail domain that is delivered here. Give two unrelated ones, so that a server in charge of one is not taken for a
     /// relay.
-    #[arg(long, value_name = "NAME", required = true, value_parser = names::domain)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true, value_parser = names::domain)]
     pub domain: Vec<String>,
     /// Whom an owner can write to, in probing.txt.
-    #[arg(long, value_name = "MAIL")]
+    #[arg(long, value_name = "MAIL", value_parser = names::mail_address)]
     pub contact: Option<String>,
+    #[command(flatten)]
+    pub metrics: Metrics,
     #[command(flatten)]
     pub ports: CanaryPorts,
     #[command(flatten)]

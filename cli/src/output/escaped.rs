@@ -12,6 +12,30 @@ pub fn to_writer(out: impl Write, value: &impl Serialize) -> serde_json::Result<
     value.serialize(&mut Serializer::with_formatter(out, Escaped))
 }
 
+/// Writes a value in several lines, with the same escapes.
+pub fn to_writer_pretty(mut out: impl Write, value: &impl Serialize) -> serde_json::Result<()> {
+    let pretty = serde_json::to_string_pretty(value)?;
+    // Line feeds of texts are escaped already: the others are between values.
+    let lines: Vec<String> = pretty.lines().map(escaped).collect();
+    let written = out.write_all(lines.join("\n").as_bytes());
+    written.map_err(serde_json::Error::io)
+}
+
+/// A part of a JSON text in which hostile characters are escaped.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !is_hostile(c) {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            escaped.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    escaped
+}
+
 struct Escaped;
 
 impl Formatter for Escaped {
@@ -20,18 +44,7 @@ impl Formatter for Escaped {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(is_hostile) {
-            let (before, after) = rest.split_at(at);
-            writer.write_all(before.as_bytes())?;
-            let mut chars = after.chars();
-            let hostile = chars.next().unwrap_or_default();
-            for unit in hostile.encode_utf16(&mut [0; 2]) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-            rest = chars.as_str();
-        }
-        writer.write_all(rest.as_bytes())
+        writer.write_all(escaped(fragment).as_bytes())
     }
 }
 

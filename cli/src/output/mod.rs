@@ -2,7 +2,7 @@
 
 mod csv;
 mod eol;
-mod escaped;
+pub mod escaped;
 pub mod jsonl;
 mod owners;
 mod rbldnsd;
@@ -51,6 +51,9 @@ pub struct Options {
     /// For internal audits.
     #[arg(long)]
     pub inside_counts: bool,
+    /// Show ids and times in tables.
+    #[arg(long)]
+    pub wide: bool,
     /// A list of products and their first maintained versions, as squid-cache,squid,6.0: what is older is marked as outdated.
     #[arg(long, value_name = "FILE")]
     pub eol: Option<eol::List>,

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use ajar_model::{Finding, Verdict};
+use ajar_model::{CampaignId, Finding, Timestamp, Verdict};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::{Format, Out, Writer, name, one_file};
@@ -13,13 +13,15 @@ pub const FORMAT: Format = Format {
     for_owners: false,
     prepare: |options| {
         let on_terminal = options.output.as_os_str() == "-" && std::io::stdout().is_terminal();
+        let wide = options.wide;
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         one_file(options, move |out| {
             Box::new(ForPeople {
                 out,
-                table: empty_table(),
-                verdicts: Vec::new(),
+                table: empty_table(wide),
+                rows: Vec::new(),
                 colored: on_terminal && !no_color,
+                wide,
             })
         })
     },
@@ -28,35 +30,52 @@ pub const FORMAT: Format = Format {
 struct ForPeople {
     out: Out,
     table: Table,
-    verdicts: Vec<Verdict>,
+    rows: Vec<(CampaignId, Verdict)>,
     colored: bool,
+    /// Ids and times are shown.
+    wide: bool,
 }
 
 impl ForPeople {
-    /// The header and the rows, each in the colour of its verdict.
+    /// The header and the rows, each in the colour of its verdict. Rows of several campaigns are
+    /// grouped under a line of each.
     fn lines(&self) -> Vec<String> {
-        let styles = self.verdicts.iter().map(|verdict| match self.colored {
-            true => style(*verdict),
-            false => "",
-        });
-        let lines = self.table.lines().zip(std::iter::once("").chain(styles));
-        let styled = lines.map(|(line, style)| match (line.trim_end(), style) {
-            (line, "") => line.to_owned(),
-            (line, style) => format!("{style}{line}\x1b[0m"),
-        });
-        styled.collect()
+        let mut table = self.table.lines();
+        let header = table.next().unwrap_or_default();
+        let mut lines = vec![header.trim_end().to_owned()];
+        let mut campaigns = self.rows.iter().map(|(campaign, _)| campaign);
+        let first = campaigns.next();
+        let are_several = campaigns.any(|campaign| Some(campaign) != first);
+        let mut last = None;
+        for ((campaign, verdict), line) in self.rows.iter().zip(table) {
+            if are_several && last != Some(campaign) {
+                lines.push(format!("campaign {campaign}, begun {}", begun(*campaign)));
+                last = Some(campaign);
+            }
+            let line = line.trim_end();
+            lines.push(match self.colored {
+                true => format!("{}{line}\x1b[0m", style(*verdict)),
+                false => line.to_owned(),
+            });
+        }
+        lines
     }
 }
 
 impl Writer for ForPeople {
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        self.table.add_row(row(finding));
-        self.verdicts.push(finding.verdict);
+        let mut cells = row(finding).to_vec();
+        if self.wide {
+            cells.push(minute(finding.last_seen));
+            cells.push(finding.id.clone());
+        }
+        self.table.add_row(cells);
+        self.rows.push((finding.campaign, finding.verdict));
         Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> anyhow::Result<()> {
-        match self.verdicts.is_empty() {
+        match self.rows.is_empty() {
             true => writeln!(self.out, "no endpoint answered")?,
             false => writeln!(self.out, "{}", self.lines().join("\n"))?,
         }
@@ -74,16 +93,20 @@ fn style(verdict: Verdict) -> &'static str {
     }
 }
 
-fn empty_table() -> Table {
+fn empty_table(wide: bool) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header([
+    let mut header = vec![
         "ADDRESS",
         "PORT",
         "SERVICE",
         "VERDICT",
         "PROVEN BY",
         "VARIANTS",
-    ]);
+    ];
+    if wide {
+        header.extend(["LAST SEEN", "ID"]);
+    }
+    table.load_preset(presets::NOTHING).set_header(header);
     if let Some(address) = table.column_mut(0) {
         address.set_padding((0, 1));
     }
@@ -91,6 +114,16 @@ fn empty_table() -> Table {
         port.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// When a campaign was submitted: its id says so.
+fn begun(campaign: CampaignId) -> String {
+    let millis = i64::try_from(campaign.0.timestamp_ms()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis).map_or_else(|_| "long ago".to_owned(), minute)
+}
+
+fn minute(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 fn row(finding: &Finding) -> [String; 6] {
@@ -150,9 +183,10 @@ mod tests {
     fn lines(rows: &[(&[&str], &str)], colored: bool) -> Vec<String> {
         let mut table = ForPeople {
             out: Box::new(std::io::sink()),
-            table: empty_table(),
-            verdicts: Vec::new(),
+            table: empty_table(false),
+            rows: Vec::new(),
             colored,
+            wide: false,
         };
         for (variants, verdict) in rows {
             let proof = match *verdict {

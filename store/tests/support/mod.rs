@@ -462,8 +462,8 @@ fn canary_key() -> SigningKey {
 
 /// Records one mail, and says what it changed.
 pub async fn record(store: &dyn Store, mail: &Sighting) -> Option<Finding> {
-    let changed = store.record_sightings(std::slice::from_ref(mail)).await;
-    changed.unwrap().pop()
+    let recorded = store.record_sightings(std::slice::from_ref(mail)).await;
+    recorded.unwrap().changed.pop()
 }
 
 /// Every campaign, as lists show it.

@@ -5,10 +5,7 @@ use std::net::SocketAddr;
 use ajar_model::{Finding, Verdict};
 use std::time::{Duration, Instant};
 
-use ajar_proto::{
-    dial::{Coordinator, Tls},
-    v1,
-};
+use ajar_proto::{dial::Coordinator, v1};
 use ajar_tests::{Access, Site};
 
 /// Endpoint, verdict, probe, variants, egress.
@@ -74,7 +71,7 @@ async fn a_worker_that_is_busy_and_asks_for_nothing_keeps_others_from_its_part_o
     cluster
         .submit("127.1.0.0/19 -p 25 --rate 160 --prefix-rate 20")
         .unwrap();
-    let coordinator = Coordinator::remote(&cluster.url(), &Tls::default(), false).unwrap();
+    let coordinator = Coordinator::remote(&cluster.url(), None, false).unwrap();
     let lease = async |worker: &str| {
         let request = v1::LeaseRequest {
             worker: worker.to_owned(),
@@ -111,7 +108,7 @@ async fn a_worker_that_lacks_a_probe_gets_no_lease_and_has_not_failed() {
     let cluster = Site::new().cluster().workers(0).start().unwrap();
     let asked = "127.0.65.1 -p 3128 --probes http-connect,socks5 --settle 1s";
     let id = cluster.submit(asked).unwrap();
-    let coordinator = Coordinator::remote(&cluster.url(), &Tls::default(), true).unwrap();
+    let coordinator = Coordinator::remote(&cluster.url(), None, true).unwrap();
     let ask = async |probes: &[&str]| {
         let request = v1::LeaseRequest {
             worker: format!("knows-{}", probes.len()),

@@ -1,6 +1,9 @@
 //! The command that a finding is shown with does again what the finding says, without us.
 
-use std::process::Command;
+use std::{
+    io::{BufRead, BufReader},
+    process::Command,
+};
 
 use ajar_model::Verdict;
 use ajar_tests::{Access, DOMAINS, Exim, FarEnd, Front, Postfix, Site, at, finished};
@@ -43,7 +46,23 @@ fn swaks_and_curl_do_again_what_a_finding_says() {
         scan.stdout
     );
     assert_eq!(open.len(), 8, "{}", scan.stdout);
-    // The canary has gone with the scan: somebody else stands in its place.
+    // The canary has gone with the scan. ajar starts it again,
+    let relay = open.iter().find(|f| f.port == 2525).unwrap();
+    let replay = format!(
+        "findings replay {} --canary-ports {}",
+        at(&format!("{}:{}", relay.ip, relay.port)),
+        site.canary_ports()
+    );
+    let mut canary = site.ajar.spawn(&replay, "replay").unwrap();
+    let said = BufReader::new(canary.stdout.take().unwrap()).lines();
+    let mut said = said.map_while(Result::ok);
+    let swaks = said.find(|line| line.contains("swaks ")).unwrap();
+    finished(Command::new("sh").args(["-c", &swaks])).unwrap();
+    let arrived = said.find(|line| line.starts_with("a mail arrived from "));
+    assert!(arrived.is_some());
+    canary.kill().unwrap();
+    canary.wait().unwrap();
+    // or somebody else stands in its place.
     let far_end = FarEnd::start(&site).unwrap();
     for finding in open {
         let shown = site
@@ -53,7 +72,7 @@ fn swaks_and_curl_do_again_what_a_finding_says() {
         let command = shown
             .stdout
             .lines()
-            .skip_while(|line| *line != "to see it without ajar:");
+            .skip_while(|line| !line.starts_with("to see it without ajar"));
         let command = command.map(str::trim).nth(1);
         let command = command.unwrap_or_else(|| panic!("no command: {}", shown.stdout));
         let nonce = finding.proof.unwrap().nonce.to_string();

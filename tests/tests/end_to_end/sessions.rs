@@ -7,7 +7,7 @@ use std::{
 
 use ajar_model::Lease;
 use ajar_proto::{
-    dial::{Coordinator, Tls},
+    dial::Coordinator,
     v1::{self, lease_news::News},
 };
 use ajar_tests::{Cluster, Signal, Site};
@@ -27,7 +27,7 @@ struct Talk {
 impl Talk {
     /// Opens a session with room for so many leases.
     async fn open(cluster: &Cluster, worker: &str, room: u32) -> Self {
-        let coordinator = Coordinator::remote(&cluster.url(), &Tls::default(), false).unwrap();
+        let coordinator = Coordinator::remote(&cluster.url(), None, false).unwrap();
         let (out, requests) = mpsc::channel(4);
         let hello = v1::SessionRequest {
             number: 1,

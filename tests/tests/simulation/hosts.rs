@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ajar_coordinator::{Callers, Drives};
+use ajar_coordinator::Drives;
 use ajar_model::{CampaignId, ProbeId, Spec, Target, shares::Weights, signers::AllowedSigners};
 use ajar_proto::{convert, dial::Coordinator, local, v1};
 use tokio::{
@@ -159,13 +159,7 @@ async fn coordinate(site: Site, signers: watch::Receiver<AllowedSigners>) -> tur
         allow_loopback: false,
         probes: vec![ProbeId::from_static("smtp-relay")],
     };
-    ajar_coordinator::serve(
-        options,
-        incoming,
-        Callers::Anybody,
-        CancellationToken::new(),
-    )
-    .await?;
+    ajar_coordinator::serve(options, incoming, CancellationToken::new()).await?;
     Ok(())
 }
 
@@ -182,6 +176,7 @@ async fn work(site: Site, name: String) -> turmoil::Result {
         capacity: 200,
         limits: ajar_probe::Limits::default(),
         control_plane: Vec::new(),
+        connected: watch::channel(false).0,
     };
     ajar_worker::run(options, CancellationToken::new()).await;
     Ok(())

@@ -14,9 +14,9 @@ use ajar_model::{
 use ajar_store::{
     Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, Excluded,
     Exclusion, ExclusionQuery, Exclusions, FindingKey, FindingQuery, Grant, GrantRequest, Hold,
-    Holder, Ingested, ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Renewal,
-    Renewed, Replicas, Resumption, Run, ScheduleKey, ScheduleQuery, Schedules, SeenCoordinator,
-    SeenWorker, Sending, Stop, Store, Summary, Transition, Trouble, Unleased,
+    Holder, Ingested, ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Recorded,
+    Renewal, Renewed, Replicas, Resumption, Run, ScheduleKey, ScheduleQuery, Schedules,
+    SeenCoordinator, SeenWorker, Sending, Stop, Store, Summary, Transition, Trouble, Unleased,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -175,7 +175,7 @@ flaky! {
     async fn note_trouble(&self, trouble: &Trouble) -> Result<(), Error>;
     async fn troubles(&self, id: CampaignId) -> Result<Vec<Trouble>, Error>;
     async fn end_local_leases(&self) -> Result<(), Error>;
-    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Vec<Finding>, Error>;
+    async fn record_sightings(&self, sightings: &[Sighting]) -> Result<Recorded, Error>;
     async fn judge_sightings(&self) -> Result<Vec<Finding>, Error>;
     async fn judge_older(&self, after: Option<FindingKey>) -> Result<Option<FindingKey>, Error>;
     async fn has_older(&self) -> Result<bool, Error>;
