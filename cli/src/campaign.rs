@@ -9,8 +9,10 @@ use crate::{
     args, canary, connect,
     exit::{self, Ended, from_status},
     progress,
+    progress::Of,
     request::{self, Request},
     run::{self, Run},
+    say,
     stop::{self, unless_stopped},
 };
 
@@ -203,7 +205,7 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
 
 async fn watch(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended> {
     let stop = stop::on_signal();
-    let run = Run::new(coordinator, exit::campaign_id(id)?).of_a_cluster();
+    let run = Run::new(coordinator, exit::campaign_id(id)?).showing(Of::Cluster);
     let state = run.follow(&stop).await?;
     if stop.is_cancelled() {
         return Ok(Ended::Interrupted);
@@ -226,10 +228,7 @@ async fn stop_all(coordinator: &dial::Coordinator) -> anyhow::Result<Ended> {
     for id in &stopped.ids {
         writeln!(std::io::stdout(), "{id}")?;
     }
-    writeln!(
-        std::io::stderr(),
-        "everything is stopped: `ajar campaign start-again` lets it go on"
-    )?;
+    say::line("everything is stopped: `ajar campaign start-again` lets it go on");
     Ok(Ended::Finished)
 }
 

@@ -1,6 +1,6 @@
 //! `ajar demo`: audits a small lab of honest and lying services that it starts itself on loopback.
 
-use std::{io::Write, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use ajar_canary::Ports;
 use ajar_model::{Canary, Effort, Finding, Revisits, Spec, Target, Tier, Verdict, campaign::Sweep};
@@ -16,7 +16,7 @@ use crate::{
     output::{self, Sink},
     request,
     run::{self, Run},
-    signers, stop,
+    say, signers, stop,
 };
 
 /// Fast enough for loopback, where nobody else is disturbed.
@@ -41,7 +41,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
         inside_counts: true,
         ..options.output.clone()
     };
-    let sink = Sink::open(&output)?;
+    let sink = Sink::open(&output, None)?;
     let directory = tempfile::tempdir()?;
     let store = match &options.store {
         Some(store) => store.clone(),
@@ -67,7 +67,7 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
     };
     let canary = cluster.receive(canary_options).await?.clone();
     let lab = Lab::start(&canary, shutdown.clone()).await?;
-    introduce(lab.services())?;
+    introduce(lab.services());
 
     let run = Run::new(&cluster.coordinator, id);
     run.submit(&spec(&lab, canary)?).await?;
@@ -89,9 +89,9 @@ pub async fn run(options: args::Demo) -> anyhow::Result<Ended> {
         .try_for_each(|finding| writer.write(finding))?;
     writer.finish()?;
     let wrong = wrong(lab.services(), &findings);
-    conclude(lab.services().len(), &wrong)?;
+    conclude(lab.services().len(), &wrong);
     if options.keep {
-        let _ = writeln!(std::io::stderr(), "\nthe lab stays up until Ctrl-C");
+        say::line("\nthe lab stays up until Ctrl-C");
         stop.cancelled().await;
     }
     shutdown.cancel();
@@ -144,13 +144,11 @@ fn spec(lab: &Lab, canary: Canary) -> anyhow::Result<Spec> {
     })
 }
 
-fn introduce(services: &[Service]) -> std::io::Result<()> {
-    let mut err = std::io::stderr().lock();
-    writeln!(
-        err,
+fn introduce(services: &[Service]) {
+    say::line(format_args!(
         "a lab of {} services is up on loopback; nothing leaves this machine:\n",
         services.len()
-    )?;
+    ));
     for Service {
         name,
         summary,
@@ -158,14 +156,16 @@ fn introduce(services: &[Service]) -> std::io::Result<()> {
         ..
     } in services
     {
-        writeln!(err, "  {:<21} {name:<24} {summary}", endpoint.to_string())?;
+        say::line(format_args!(
+            "  {:<21} {name:<24} {summary}",
+            endpoint.to_string()
+        ));
     }
-    writeln!(
-        err,
+    say::line(format_args!(
         "\nauditing it: {RATE} connections a second, receipts at the canary on 127.0.0.1;\n\
          each service is given {EXAMINATION_SECS} seconds, where a scan gives {}\n",
         Limits::default().examination.as_secs()
-    )
+    ));
 }
 
 /// Services whose verdict is not what they really are.
@@ -183,29 +183,25 @@ fn wrong<'a>(services: &'a [Service], findings: &[Finding]) -> Vec<(&'a Service,
         .collect()
 }
 
-fn conclude(all: usize, wrong: &[(&Service, Option<Verdict>)]) -> std::io::Result<()> {
-    let mut err = std::io::stderr().lock();
-    writeln!(
-        err,
+fn conclude(all: usize, wrong: &[(&Service, Option<Verdict>)]) {
+    say::line(format_args!(
         "\n{} of {all} services were judged as what they are",
         all - wrong.len()
-    )?;
+    ));
     for (service, verdict) in wrong {
         let got = verdict.map_or("nothing", Verdict::as_str);
-        writeln!(
-            err,
+        say::line(format_args!(
             "  {} at {}: {got} instead of {}",
             service.name,
             service.endpoint,
             service.expect.as_str()
-        )?;
+        ));
     }
-    writeln!(
-        err,
+    say::line(
         "\nnext:\n  \
          ajar scan 127.0.0.1 -p 25,1080,3128,8080            audit this machine; loopback needs no authorization\n  \
          ajar authorize 198.51.100.0/24 --contact you@example.net --canary 192.0.2.1\n                                                      \
          write down and sign what you may audit\n  \
-         ajar scan --authorization authorization.toml        audit it, within its limits"
+         ajar scan --authorization authorization.toml        audit it, within its limits",
     )
 }

@@ -26,15 +26,14 @@ pub async fn run(command: args::Findings) -> anyhow::Result<Ended> {
     }
 }
 
-async fn list(mut options: args::FindingList, usual: Format) -> anyhow::Result<Ended> {
+async fn list(options: args::FindingList, usual: Format) -> anyhow::Result<Ended> {
     let campaign = options.campaign.as_deref().map(exit::campaign_id);
     let which = match (campaign.transpose()?, options.history) {
         (Some(campaign), _) => Which::Of(campaign),
         (None, true) => Which::All,
         (None, false) => Which::Newest,
     };
-    options.output.format.get_or_insert(usual);
-    let sink = Sink::open(&options.output)?;
+    let sink = Sink::open(&options.output, Some(usual))?;
     let cluster = Cluster::read(&options.source).await?;
     let mut writer = sink.begin()?;
     results::each_endpoint(cluster.coordinator(), which, &options.verdict, |finding| {

@@ -38,6 +38,7 @@ mod request;
 mod results;
 mod resume;
 mod run;
+mod say;
 mod scan;
 mod schedule;
 mod services;
@@ -125,10 +126,9 @@ fn usual_level(command: &Command) -> &'static str {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "this is the command line")]
 fn fail(error: &anyhow::Error) -> ExitCode {
     if !exit::is_unread(error) {
-        eprintln!("ajar: {error:#}");
+        say::failure(format_args!("ajar: {error:#}"));
     }
     exit::status(error)
 }

@@ -2,12 +2,14 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     time::{Duration, Instant},
 };
 
 use ajar_proto::v1;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::say;
 
 /// Between two lines without a terminal.
 const EVERY: Duration = Duration::from_secs(5);
@@ -23,20 +25,30 @@ const MISSED: f64 = 3.0;
 /// Targets that ended lately, of which a rate can be told.
 const ENOUGH: u64 = 2;
 
+/// Whose progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    Scan,
+    /// A scan's, with shards and workers.
+    Cluster,
+    /// A sweep's, which looks for no doors.
+    Sweep,
+}
+
 /// Shows progress on standard error.
 pub struct Display {
     bar: ProgressBar,
     on_terminal: bool,
     said: Instant,
     meter: Meter,
-    of_a_cluster: bool,
+    of: Of,
     /// Troubles that were shown.
     troubles: HashSet<String>,
 }
 
 impl Display {
-    /// For a campaign of this many targets; with its shards and workers if it is `of_a_cluster`.
-    pub fn new(targets: u64, of_a_cluster: bool) -> Self {
+    /// For a campaign of this many targets.
+    pub fn new(targets: u64, of: Of) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(
             Some(targets),
@@ -50,12 +62,13 @@ impl Display {
             None => "{bar:30.cyan/blue} {percent:>3}% {human_pos}/{human_len} {msg}",
         };
         bar.set_style(ProgressStyle::with_template(style).expect("the template is a constant"));
+        say::show_bar(&bar);
         Self {
             bar,
             on_terminal,
             said: Instant::now(),
             meter: Meter::default(),
-            of_a_cluster,
+            of,
             troubles: HashSet::new(),
         }
     }
@@ -79,34 +92,37 @@ impl Display {
                 progress.stopped
             ));
         }
-        let mut text = self.meter.read(Instant::now(), seen.state(), progress);
-        if self.of_a_cluster {
+        let mut text = self
+            .meter
+            .read(Instant::now(), seen.state(), progress, self.of);
+        if self.of == Of::Cluster {
             text = format!("{text}; {}", cluster(progress));
         }
         self.bar.set_position(self.meter.finished);
         self.bar.set_message(text.clone());
         if !self.on_terminal && self.said.elapsed() >= EVERY {
             self.said = Instant::now();
-            let _ = writeln!(
-                std::io::stderr(),
+            say::line(format_args!(
                 "{}/{} targets, {text}",
-                self.meter.finished,
-                progress.targets
-            );
+                self.meter.finished, progress.targets
+            ));
         }
     }
 
     /// A line of its own, the first time that it is said.
     fn tell(&mut self, line: String) {
         if self.troubles.insert(line.clone()) {
-            self.bar.suspend(|| {
-                let _ = writeln!(std::io::stderr(), "{line}");
-            });
+            say::line(line);
         }
     }
 
+    /// Takes the bar away, and says what was counted.
     pub fn end(&self) {
         self.bar.finish_and_clear();
+        say::forget_bar();
+        if let Some(last) = &self.meter.last {
+            say::line(last);
+        }
     }
 }
 
@@ -120,10 +136,18 @@ struct Meter {
     looks: VecDeque<(Instant, u64)>,
     /// When a target was last seen to end, and the rate then.
     moved: Option<(Instant, f64)>,
+    /// What was counted so far.
+    last: Option<String>,
 }
 
 impl Meter {
-    fn read(&mut self, now: Instant, state: v1::CampaignState, progress: &v1::Progress) -> String {
+    fn read(
+        &mut self,
+        now: Instant,
+        state: v1::CampaignState,
+        progress: &v1::Progress,
+        of: Of,
+    ) -> String {
         let moves = progress.finished > self.finished;
         self.finished = self.finished.max(progress.finished);
         self.answered = self.answered.max(progress.answered);
@@ -131,10 +155,19 @@ impl Meter {
         if moves {
             self.moved = Some((now, rate));
         }
-        let found = format!(
-            "{} answered, {} open",
-            self.answered, progress.open_endpoints
-        );
+        let found = match of {
+            Of::Sweep => format!("{} answered", self.answered),
+            Of::Scan | Of::Cluster => {
+                format!(
+                    "{} answered, {} open",
+                    self.answered, progress.open_endpoints
+                )
+            }
+        };
+        self.last = Some(format!(
+            "{}/{} targets, {found}",
+            self.finished, progress.targets
+        ));
         if state == v1::CampaignState::Settling {
             return format!("{found}, waiting for mail of {}", progress.awaiting_mail);
         }
@@ -231,7 +264,7 @@ mod tests {
                 ..v1::Progress::default()
             };
             let now = start + Duration::from_millis(100 * tenths);
-            meter.read(now, v1::CampaignState::Running, &progress)
+            meter.read(now, v1::CampaignState::Running, &progress, Of::Scan)
         };
         looks.into_iter().map(read).collect()
     }

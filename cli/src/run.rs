@@ -1,10 +1,7 @@
 //! One campaign from its submission to its results, at whatever coordinator. `scan`, `demo`, `sweep` and `campaign` are made
 //! of it.
 
-use std::{
-    io::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use ajar_model::{CampaignId, Finding, SignedAuthorization, Spec, campaign::State};
 use ajar_proto::{convert, dial, v1};
@@ -15,8 +12,10 @@ use ulid::Ulid;
 use crate::{
     exit::{self, from_status},
     progress::Display,
+    progress::Of,
     results,
     results::Which,
+    say,
 };
 
 /// How long a coordinator that went away is waited for.
@@ -33,8 +32,7 @@ pub fn new_id() -> CampaignId {
 pub struct Run {
     coordinator: dial::Coordinator,
     id: CampaignId,
-    /// Whether its shards and workers are of interest too.
-    of_a_cluster: bool,
+    of: Of,
 }
 
 impl Run {
@@ -43,16 +41,13 @@ impl Run {
         Self {
             coordinator: coordinator.clone(),
             id,
-            of_a_cluster: false,
+            of: Of::Scan,
         }
     }
 
-    /// Shows shards and workers too.
-    pub fn of_a_cluster(self) -> Self {
-        Self {
-            of_a_cluster: true,
-            ..self
-        }
+    /// Shows progress of this kind.
+    pub fn showing(self, of: Of) -> Self {
+        Self { of, ..self }
     }
 
     /// Which campaign it is.
@@ -102,7 +97,7 @@ impl Run {
     /// Tells the user of addresses that take every connection and never say a word, if there are any.
     pub async fn tell_mute(&self) -> anyhow::Result<()> {
         if let Some(mute) = mute(&self.get().await?) {
-            let _ = writeln!(std::io::stderr(), "{mute}");
+            say::line(mute);
         }
         Ok(())
     }
@@ -177,7 +172,7 @@ impl Run {
                 .as_ref()
                 .map_or(0, |progress| progress.targets);
             display
-                .get_or_insert_with(|| Display::new(targets, self.of_a_cluster))
+                .get_or_insert_with(|| Display::new(targets, self.of))
                 .show(&seen);
             let state = convert::state_in(seen.state)?;
             if state.is_final() {

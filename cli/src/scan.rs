@@ -1,7 +1,5 @@
 //! `ajar scan`: one audit, in this process or on a cluster, from its request to its results.
 
-use std::io::Write;
-
 use ajar_model::{
     CampaignId, Canary, SignedAuthorization, Spec, Tier, campaign::State, signers::AllowedSigners,
 };
@@ -20,12 +18,12 @@ use crate::{
     request::{self, Request},
     resume,
     run::{self, Run},
-    signers,
+    say, signers,
     stop::{self, unless_stopped},
 };
 
 pub async fn run(options: args::Scan) -> anyhow::Result<Ended> {
-    let sink = Sink::open(&options.output)?;
+    let sink = Sink::open(&options.output, None)?;
     let stop = stop::on_signal();
     let signers = signers::follow(options.request.authorization.allowed_signers.as_deref())?;
     let beginning = async {
@@ -135,11 +133,10 @@ async fn conclude(
     let state = run.follow(stop).await;
     if stop.is_cancelled() {
         run.pause().await?;
-        let _ = writeln!(
-            std::io::stderr(),
+        say::line(format_args!(
             "interrupted; everything so far is kept. go on with:\n  {}",
             resume::command(id, options)
-        );
+        ));
         return Ok(Ended::Interrupted);
     }
     let state = state?;
@@ -174,14 +171,13 @@ fn announce(id: CampaignId, targets: u64, spec: &Spec) {
         Some(_) => "signed authorization",
         None => "loopback, no authorization needed",
     };
-    let _ = writeln!(
-        std::io::stderr(),
+    say::line(format_args!(
         "campaign {id}: {targets} targets at {}/s, {}/s to each /24 or /64; {authorization}; canary {} for {}",
         spec.rate,
         spec.prefix_rate,
         spec.canary.address,
         spec.canary.domains().collect::<Vec<_>>().join(" and "),
-    );
+    ));
     let chosen = ajar_probe::probes().filter(|probe| spec.probes.contains(&probe.id()));
     for probe in chosen.filter(|probe| probe.tier() <= spec.tier) {
         let (id, canary) = (probe.id(), &spec.canary);
@@ -193,6 +189,6 @@ fn announce(id: CampaignId, targets: u64, spec: &Spec) {
             (true, Some(doubts)) if spec.tier >= Tier::Deliver => format!("{id}: {doubts}"),
             _ => continue,
         };
-        let _ = writeln!(std::io::stderr(), "{note}");
+        say::line(note);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     exit::{Ended, OrRefuse},
     local::LocalCluster,
     output,
+    progress::Of,
     request::Request,
     run::{self, Run},
     signers,
@@ -45,7 +46,7 @@ pub async fn run(options: args::Sweep) -> anyhow::Result<Ended> {
         Access::Scratch,
     )
     .await?;
-    let run = Run::new(&cluster.coordinator, id);
+    let run = Run::new(&cluster.coordinator, id).showing(Of::Sweep);
     run.submit(&request.without_canary()).await?;
     cluster.work(signers, Limits::default(), args::Standpoint::default());
     run.follow(&stop).await?;

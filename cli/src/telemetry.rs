@@ -6,6 +6,8 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
+use crate::say;
+
 /// What has to be ended before the process does.
 pub struct Telemetry(Option<SdkTracerProvider>);
 
@@ -19,9 +21,12 @@ const ENDPOINTS: [&str; 2] = [
 pub fn start(json: bool, usual: &str) -> anyhow::Result<Telemetry> {
     let wanted = std::env::var("AJAR_LOG").unwrap_or_else(|_| usual.to_owned());
     let logs = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| say::Above)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    if json {
+        say::as_json();
+    }
     let logs = match json {
         true => logs.json().boxed(),
         false => logs.compact().boxed(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ajar_model::{CampaignId, Finding, Verdict};
+use ajar_model::{CampaignId, Finding, Verdict, judge::Doubt};
 use ajar_proto::{convert, v1, v1::finding_service_server::FindingService};
 use ajar_store::FindingQuery;
 use futures::stream::{self, BoxStream, StreamExt};
@@ -155,18 +155,44 @@ impl Coordinator {
         Ok(v1::ListFindingsResponse { findings })
     }
 
-    /// Compares open findings with those at other addresses of their hosts.
+    /// Says of findings what is in no observation of theirs: what other addresses of their hosts
+    /// show, and whether a relay could deliver to the canary at all.
     async fn compare(&self, findings: &mut [Finding]) -> Result<(), Status> {
-        let open = findings.iter().filter(|f| f.verdict == Verdict::Open);
-        let campaigns: BTreeSet<CampaignId> = open.map(|f| f.campaign).collect();
+        let concerned = findings
+            .iter()
+            .filter(|f| is_open(f) || is_without_receipt(f));
+        let campaigns: BTreeSet<CampaignId> = concerned.map(|f| f.campaign).collect();
         let store = &self.options.store;
         for id in campaigns {
             let campaign = store.campaign(id).await.map_err(error::store)?;
-            let paired = campaign.filter(|campaign| !campaign.spec.hosts.is_empty());
-            if let Some(campaign) = paired {
+            let Some(campaign) = campaign else { continue };
+            if campaign.spec.canary.smtp != SMTP {
+                let here = findings.iter_mut().filter(|f| f.campaign == id);
+                for finding in here.filter(|f| is_without_receipt(f)) {
+                    finding.doubt = Some(Doubt::CanaryPort);
+                }
+            }
+            if !campaign.spec.hosts.is_empty() {
                 families::compare(store.as_ref(), &campaign, findings).await?;
             }
         }
         Ok(())
     }
+}
+
+/// The port that relays deliver to (RFC 5321 section 4.5.4.2).
+const SMTP: u16 = 25;
+
+fn is_open(finding: &Finding) -> bool {
+    finding.verdict == Verdict::Open
+}
+
+/// Returns whether a relay took a mail that did not arrive, for no reason that is known.
+fn is_without_receipt(finding: &Finding) -> bool {
+    let is_unproven = finding.verdict == Verdict::Unproven && finding.doubt.is_none();
+    let is_relay = finding
+        .service
+        .as_ref()
+        .is_some_and(|service| service.as_str() == "smtp");
+    is_unproven && is_relay
 }

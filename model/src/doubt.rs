@@ -29,6 +29,8 @@ pub enum Doubt {
     OurDomains,
     /// It offered to relay, and the authorization did not let us try.
     NotAsked,
+    /// It took a mail, and the canary does not listen on the port that relays deliver to.
+    CanaryPort,
 }
 
 impl Doubt {
@@ -45,6 +47,7 @@ impl Doubt {
             Doubt::Inside => "inside",
             Doubt::OurDomains => "our_domains",
             Doubt::NotAsked => "not_asked",
+            Doubt::CanaryPort => "canary_port",
         }
     }
 
@@ -81,6 +84,10 @@ impl Doubt {
             Doubt::NotAsked => {
                 "it offered to relay datagrams at a port that the authorization does not name, so nothing was sent; \
                  sign such ports with `ajar authorize --relay-ports`"
+            }
+            Doubt::CanaryPort => {
+                "it took a mail, and the canary did not have port 25, which relays deliver to: give ajar the right to that port \
+                 (root, or CAP_NET_BIND_SERVICE), and end what else has it, another scan for example"
             }
         }
     }

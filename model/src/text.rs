@@ -24,9 +24,10 @@ impl Untrusted {
 
     /// The text with every character replaced by `?` that could move a cursor, start an escape sequence
     /// or reorder what is read: C0 and C1 controls, line and paragraph separators, bidirectional
-    /// controls (Unicode UAX 9), zero-width and tag characters.
+    /// controls (Unicode UAX 9), zero-width and tag characters. Line ends at its end are dropped.
     pub fn clean(&self) -> String {
         self.0
+            .trim_end_matches(['\r', '\n'])
             .chars()
             .map(|c| if is_hostile(c) { '?' } else { c })
             .collect()
@@ -61,6 +62,8 @@ mod tests {
     fn escape_sequences_do_not_survive_cleaning() {
         let hostile = Untrusted::from("220 \x1b]0;owned\x07\u{9b}2J \u{202e}moc".to_owned());
         assert_eq!(hostile.clean(), "220 ?]0;owned??2J ?moc");
+        let lines = Untrusted::from("220 one\r\n220 two\r\n\r\n".to_owned());
+        assert_eq!(lines.clean(), "220 one??220 two");
     }
 
     #[test]

@@ -103,11 +103,18 @@ impl Sqlite {
     }
 
     async fn try_open(path: &Path, access: Access, clock: Clock) -> Result<Self, Error> {
-        let options = SqliteConnectOptions::new()
+        let mut options = SqliteConnectOptions::new()
             .filename(path)
             .foreign_keys(true)
             .busy_timeout(BUSY);
-        look(&options, path, access).await?;
+        if let Err(error) = look(&options, path, access).await {
+            if access != Access::Read || !is_read_only(&error) || has_log(path) {
+                return Err(error);
+            }
+            // SQLite would make a log beside the file, and may not: nobody writes there.
+            options = options.immutable(true);
+            look(&options, path, access).await?;
+        }
         if access == Access::Read {
             let options = options.read_only(true);
             return Ok(Self {
@@ -283,6 +290,20 @@ async fn look(options: &SqliteConnectOptions, path: &Path, access: Access) -> Re
         schema::check(&mut connection, schema::SQLITE, MIGRATIONS, oldest, &url).await?;
     }
     Ok(connection.close().await?)
+}
+
+/// Returns whether a file could not be opened for want of the right to write beside it.
+fn is_read_only(error: &Error) -> bool {
+    const READ_ONLY: i32 = 8;
+    const CANNOT_OPEN: i32 = 14;
+    matches!(code(error), Some(READ_ONLY | CANNOT_OPEN))
+}
+
+/// Returns whether changes are in the log beside a file, and not in the file yet.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 /// Makes the tables, unless something else lives there. One process at a time does so.

@@ -40,7 +40,8 @@ pub struct Options {
     /// Where results go; - is standard output.
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
-    /// The results' format; a table on a terminal, JSONL elsewhere, if not given.
+    /// The results' format. By default that of the file's name (.jsonl, .csv, .txt), a table on a
+    /// terminal, JSONL elsewhere.
     #[arg(long, value_enum)]
     pub format: Option<Format>,
     /// Who reports, in formats that are sent to owners, as Example Net <abuse@example.net>.
@@ -118,10 +119,12 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Opens it, or says why it cannot be written.
-    pub fn open(options: &Options) -> anyhow::Result<Self> {
+    /// Opens it, or says why it cannot be written. The format is the one that is named, or else
+    /// that of the file's name, or else `usual`.
+    pub fn open(options: &Options, usual: Option<Format>) -> anyhow::Result<Self> {
         let on_terminal = options.output == Path::new("-") && io::stdout().is_terminal();
-        let format = options.format.unwrap_or(match on_terminal {
+        let named = options.format.or_else(|| by_extension(&options.output));
+        let format = named.or(usual).unwrap_or(match on_terminal {
             true => table::FORMAT,
             false => jsonl::FORMAT,
         });
@@ -146,6 +149,15 @@ impl Sink {
             Some(list) => Box::new(eol::Marking { list, writer }),
             None => writer,
         })
+    }
+}
+
+fn by_extension(file: &Path) -> Option<Format> {
+    match file.extension()?.to_str()? {
+        "jsonl" | "ndjson" | "json" => Some(jsonl::FORMAT),
+        "csv" => Some(csv::FORMAT),
+        "txt" => Some(table::FORMAT),
+        _ => None,
     }
 }
 

@@ -1,10 +1,9 @@
 //! Findings for owners: doors that were open to strangers at two visits.
 
-use std::io::{self, Write};
-
 use ajar_model::{Finding, Verdict, judge::Doubt};
 
 use super::Writer;
+use crate::say;
 
 /// Hands on confirmed open doors. Counts the other open doors, and says why they are left out.
 pub struct Confirmed {
@@ -52,7 +51,7 @@ impl Writer for Confirmed {
                 1 => "an open endpoint is".to_owned(),
                 n => format!("{n} open endpoints are"),
             };
-            let _ = writeln!(io::stderr(), "{who} left out: {why}");
+            say::line(format_args!("{who} left out: {why}"));
         }
         Ok(())
     }

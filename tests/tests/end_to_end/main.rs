@@ -15,6 +15,7 @@ mod formats;
 mod inside;
 mod liveness;
 mod looks;
+mod messages;
 mod metrics;
 mod mute;
 mod outage;
