@@ -1,8 +1,15 @@
 //! Generates the services from the .proto files, without a protobuf compiler on the machine.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["types", "work", "campaign", "schedule", "exclusion"]
-        .map(|name| format!("ajar/v1/{name}.proto"));
+    let files = [
+        "types",
+        "work",
+        "campaign",
+        "schedule",
+        "exclusion",
+        "fleet",
+    ]
+    .map(|name| format!("ajar/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -76,6 +76,10 @@ pub enum Command {
     /// Make the certificates of a cluster: who may do what.
     #[command(subcommand)]
     Pki(Pki),
+    /// List the workers of a cluster: who is there, since when, and what each does.
+    Workers(Remote),
+    /// List the canaries of a cluster.
+    Canaries(Remote),
     /// List the catalogue: name, ports, tier.
     Probes,
     /// Discover open (address, port) pairs and nothing more.

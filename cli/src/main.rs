@@ -23,6 +23,7 @@ mod directories;
 mod exclude;
 mod exit;
 mod findings;
+mod fleet;
 mod lab;
 mod local;
 mod monitoring;
@@ -64,7 +65,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     let ended = runtime.block_on(async {
-        let telemetry = telemetry::start(cli.log_json, usual_level(&cli.command))?;
+        let (level, service) = (usual_level(&cli.command), service_name(&cli.command));
+        let telemetry = telemetry::start(cli.log_json, level, service)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -94,6 +96,8 @@ async fn run(command: Command) -> anyhow::Result<Ended> {
         Command::Findings(command) => findings::run(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Pki(command) => pki::run(&command),
+        Command::Workers(remote) => fleet::workers(&remote).await,
+        Command::Canaries(remote) => fleet::canaries(&remote).await,
         Command::Probes => probes::run(),
         Command::Sweep(options) => sweep::run(*options).await,
     }
@@ -123,6 +127,16 @@ fn usual_level(command: &Command) -> &'static str {
     match command {
         Command::Coordinator(_) | Command::Worker(_) | Command::Canary(_) => "info",
         _ => "warn",
+    }
+}
+
+/// The service's name in traces, unless `OTEL_SERVICE_NAME` gives another.
+fn service_name(command: &Command) -> &'static str {
+    match command {
+        Command::Coordinator(_) => "ajar-coordinator",
+        Command::Worker(_) => "ajar-worker",
+        Command::Canary(_) => "ajar-canary",
+        _ => "ajar",
     }
 }
 

@@ -1,6 +1,6 @@
 //! `ajar coordinator`, `ajar worker` and `ajar canary`: the services of a cluster.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ajar_probe::Limits;
 use ajar_proto::{dial, v1};
@@ -12,14 +12,16 @@ use crate::{
     args,
     canary::{self, Reporting},
     connect,
-    exit::{self, Ended, OrRefuse, from_status, is_away},
+    exit::{self, Ended, OrRefuse, from_status},
     local, monitoring,
     owner::Owner,
     signers, stop,
 };
 
 /// Between two attempts to announce a canary.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(2);
+/// How often a canary is announced.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Serves campaigns, leases and results until a signal.
 pub async fn coordinator(options: args::Coordinator) -> anyhow::Result<Ended> {
@@ -157,35 +159,43 @@ pub async fn canary(options: args::CanaryService) -> anyhow::Result<Ended> {
     let canary = handle.canary().clone();
     tracing::info!(domain = canary.domain, address = %canary.address, smtp = canary.smtp, http = canary.http, https = canary.https, raw = canary.raw, "the canary is ready");
     tokio::select! {
-        registered = register(&coordinator, &canary) => {
-            registered?;
-            ready.send_replace(true);
-        }
+        refused = keep_registered(&coordinator, &canary, &ready) => return Err(refused),
         () = stop.cancelled() => {}
     }
     handle.join().await;
     Ok(Ended::Finished)
 }
 
-async fn register(
+/// Announces a canary again and again, so that everybody knows that it is there. Returns why it was
+/// refused.
+async fn keep_registered(
     coordinator: &dial::Coordinator,
     canary: &ajar_model::Canary,
-) -> anyhow::Result<()> {
+    ready: &watch::Sender<bool>,
+) -> anyhow::Error {
+    let mut is_away = false;
     loop {
         let request = v1::RegisterRequest {
             canary: Some(canary.into()),
         };
         match coordinator.canary().register(request).await {
-            Ok(_) => return Ok(()),
-            Err(status) if is_away(&status) => {
-                tracing::warn!(
-                    cause = status.message(),
-                    "the coordinator does not answer yet"
-                );
+            Ok(_) => {
+                is_away = false;
+                ready.send_replace(true);
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(status) if exit::is_away(&status) => {
+                if !std::mem::replace(&mut is_away, true) {
+                    let cause = status.message();
+                    tracing::warn!(
+                        cause,
+                        "the coordinator does not answer; asking until it does"
+                    );
+                }
                 tokio::time::sleep(RETRY).await;
             }
             Err(status) => {
-                return Err(from_status(status)).context("the coordinator refused this canary");
+                return from_status(status).context("the coordinator refused this canary");
             }
         }
     }

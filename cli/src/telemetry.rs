@@ -17,8 +17,8 @@ const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 ];
 
-/// Starts logging, at `usual` level or as `AJAR_LOG` says, and tracing. Must be called within a runtime.
-pub fn start(json: bool, usual: &str) -> anyhow::Result<Telemetry> {
+/// Starts logging, at `usual` level or as `AJAR_LOG` says, and tracing as this service. Must be called within a runtime.
+pub fn start(json: bool, usual: &str, service: &str) -> anyhow::Result<Telemetry> {
     let wanted = std::env::var("AJAR_LOG").unwrap_or_else(|_| usual.to_owned());
     let logs = tracing_subscriber::fmt::layer()
         .with_writer(|| say::Above)
@@ -31,7 +31,7 @@ pub fn start(json: bool, usual: &str) -> anyhow::Result<Telemetry> {
         true => logs.json().boxed(),
         false => logs.compact().boxed(),
     };
-    let provider = exporter()?;
+    let provider = exporter(service)?;
     let traces = provider.as_ref().map(|provider| {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         tracing_opentelemetry::layer()
@@ -58,7 +58,7 @@ impl Telemetry {
     }
 }
 
-fn exporter() -> anyhow::Result<Option<SdkTracerProvider>> {
+fn exporter(service: &str) -> anyhow::Result<Option<SdkTracerProvider>> {
     let configured = ENDPOINTS
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
@@ -68,7 +68,7 @@ fn exporter() -> anyhow::Result<Option<SdkTracerProvider>> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_tonic()
         .build()?;
-    let name = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "ajar".to_owned());
+    let name = std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| service.to_owned());
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_resource(Resource::builder().with_service_name(name).build())

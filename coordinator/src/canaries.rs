@@ -1,8 +1,12 @@
 //! What canaries report: that they are there, and which mail arrived.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
 
-use ajar_model::{Sighting, proof::CanaryKey};
+use ajar_model::{Canary, Sighting, proof::CanaryKey};
 use ajar_proto::{convert, v1, v1::canary_service_server::CanaryService};
 use tonic::{Request, Response, Status};
 
@@ -15,12 +19,11 @@ impl CanaryService for Coordinator {
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
         let canary = convert::canary_in(request.into_inner().canary)?;
-        self.options
-            .store
-            .put_canary(&canary)
-            .await
-            .map_err(error::store)?;
-        tracing::info!(domain = canary.domain, "a canary is ready");
+        let store = &self.options.store;
+        store.put_canary(&canary).await.map_err(error::store)?;
+        if self.canary_keys.is_new(&canary) {
+            tracing::info!(domain = canary.domain, "a canary is ready");
+        }
         Ok(Response::new(v1::RegisterResponse {}))
     }
 
@@ -49,13 +52,26 @@ impl CanaryService for Coordinator {
 
 /// The keys of canaries, as far as they were asked for. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct CanaryKeys(Arc<Mutex<Vec<CanaryKey>>>);
+pub(crate) struct CanaryKeys {
+    known: Arc<Mutex<Vec<CanaryKey>>>,
+    /// The canaries that announced themselves here.
+    announced: Arc<Mutex<BTreeMap<IpAddr, Canary>>>,
+}
+
+impl CanaryKeys {
+    /// Returns whether a canary was not announced here before, or was another one at its address.
+    fn is_new(&self, canary: &Canary) -> bool {
+        let mut announced = self.announced.lock().expect("no holder panics");
+        let before = announced.insert(canary.address, canary.clone());
+        before.as_ref() != Some(canary)
+    }
+}
 
 impl Coordinator {
     /// True if the key is that of a canary which is registered, or which a campaign under way names. That it is the canary of its own
     /// campaign is for the judge to see, who knows which that is.
     async fn is_signed(&self, sighting: &Sighting) -> Result<bool, Status> {
-        let CanaryKeys(known) = &self.canary_keys;
+        let known = &self.canary_keys.known;
         let by_one = |keys: &[CanaryKey]| keys.iter().any(|key| sighting.is_signed_by(key));
         if by_one(&known.lock().expect("no holder panics")) {
             return Ok(true);

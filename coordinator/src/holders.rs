@@ -28,6 +28,11 @@ pub(crate) fn owner(worker: &str, certified: Option<&str>) -> String {
     }
 }
 
+/// Returns the name of an owner's worker.
+pub(crate) fn worker_of(owner: &str) -> &str {
+    owner.split_once(" as ").map_or(owner, |(worker, _)| worker)
+}
+
 impl Coordinator {
     /// Returns the holder of a token. Refuses a worker that speaks of another's lease, by the URI of
     /// its certificate, and leaves a token that was never issued to the store.

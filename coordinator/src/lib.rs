@@ -14,7 +14,7 @@ use ajar_proto::{
     v1::{
         campaign_service_server::CampaignServiceServer, canary_service_server::CanaryServiceServer,
         exclusion_service_server::ExclusionServiceServer,
-        finding_service_server::FindingServiceServer,
+        finding_service_server::FindingServiceServer, fleet_service_server::FleetServiceServer,
         schedule_service_server::ScheduleServiceServer, work_service_server::WorkServiceServer,
     },
 };
@@ -44,6 +44,7 @@ mod error;
 mod exclusions;
 mod families;
 mod findings;
+mod fleet;
 mod guard;
 mod handshakes;
 mod holders;
@@ -270,6 +271,7 @@ where
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
         )
+        .add_service(FleetServiceServer::new(coordinator.clone()))
         .add_service(CanaryServiceServer::new(coordinator))
         .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
     let result = tokio::select! {

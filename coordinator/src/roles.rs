@@ -52,6 +52,7 @@ impl Role {
             ("ajar.v1.CanaryService", "Register" | "Record") => self == Role::Canary,
             ("ajar.v1.FindingService", "List" | "Show")
             | ("ajar.v1.ScheduleService" | "ajar.v1.ExclusionService", "List")
+            | ("ajar.v1.FleetService", "ListWorkers" | "ListCanaries")
             | ("ajar.v1.CampaignService", "Get" | "List" | "Watch" | "Audit" | "ListCanaries") => {
                 matches!(self, Role::Operator | Role::Viewer)
             }
@@ -115,6 +116,7 @@ mod tests {
             include_str!("../../proto/ajar/v1/campaign.proto"),
             include_str!("../../proto/ajar/v1/schedule.proto"),
             include_str!("../../proto/ajar/v1/exclusion.proto"),
+            include_str!("../../proto/ajar/v1/fleet.proto"),
         ] {
             let mut service = "";
             for line in text.lines().map(str::trim) {
@@ -134,10 +136,18 @@ mod tests {
     fn each_method_is_some_roles_and_those_that_change_something_are_one_roles() {
         let all = Role::ALL;
         let methods = methods();
-        assert_eq!(methods.len(), 30, "{methods:?}");
+        assert_eq!(methods.len(), 32, "{methods:?}");
         for method in methods {
             let may: Vec<Role> = all.into_iter().filter(|role| role.may(&method)).collect();
-            let reads = ["Get", "List", "Watch", "Audit", "ListCanaries", "Show"];
+            let reads = [
+                "Get",
+                "List",
+                "Watch",
+                "Audit",
+                "ListCanaries",
+                "ListWorkers",
+                "Show",
+            ];
             let name = method.rsplit('/').next().unwrap();
             match reads.contains(&name) {
                 true => assert_eq!(may, [Role::Operator, Role::Viewer], "{method}"),

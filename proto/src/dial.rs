@@ -10,7 +10,7 @@ use crate::{
     v1::{
         campaign_service_client::CampaignServiceClient, canary_service_client::CanaryServiceClient,
         exclusion_service_client::ExclusionServiceClient,
-        finding_service_client::FindingServiceClient,
+        finding_service_client::FindingServiceClient, fleet_service_client::FleetServiceClient,
         schedule_service_client::ScheduleServiceClient, work_service_client::WorkServiceClient,
     },
 };
@@ -64,6 +64,11 @@ impl Coordinator {
     /// A coordinator's client for readers of findings.
     pub fn findings(&self) -> FindingServiceClient<Traced> {
         FindingServiceClient::new(self.traced()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// A coordinator's client for those who look after workers and canaries.
+    pub fn fleet(&self) -> FleetServiceClient<Traced> {
+        FleetServiceClient::new(self.traced()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// A coordinator's client for canaries.

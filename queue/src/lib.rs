@@ -108,6 +108,25 @@ pub enum Error {
         url: String,
         cause: String,
     },
+    /// It answers, and does not let us in.
+    #[error(
+        "redis at {url} refuses us ({cause}): correct the user, the password or the authority in --redis and SSL_CERT_FILE"
+    )]
+    Refused {
+        /// Where, without the password.
+        url: String,
+        cause: String,
+    },
+    /// It answers, and takes nothing more.
+    #[error(
+        "redis at {url} is full: it uses its maxmemory of {most} bytes; raise it, or give ajar a server of its own"
+    )]
+    Full {
+        /// Where, without the password.
+        url: String,
+        /// Its maxmemory.
+        most: u64,
+    },
     /// It answers, but would lose entries.
     #[error(
         "redis at {url} has maxmemory-policy {policy:?} and would drop shards: set it to noeviction"

@@ -6,7 +6,7 @@ use std::{sync::Mutex, time::Duration};
 
 use ajar_model::{CampaignId, ShardId};
 use async_trait::async_trait;
-use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+use redis::{ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation};
 
 use crate::{
     Depth, Error, Line, Priority, ShardQueue,
@@ -106,6 +106,22 @@ redis.call('DEL', '{ajar}:due', '{ajar}:taken')
 return true
 ";
 
+/// Deletes every key, whatever it holds. Coordinators find the queue empty, and offer everything
+/// again.
+const CLEAR: &str = r"
+local known = redis.pcall('SMEMBERS', lines)
+if not known.err then
+    for _, line in ipairs(known) do redis.call('DEL', line) end
+end
+for _, argument in ipairs(ARGV) do
+    local campaign = string.match(argument, '^%w+') or ''
+    if string.sub(argument, 1, 12) == '{ajar}:line:' then redis.call('DEL', argument) end
+    for _, line in ipairs(lines_of(campaign)) do redis.call('DEL', line) end
+end
+redis.call('DEL', taken, lines, epoch)
+return true
+";
+
 /// Braces keep all keys in one slot of a Redis Cluster.
 const KEYS: [&str; 3] = ["{ajar}:out", "{ajar}:lines", "{ajar}:epoch"];
 
@@ -131,6 +147,12 @@ impl Redis {
         let server = loop {
             match Server::connect(&address).await {
                 Ok(server) => break server,
+                Err(error) if is_refusal(&error) => {
+                    return Err(Error::Refused {
+                        url: shown,
+                        cause: error.to_string(),
+                    });
+                }
                 Err(error) if tokio::time::Instant::now() < deadline => {
                     tracing::warn!(url = shown, %error, "waiting for redis");
                     tokio::time::sleep(RETRY).await;
@@ -148,13 +170,22 @@ impl Redis {
             url: shown,
             known: Mutex::new(None),
         };
-        queue.refuse_eviction().await?;
+        queue.check_memory().await?;
         queue.run::<bool>(FORGET, |_| {}).await?;
         Ok(queue)
     }
 
-    async fn refuse_eviction(&self) -> Result<(), Error> {
+    async fn check_memory(&self) -> Result<(), Error> {
         let memory: String = self.run(MEMORY, |_| {}).await?;
+        let bytes = |name| field(&memory, name).and_then(|bytes| bytes.parse::<u64>().ok());
+        if let (Some(used), Some(most @ 1..)) = (bytes("used_memory"), bytes("maxmemory"))
+            && used >= most
+        {
+            return Err(Error::Full {
+                url: self.url.clone(),
+                most,
+            });
+        }
         let policy = field(&memory, "maxmemory_policy").unwrap_or("unknown");
         match policy {
             "noeviction" => Ok(()),
@@ -168,22 +199,40 @@ impl Redis {
     async fn run<T: FromRedisValue>(
         &self,
         script: &str,
-        arguments: impl FnOnce(&mut ScriptInvocation<'_>),
+        arguments: impl Fn(&mut ScriptInvocation<'_>),
     ) -> Result<T, Error> {
+        let mut answer = self.run_once(script, &arguments).await;
+        if answer.as_ref().is_err_and(is_wrong_type) {
+            tracing::warn!(
+                url = self.url,
+                "somebody else wrote into the queue's keys: they are deleted and filled again"
+            );
+            let cleared = self.run_once::<bool>(CLEAR, &arguments).await;
+            cleared.map_err(|error| self.unavailable(&error))?;
+            answer = self.run_once(script, &arguments).await;
+        }
+        answer.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn run_once<T: FromRedisValue>(
+        &self,
+        script: &str,
+        arguments: &impl Fn(&mut ScriptInvocation<'_>),
+    ) -> Result<T, RedisError> {
         let script = Script::new(&format!("{PRELUDE}{script}"));
         let mut invocation = script.prepare_invoke();
         for key in KEYS {
             invocation.key(key);
         }
         arguments(&mut invocation);
-        let answer = self.server.run(&invocation).await;
-        answer.map_err(|error| self.unavailable(&error))
+        self.server.run(&invocation).await
     }
 
     fn unavailable(&self, error: &RedisError) -> Error {
-        Error::Unavailable {
-            url: self.url.clone(),
-            cause: error.to_string(),
+        let (url, cause) = (self.url.clone(), error.to_string());
+        match is_refusal(error) {
+            true => Error::Refused { url, cause },
+            false => Error::Unavailable { url, cause },
         }
     }
 }
@@ -293,6 +342,19 @@ fn key(line: &Line) -> String {
         Priority::Normal => "normal",
     };
     format!("{{ajar}}:line:{}:{priority}", line.campaign)
+}
+
+/// Returns whether a server answered, and will not do what is asked until somebody changes it.
+fn is_refusal(error: &RedisError) -> bool {
+    let refusals = ["NOAUTH", "WRONGPASS", "NOPERM"];
+    let is_coded = error.code().is_some_and(|code| refusals.contains(&code));
+    let is_login = error.kind() == ErrorKind::AuthenticationFailed;
+    is_coded || is_login || error.to_string().contains("invalid peer certificate")
+}
+
+/// Returns whether a key holds something else than we put there. In a script the code is in the text.
+fn is_wrong_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
 }
 
 fn millis(duration: Duration) -> u64 {

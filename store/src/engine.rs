@@ -10,10 +10,11 @@ use async_trait::async_trait;
 
 use crate::{
     Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, FindingKey,
-    FindingQuery, Grant, GrantRequest, Holder, Ingested, Mute, Progress, Quarantined, Recorded,
-    Renewal, Renewed, Resumption, SeenWorker, Sending, Store, Summary, TOKEN_LIFE, Transition,
-    Trouble, Unleased, audit, campaigns, excluding,
+    FindingQuery, Grant, GrantRequest, Holder, Ingested, ListedCanary, Mute, Progress, Quarantined,
+    Recorded, Renewal, Renewed, Resumption, SeenWorker, Sending, Store, Summary, TOKEN_LIFE,
+    Transition, Trouble, Unleased, WorkerLeases, audit, campaigns, excluding,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
+    fleet::Fleet,
     grant, ingest, mails, older,
     orders::{Orders, Stop},
     release, renew,
@@ -27,6 +28,9 @@ use crate::{
 
 /// How long a worker that gives no sign of life is remembered.
 const WORKER_MEMORY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A canary that was not heard of for so long came anew.
+const CANARY_GONE: Duration = Duration::from_secs(75);
 
 /// A store over a database.
 pub(crate) struct Engine<B>(pub B);
@@ -241,44 +245,6 @@ impl<B: Backend> Store for Engine<B> {
         self.0.read().await?.audit_rows(after, limit).await
     }
 
-    async fn put_canary(&self, canary: &Canary) -> Result<(), Error> {
-        let body = stored::to_json("a canary", canary)?;
-        let mut tx = self.0.write().await?;
-        tx.put_canary(canary.address, body).await?;
-        tx.commit().await
-    }
-
-    async fn canaries(&self) -> Result<Vec<Canary>, Error> {
-        let bodies = self.0.read().await?.canaries().await?;
-        let read = |body: &String| stored::from_json("a canary", body);
-        bodies.iter().map(read).collect()
-    }
-
-    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error> {
-        let mut tx = self.0.write().await?;
-        let now = tx.now().await?;
-        let seen = workers.iter().filter(|(worker, vantage)| {
-            stored::name("a worker's identity", worker).is_ok()
-                && stored::name("a vantage point", vantage).is_ok()
-        });
-        let seen = seen.map(|(worker, vantage)| SeenWorker {
-            worker: worker.clone(),
-            vantage: vantage.clone(),
-            last_seen: stored::to_micros(now),
-        });
-        let seen: Vec<SeenWorker> = seen.collect();
-        tx.forget_workers(stored::cutoff(now, WORKER_MEMORY))
-            .await?;
-        tx.put_workers(&seen).await?;
-        tx.commit().await
-    }
-
-    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error> {
-        let mut tx = self.0.read().await?;
-        let since = stored::cutoff(tx.now().await?, lately);
-        tx.workers(since).await
-    }
-
     async fn now(&self) -> Result<Timestamp, Error> {
         self.0.read().await?.now().await
     }
@@ -332,6 +298,59 @@ impl<B: Backend> Exclusions for Engine<B> {
 
     async fn end_exclusions(&self) -> Result<u64, Error> {
         excluding::end(self.0.write().await?).await
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Fleet for Engine<B> {
+    async fn put_canary(&self, canary: &Canary) -> Result<(), Error> {
+        let body = stored::to_json("a canary", canary)?;
+        let mut tx = self.0.write().await?;
+        let now = tx.now().await?;
+        let gone = stored::cutoff(now, CANARY_GONE);
+        tx.put_canary(canary.address, body, stored::to_micros(now), gone)
+            .await?;
+        tx.commit().await
+    }
+
+    async fn canaries(&self) -> Result<Vec<Canary>, Error> {
+        let listed = self.listed_canaries().await?;
+        Ok(listed.into_iter().map(|listed| listed.canary).collect())
+    }
+
+    async fn listed_canaries(&self) -> Result<Vec<ListedCanary>, Error> {
+        self.0.read().await?.canaries().await
+    }
+
+    async fn leases_by_worker(&self) -> Result<Vec<WorkerLeases>, Error> {
+        let mut tx = self.0.read().await?;
+        let now = stored::to_micros(tx.now().await?);
+        tx.leases_by_worker(now).await
+    }
+
+    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error> {
+        let mut tx = self.0.write().await?;
+        let now = tx.now().await?;
+        let seen = workers.iter().filter(|(worker, vantage)| {
+            stored::name("a worker's identity", worker).is_ok()
+                && stored::name("a vantage point", vantage).is_ok()
+        });
+        let seen = seen.map(|(worker, vantage)| SeenWorker {
+            worker: worker.clone(),
+            vantage: vantage.clone(),
+            last_seen: stored::to_micros(now),
+        });
+        let seen: Vec<SeenWorker> = seen.collect();
+        tx.forget_workers(stored::cutoff(now, WORKER_MEMORY))
+            .await?;
+        tx.put_workers(&seen).await?;
+        tx.commit().await
+    }
+
+    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error> {
+        let mut tx = self.0.read().await?;
+        let since = stored::cutoff(tx.now().await?, lately);
+        tx.workers(since).await
     }
 }
 

@@ -23,6 +23,7 @@ mod error;
 mod excluding;
 mod exclusions;
 mod failover;
+mod fleet;
 mod grant;
 mod ingest;
 mod leases;
@@ -46,10 +47,10 @@ mod stored;
 mod summaries;
 mod unanimity;
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range, time::Duration};
 
 use ajar_model::{
-    Ahead, Campaign, CampaignId, Canary, Finding, Nonce, Observation, ShardId, Sighting,
+    Ahead, Campaign, CampaignId, Finding, Nonce, Observation, ShardId, Sighting,
     SignedAuthorization, Tally, Timestamp, Verdict, campaign::State, lease::Work,
 };
 use async_trait::async_trait;
@@ -59,6 +60,7 @@ pub use crate::{
     audit::{AuditChain, AuditEntry, AuditLink},
     error::Error,
     exclusions::{Excluded, Exclusion, ExclusionQuery, Exclusions},
+    fleet::{Fleet, ListedCanary, SeenWorker, WorkerLeases},
     leases::{
         Active, Caps, Demand, Grant, GrantRequest, Holder, Renewal, Renewed, Sending, Unleased,
     },
@@ -71,7 +73,9 @@ pub use crate::{
 
 /// Where everything durable lives.
 #[async_trait]
-pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'static {
+pub trait Store:
+    Schedules + Orders + Exclusions + Replicas + Fleet + Send + Sync + 'static
+{
     /// Records a campaign in state `running` together with its shards, its authorization and an audit entry, all or nothing.
     /// Repeating it with the same id and spec (but for the trace) changes nothing; with another spec, or if the
     /// authorization's id was used for another text, it fails with [`Error::Conflict`].
@@ -248,19 +252,6 @@ pub trait Store: Schedules + Orders + Exclusions + Replicas + Send + Sync + 'sta
     /// [`AuditChain`] checks them.
     async fn audit_log(&self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
 
-    /// Registers a canary; a later one of the same address takes its place.
-    async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
-
-    /// The registered canaries, in order of registration.
-    async fn canaries(&self) -> Result<Vec<Canary>, Error>;
-
-    /// Records that workers are alive. `workers` maps their names to their vantage points; those
-    /// that cannot be stored are left out. Forgets workers that were last seen over a week ago.
-    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error>;
-
-    /// Returns the workers that were seen within `lately`, sorted by vantage and name.
-    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error>;
-
     /// Returns the time by the database's clock. It decides when a lease ends, whoever asks.
     async fn now(&self) -> Result<Timestamp, Error>;
 
@@ -360,17 +351,6 @@ pub struct Trouble {
     pub vantage: String,
     pub cause: String,
     pub at: Timestamp,
-}
-
-/// A sign of life of a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenWorker {
-    /// Its identity, new at each start of its process.
-    pub worker: String,
-    /// The vantage point that it probes from.
-    pub vantage: String,
-    /// When it was last seen.
-    pub last_seen: Timestamp,
 }
 
 /// A worker's report on one shard.

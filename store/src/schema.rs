@@ -112,6 +112,11 @@ pub(crate) const SQLITE: Scripts = &[
         "judge",
         include_str!("../migrations/sqlite/0020_judge.sql"),
     ),
+    (
+        21,
+        "canaries",
+        include_str!("../migrations/sqlite/0021_canaries.sql"),
+    ),
 ];
 
 /// See [`Scripts`].
@@ -235,6 +240,11 @@ pub(crate) const POSTGRES: Scripts = &[
         24,
         "judge",
         include_str!("../migrations/postgres/0024_judge.sql"),
+    ),
+    (
+        25,
+        "canaries",
+        include_str!("../migrations/postgres/0025_canaries.sql"),
     ),
 ];
 

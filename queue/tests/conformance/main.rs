@@ -315,6 +315,40 @@ async fn an_entry_that_is_no_shard_is_dropped() {
 }
 
 #[tokio::test]
+async fn keys_that_somebody_else_wrote_are_replaced() {
+    let server = Server::start(&[]);
+    let queue: Queue = Arc::new(Redis::connect(&server.url()).await.unwrap());
+    let line = format!("{{ajar}}:line:{}:normal", shard(1, 0).campaign);
+    for foreign in ["{ajar}:out", "{ajar}:lines", "{ajar}:epoch", &line] {
+        assert!(queue.lost().await.is_ok());
+        server.cli(&["DEL", foreign]);
+        server.cli(&["LPUSH", foreign, "not ours"]);
+        // Whoever is told that it was lost offers everything again.
+        let lost = queue.lost().await.unwrap();
+        queue.depth().await.unwrap();
+        queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();
+        assert_eq!(drain(&queue).await, [shard(1, 0)], "{foreign}");
+        queue.done(shard(1, 0)).await.unwrap();
+        assert!(
+            lost || queue.lost().await.unwrap() || foreign == "{ajar}:epoch",
+            "{foreign}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_us_or_is_full_is_named_at_once() {
+    let server = Server::start(&["--requirepass", "hunter2"]);
+    let began = std::time::Instant::now();
+    let refused = Redis::connect(&server.url()).await.err().unwrap();
+    assert!(matches!(refused, Error::Refused { .. }), "{refused}");
+    assert!(!refused.is_transient() && began.elapsed().as_secs() < 5);
+    let full = Server::start(&["--maxmemory", "1"]);
+    let refused = Redis::connect(&full.url()).await.err().unwrap();
+    assert!(matches!(refused, Error::Full { most: 1, .. }), "{refused}");
+}
+
+#[tokio::test]
 async fn a_server_that_would_drop_shards_is_refused() {
     let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
     let refused = Redis::connect(&server.url()).await.err().unwrap();

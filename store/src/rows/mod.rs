@@ -20,8 +20,9 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 
 use crate::{
-    Admission, AuditLink, CampaignQuery, Demand, Error, FindingQuery, GrantRequest, Holder, Mute,
-    Progress, Quarantined, SeenWorker, Sending, Summary, Trouble, Unleased,
+    Admission, AuditLink, CampaignQuery, Demand, Error, FindingQuery, GrantRequest, Holder,
+    ListedCanary, Mute, Progress, Quarantined, SeenWorker, Sending, Summary, Trouble, Unleased,
+    WorkerLeases,
     exclusions::{Exclusion, ExclusionQuery},
     orders::Stop,
     replicas::SeenCoordinator,
@@ -297,9 +298,16 @@ pub(crate) trait RecordRows: Send {
     async fn insert_audit(&mut self, row: &AuditLink) -> Result<(), Error>;
     /// Returns the entries after a number, oldest first, at most `limit` of them.
     async fn audit_rows(&mut self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
-    async fn put_canary(&mut self, address: IpAddr, body: String) -> Result<(), Error>;
+    async fn put_canary(
+        &mut self,
+        address: IpAddr,
+        body: String,
+        now: Timestamp,
+        gone: Timestamp,
+    ) -> Result<(), Error>;
     /// In order of registration.
-    async fn canaries(&mut self) -> Result<Vec<String>, Error>;
+    async fn canaries(&mut self) -> Result<Vec<ListedCanary>, Error>;
+    async fn leases_by_worker(&mut self, now: Timestamp) -> Result<Vec<WorkerLeases>, Error>;
     /// Forgets workers that were last seen before then.
     async fn forget_workers(&mut self, before: Timestamp) -> Result<(), Error>;
     async fn workers(&mut self, since: Timestamp) -> Result<Vec<SeenWorker>, Error>;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::Tx;
 use crate::{
-    AuditEntry, AuditLink, Error, SeenWorker,
+    AuditEntry, AuditLink, Error, ListedCanary, SeenWorker, WorkerLeases,
     columns::{Address, At, Document},
     rows::{Lock, RecordRows, Rows},
     stored::{self, signed, unsigned},
@@ -85,23 +85,60 @@ impl RecordRows for Tx {
         rows.into_iter().map(audit_row).collect()
     }
 
-    async fn put_canary(&mut self, address: IpAddr, body: String) -> Result<(), Error> {
+    async fn put_canary(
+        &mut self,
+        address: IpAddr,
+        body: String,
+        now: Timestamp,
+        gone: Timestamp,
+    ) -> Result<(), Error> {
         sqlx::query(
-            "INSERT INTO canaries (address, body) VALUES ($1, $2) \
-             ON CONFLICT (address) DO UPDATE SET body = excluded.body",
+            "INSERT INTO canaries (address, body, first_seen, last_seen) VALUES ($1, $2, $3, $3) \
+             ON CONFLICT (address) DO UPDATE SET body = excluded.body, \
+             first_seen = CASE WHEN canaries.last_seen >= $4 THEN canaries.first_seen \
+             ELSE excluded.first_seen END, last_seen = excluded.last_seen",
         )
         .bind(Address(address))
         .bind(Document(body))
+        .bind(At(now))
+        .bind(At(gone))
         .execute(&mut *self.0)
         .await?;
         Ok(())
     }
 
-    async fn canaries(&mut self) -> Result<Vec<String>, Error> {
-        let bodies: Vec<Document> = sqlx::query_scalar("SELECT body FROM canaries ORDER BY number")
-            .fetch_all(&mut *self.0)
-            .await?;
-        Ok(bodies.into_iter().map(|document| document.0).collect())
+    async fn canaries(&mut self) -> Result<Vec<ListedCanary>, Error> {
+        let rows: Vec<(Document, Option<At>, Option<At>)> =
+            sqlx::query_as("SELECT body, first_seen, last_seen FROM canaries ORDER BY number")
+                .fetch_all(&mut *self.0)
+                .await?;
+        let read = |(body, first_seen, last_seen): (Document, Option<At>, Option<At>)| {
+            Ok(ListedCanary {
+                canary: stored::from_json("a canary", &body.0)?,
+                first_seen: first_seen.map(|at| at.0),
+                last_seen: last_seen.map(|at| at.0),
+            })
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn leases_by_worker(&mut self, now: Timestamp) -> Result<Vec<WorkerLeases>, Error> {
+        let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
+            "SELECT owner, campaign, count(*), CAST(sum(rate) AS bigint) FROM leases \
+             WHERE until > $1 GROUP BY owner, campaign ORDER BY owner, campaign",
+        )
+        .bind(At(now))
+        .fetch_all(&mut *self.0)
+        .await?;
+        let read = |(owner, campaign, leases, rate): (String, String, i64, i64)| {
+            Ok(WorkerLeases {
+                owner,
+                campaign: stored::parsed("a campaign's id", &campaign)?,
+                leases: unsigned("a count", leases)?,
+                rate: unsigned("a rate", rate)?,
+            })
+        };
+        rows.into_iter().map(read).collect()
     }
 
     async fn forget_workers(&mut self, before: Timestamp) -> Result<(), Error> {

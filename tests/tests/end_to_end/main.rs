@@ -11,6 +11,7 @@ mod detour;
 mod disclosed;
 mod exclusions;
 mod families;
+mod fleet;
 mod formats;
 mod inside;
 mod liveness;

@@ -52,8 +52,11 @@ fn an_authority_that_nobody_trusts_is_no_redis() {
          cat coordinator.log"
     );
     let seen = captured(&ajar, &script).unwrap();
-    assert!(seen.stdout.contains("status 1"), "{seen:?}");
-    assert!(seen.stdout.contains("does not answer"), "{seen:?}");
+    assert!(seen.stdout.contains("status 2"), "{seen:?}");
+    assert!(
+        seen.stdout.contains("refuses us (invalid peer certificate"),
+        "{seen:?}"
+    );
     assert!(
         seen.stdout.to_lowercase().contains("certificate"),
         "{seen:?}"

@@ -13,10 +13,11 @@ use ajar_model::{
 };
 use ajar_store::{
     Active, Admission, AuditEntry, AuditLink, Batch, CampaignQuery, Demand, Error, Excluded,
-    Exclusion, ExclusionQuery, Exclusions, FindingKey, FindingQuery, Grant, GrantRequest, Hold,
-    Holder, Ingested, ListedSchedule, Mute, Orders, Outcome, Progress, Quarantined, Recorded,
-    Renewal, Renewed, Replicas, Resumption, Run, ScheduleKey, ScheduleQuery, Schedules,
-    SeenCoordinator, SeenWorker, Sending, Stop, Store, Summary, Transition, Trouble, Unleased,
+    Exclusion, ExclusionQuery, Exclusions, FindingKey, FindingQuery, Fleet, Grant, GrantRequest,
+    Hold, Holder, Ingested, ListedCanary, ListedSchedule, Mute, Orders, Outcome, Progress,
+    Quarantined, Recorded, Renewal, Renewed, Replicas, Resumption, Run, ScheduleKey, ScheduleQuery,
+    Schedules, SeenCoordinator, SeenWorker, Sending, Stop, Store, Summary, Transition, Trouble,
+    Unleased, WorkerLeases,
 };
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -187,10 +188,6 @@ flaky! {
     async fn finding(&self, id: &str) -> Result<Option<(Finding, Vec<Observation>)>, Error>;
     async fn audit(&self, entry: &AuditEntry) -> Result<(), Error>;
     async fn audit_log(&self, after: u64, limit: u32) -> Result<Vec<AuditLink>, Error>;
-    async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
-    async fn canaries(&self) -> Result<Vec<Canary>, Error>;
-    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error>;
-    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error>;
     async fn now(&self) -> Result<Timestamp, Error>;
     async fn close(&self) -> Result<(), Error>;
 }
@@ -209,6 +206,16 @@ flaky! {
     async fn exclusions(&self, query: &ExclusionQuery) -> Result<Vec<Exclusion>, Error>;
     async fn excluded(&self, tenant: &str) -> Result<Excluded, Error>;
     async fn end_exclusions(&self) -> Result<u64, Error>;
+}
+
+flaky! {
+    Fleet {}
+    async fn put_canary(&self, canary: &Canary) -> Result<(), Error>;
+    async fn canaries(&self) -> Result<Vec<Canary>, Error>;
+    async fn listed_canaries(&self) -> Result<Vec<ListedCanary>, Error>;
+    async fn leases_by_worker(&self) -> Result<Vec<WorkerLeases>, Error>;
+    async fn seen_workers(&self, workers: &BTreeMap<String, String>) -> Result<(), Error>;
+    async fn workers(&self, lately: Duration) -> Result<Vec<SeenWorker>, Error>;
 }
 
 flaky! {
