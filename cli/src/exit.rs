@@ -90,7 +90,14 @@ pub fn from_status(status: tonic::Status) -> anyhow::Error {
         let named = COORDINATOR
             .get()
             .map_or_else(String::new, |url| format!(" at {url}"));
-        return anyhow::anyhow!("the coordinator{named} does not answer: {text}");
+        // An answer of its own has no cause below it.
+        let answered = std::error::Error::source(&status).is_none();
+        let fault = if answered {
+            "cannot answer"
+        } else {
+            "does not answer"
+        };
+        return anyhow::anyhow!("the coordinator{named} {fault}: {text}");
     }
     match status.code() {
         Code::InvalidArgument

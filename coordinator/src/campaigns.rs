@@ -340,10 +340,18 @@ impl Coordinator {
         summary.ok_or_else(|| error::no_campaign(id))
     }
 
+    async fn progress(&self, id: CampaignId) -> Result<Progress, Status> {
+        let progress = self.options.store.progress(id).await;
+        let mut progress = progress.map_err(error::store)?;
+        progress
+            .troubles
+            .extend(self.queue_fault.of(id, &self.name));
+        Ok(progress)
+    }
+
     pub(crate) async fn look(&self, id: CampaignId) -> Result<(v1::WatchResponse, State), Status> {
         let state = self.summary(id).await?.state;
-        let progress = self.options.store.progress(id).await;
-        let progress = progress.map_err(error::store)?;
+        let progress = self.progress(id).await?;
         let planned = self.plan(id).await?;
         let (targets, rate) = (planned.plan.pairs(), planned.campaign.spec.rate);
         let response = v1::WatchResponse {
@@ -393,8 +401,7 @@ impl Coordinator {
     }
 
     async fn described(&self, campaign: &Campaign) -> Result<v1::Campaign, Status> {
-        let progress = self.options.store.progress(campaign.id);
-        let progress = progress.await.map_err(error::store)?;
+        let progress = self.progress(campaign.id).await?;
         let targets = self.plan(campaign.id).await?.plan.pairs();
         Ok(v1::Campaign {
             progress: Some(progress_out(targets, campaign.spec.rate, progress)),

@@ -101,7 +101,9 @@ impl Coordinator {
     }
 
     async fn every_few_seconds(&self, due: &mut Instant) -> Result<(), Status> {
-        let lost = self.options.queue.lost().await.map_err(error::queue)?;
+        let looked = self.options.queue.lost().await;
+        self.queue_fault.note(&looked);
+        let lost = looked.map_err(error::queue)?;
         if lost {
             tracing::info!("the queue is new or was lost: offering every open shard");
         }

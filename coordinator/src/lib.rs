@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
-use troubles::Troubles;
+use troubles::{QueueFault, Troubles};
 use ulid::Ulid;
 use watches::Watches;
 
@@ -158,6 +158,7 @@ struct Coordinator {
     name: Arc<str>,
     refused: Refused,
     troubles: Troubles,
+    queue_fault: QueueFault,
     watches: Watches,
     renewals: Renewals,
     looks: Looks,
@@ -223,6 +224,7 @@ where
         name: format!("coordinator-{}", Ulid::new().to_string().to_lowercase()).into(),
         refused: Refused::default(),
         troubles: Troubles::default(),
+        queue_fault: QueueFault::default(),
         watches: Watches::default(),
         renewals,
         looks: sending::none(),

@@ -1,10 +1,13 @@
-//! Logs a trouble that lasts once a minute, however often it is met.
+//! Troubles that last: logged once a minute, and shown with campaigns.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+
+use ajar_model::{CampaignId, Timestamp};
+use ajar_store::Trouble;
 
 /// How often the same trouble is logged.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -31,5 +34,34 @@ impl Troubles {
         }
         told.insert(what.to_owned(), Instant::now());
         true
+    }
+}
+
+/// Why the queue cannot be used, as long as that lasts. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct QueueFault(Arc<Mutex<Option<(String, Timestamp)>>>);
+
+impl QueueFault {
+    /// Notes what became of a look at the queue.
+    pub(crate) fn note<T>(&self, looked: &Result<T, ajar_queue::Error>) {
+        let mut fault = self.0.lock().expect("no holder panics");
+        match (looked, &*fault) {
+            (Ok(_), _) => *fault = None,
+            (Err(error), None) => *fault = Some((error.to_string(), Timestamp::now())),
+            (Err(_), Some(_)) => {}
+        }
+    }
+
+    /// Returns the trouble that a campaign has by it.
+    pub(crate) fn of(&self, campaign: CampaignId, coordinator: &str) -> Option<Trouble> {
+        let (cause, at) = self.0.lock().expect("no holder panics").clone()?;
+        let machine = rustix::system::uname();
+        Some(Trouble {
+            campaign,
+            worker: coordinator.to_owned(),
+            vantage: machine.nodename().to_string_lossy().into_owned(),
+            cause,
+            at,
+        })
     }
 }

@@ -122,3 +122,25 @@ fn a_coordinator_waits_for_its_stores_and_says_which() {
     let last = gave_up.stderr.lines().last().unwrap_or_default();
     assert!(last.contains(&redis_url), "{}", gave_up.stderr);
 }
+
+#[test]
+fn a_campaign_says_that_redis_or_postgresql_is_away() {
+    let site = Site::new();
+    let mut cluster = site.cluster().start().unwrap();
+    let slow = "127.0.96.0/24 -p 9 --rate 4 --prefix-rate 4 --settle 1s";
+    let id = cluster.submit(slow).unwrap();
+    cluster.redis.stop();
+    let patience = Duration::from_secs(20);
+    let said = format!("redis at {} does not answer", cluster.redis.url());
+    cluster.await_state(&id, &said, patience).unwrap();
+    cluster.redis.up().unwrap();
+    thread::sleep(Duration::from_secs(3));
+    let shown = cluster.run(&format!("campaign show {id}")).unwrap();
+    assert!(!shown.stdout.contains("redis"), "{}", shown.stdout);
+    cluster.postgres.stop().unwrap();
+    let shown = cluster.run(&format!("campaign show {id}")).unwrap();
+    assert_eq!(shown.status, 1);
+    let said = format!("the coordinator at {} cannot answer: ", cluster.url());
+    assert!(shown.stderr.contains(&said), "{}", shown.stderr);
+    assert!(shown.stderr.contains("store"), "{}", shown.stderr);
+}
