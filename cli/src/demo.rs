@@ -22,7 +22,7 @@ use crate::{
 /// Fast enough for loopback, where nobody else is disturbed.
 const RATE: u32 = 200;
 /// Relayed mail of the lab arrives within a moment.
-const SETTLE_SECS: u32 = 3;
+const SETTLE_SECS: u32 = 1;
 /// The lab's greylister says itself when it wants us back.
 const REVISITS: Revisits = Revisits {
     most: 1,
@@ -30,8 +30,8 @@ const REVISITS: Revisits = Revisits {
     confirm_after_secs: Some(1),
 };
 /// Far less than in a scan, so that the tarpits do not keep anybody waiting.
-const EXAMINATION_SECS: u64 = 10;
-const REPLY_SECS: u64 = 2;
+const EXAMINATION_SECS: u64 = 6;
+const REPLY_SECS: u64 = 1;
 const DOMAIN: &str = "canary.test";
 const OTHER_DOMAIN: &str = "canary.example";
 

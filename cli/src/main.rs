@@ -126,6 +126,8 @@ fn parse() -> anyhow::Result<(Cli, Vec<String>)> {
 fn usual_level(command: &Command) -> &'static str {
     match command {
         Command::Coordinator(_) | Command::Worker(_) | Command::Canary(_) => "info",
+        // Its lab is next door on purpose.
+        Command::Demo(_) => "warn,ajar_worker::standpoint=off",
         _ => "warn",
     }
 }

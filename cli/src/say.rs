@@ -28,9 +28,22 @@ pub fn line(text: impl Display) {
     write("INFO", &text.to_string());
 }
 
-/// Says why the command failed.
+/// Says why the command failed. Of very long words the beginning is enough.
 pub fn failure(text: impl Display) {
-    write("ERROR", &text.to_string());
+    write("ERROR", &shortened(&text.to_string()));
+}
+
+fn shortened(text: &str) -> String {
+    /// Characters of a word that is shown whole: paths and URLs are shorter.
+    const MOST: usize = 256;
+    const SHOWN: usize = 80;
+    let words = text
+        .split(' ')
+        .map(|word| match word.chars().count() > MOST {
+            true => word.chars().take(SHOWN).chain(['…']).collect(),
+            false => word.to_owned(),
+        });
+    words.collect::<Vec<String>>().join(" ")
 }
 
 /// Keeps what is written above a bar until [`forget_bar`].
@@ -69,5 +82,17 @@ impl Write for Above {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_very_long_word_is_cut_and_a_path_is_not() {
+        let path = format!("/{}", "a".repeat(200));
+        let said = shortened(&format!("{path} is not {}", "x".repeat(3000)));
+        assert_eq!(said, format!("{path} is not {}…", "x".repeat(80)));
     }
 }

@@ -113,10 +113,16 @@ pub fn signer_of(
 ) -> Result<String, String> {
     let signature = SshSig::from_pem(signature)
         .map_err(|cause| format!("its signature cannot be read: {cause}"))?;
+    if signature.namespace() != namespace {
+        return Err(format!(
+            "its signature is for {:?}: sign it by `ssh-keygen -Y sign -n {namespace}`",
+            signature.namespace()
+        ));
+    }
     let key = signature.public_key();
     PublicKey::from(key.clone())
         .verify(namespace, text.as_bytes(), &signature)
-        .map_err(|_| "its signature is over another text, or for another purpose".to_owned())?;
+        .map_err(|_| "its signature is over another text".to_owned())?;
     let signer = signers.principal(key, namespace, now);
     signer
         .map(str::to_owned)
