@@ -21,6 +21,8 @@ pub struct Progress {
     visits: BTreeMap<u64, Tally>,
     /// Targets from the front on: their outcome, or none while they are visited.
     window: BTreeMap<u64, Option<Outcome>>,
+    /// A target got its outcome that was not told yet.
+    has_news: bool,
 }
 
 /// A run of targets that all have their outcome.
@@ -52,7 +54,13 @@ impl Progress {
             finished: Tally::default(),
             visits: BTreeMap::new(),
             window: BTreeMap::new(),
+            has_news: false,
         }
+    }
+
+    /// Returns whether a target got its outcome since [`Self::ahead`] was told, wherever the cursor is.
+    pub fn has_news(&self) -> bool {
+        self.has_news
     }
 
     /// The number of the first target without an outcome, or behind one, when it was reported last.
@@ -75,8 +83,9 @@ impl Progress {
         self.cursor + self.finished.total()
     }
 
-    /// The targets beyond the cursor that have their outcome.
-    pub fn ahead(&self) -> Ahead {
+    /// Tells which targets beyond the cursor have their outcome.
+    pub fn ahead(&mut self) -> Ahead {
+        self.has_news = false;
         let mut all = self.finished;
         self.visits.values().for_each(|tally| all += *tally);
         let outcomes = self.window.values().flatten();
@@ -95,6 +104,7 @@ impl Progress {
 
     /// Notes the outcome of a target that was visited, or of which nothing was known.
     pub fn finish(&mut self, number: u64, outcome: Outcome) {
+        self.has_news = true;
         if number >= self.front {
             self.window.insert(number, Some(outcome));
             return self.absorb();
@@ -131,6 +141,7 @@ impl Progress {
 
     fn silent_until(&mut self, to: u64) {
         let silent = to.saturating_sub(self.front);
+        self.has_news |= silent > 0;
         self.before(to).silent += silent;
         self.front = self.front.max(to);
     }
@@ -157,6 +168,19 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_behind_a_slow_target_is_news() {
+        let mut progress = Progress::new(0);
+        progress.begin(0);
+        assert!(!progress.has_news());
+        progress.settle(3);
+        assert!(progress.has_news() && !progress.is_ready());
+        assert_eq!(progress.ahead().finished, 2);
+        assert!(!progress.has_news());
+        progress.finish(3, Outcome::Refused);
+        assert!(progress.has_news());
+    }
 
     #[test]
     fn the_cursor_waits_for_the_slowest_target() {

@@ -265,7 +265,7 @@ impl<'a> Results<'a> {
     fn swept(&mut self) {
         match self.is_whole() {
             true if self.progress.is_ready() => self.pack_in(Duration::ZERO),
-            _ if self.progress.is_ready() => self.pack_in(STANDSTILL),
+            _ if self.progress.has_news() => self.pack_in(STANDSTILL),
             _ => {}
         }
     }
