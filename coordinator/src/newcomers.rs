@@ -43,8 +43,7 @@ impl Newcomers {
         }
     }
 
-    /// Waits for a connection. Whoever lost a place for it and what could not be accepted is
-    /// logged once a minute.
+    /// Waits for a connection. Logs evictions and failures once a minute.
     pub async fn next(&mut self) -> (TcpStream, SocketAddr, Place) {
         loop {
             match self.listener.accept().await {
@@ -86,7 +85,7 @@ fn holder(peer: IpAddr) -> IpNet {
     }
 }
 
-/// Who holds places. Clones share them.
+/// The places of a listener. Clones share them.
 #[derive(Debug, Clone, Default)]
 struct Places(Arc<Mutex<Held>>);
 

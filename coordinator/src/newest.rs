@@ -2,8 +2,8 @@
 //!
 //! A campaign that is over looked at every endpoint of its plan, so an endpoint without a finding
 //! there did not answer. One that is still at work, or that stayed incomplete, looked where it has
-//! findings. A campaign that asked for less, by fewer probes or at a lower tier, takes nothing back:
-//! of its finding and an older one the graver is kept.
+//! findings. A campaign with fewer probes or a lower tier does not replace an older one: the graver
+//! of their findings is kept.
 
 use std::{
     cmp::Ordering,
@@ -24,26 +24,26 @@ const PAGE: u32 = 500;
 /// Findings of one endpoint that are read: more than there are probes.
 const ROWS: u32 = 64;
 
-/// Campaigns, from the newest to the oldest. Clones share what was learnt.
+/// Campaigns, from the newest to the oldest. Clones share a cache.
 #[derive(Clone)]
 pub(crate) struct Looks {
     store: Arc<dyn Store>,
     looks: Arc<[Look]>,
-    /// What each campaign asked, also of those that later ones repeat.
+    /// The questions of each campaign, even of those that later ones repeat.
     asked: Arc<HashMap<CampaignId, Arc<Asked>>>,
-    /// What campaigns found at the endpoint that was asked for last.
+    /// Findings of all campaigns at the last endpoint.
     last: Arc<Mutex<AtEndpoint>>,
 }
 
 type AtEndpoint = (Option<SocketAddr>, HashMap<CampaignId, Arc<[Finding]>>);
 
-/// What a campaign looked at.
+/// A campaign as a look at its endpoints.
 struct Look {
     campaign: CampaignId,
     is_over: bool,
     plan: Plan,
     asked: Arc<Asked>,
-    /// What plan and questions follow from.
+    /// A digest of the parts of the specification behind plan and questions.
     digest: [u8; 32],
 }
 
@@ -167,12 +167,12 @@ impl Looks {
         let Some(own) = self.asked.get(&finding.campaign) else {
             return true;
         };
-        // What no probe was asked for was recognised, as every campaign does.
+        // Every campaign recognises services, whatever its probes are.
         let is_named = own.probes.contains(&finding.probe);
         look.asked.tier >= own.tier && (!is_named || look.asked.probes.contains(&finding.probe))
     }
 
-    /// Returns what a campaign found at an endpoint. The next questions are about the same one.
+    /// Returns the findings of a campaign at an endpoint. Consecutive calls share an endpoint.
     async fn rows(
         &self,
         campaign: CampaignId,
@@ -222,7 +222,7 @@ impl Look {
     }
 }
 
-/// Returns what a campaign found at one endpoint, one finding of each probe.
+/// Returns the findings of a campaign at one endpoint, one for each probe.
 pub(crate) async fn findings_at(
     store: &dyn Store,
     campaign: CampaignId,

@@ -1,4 +1,4 @@
-//! Mails whose nonce is of no attempt that is known. Anybody can send the canary one.
+//! Mails with the nonce of no known attempt. Anybody can send the canary one.
 //!
 //! Most are early: a relay delivers before its worker's report is stored. So they are stored, for a
 //! short time, but only so many of one network.

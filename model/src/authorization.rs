@@ -146,7 +146,7 @@ pub enum Error {
     Key(String),
 }
 
-/// Returns whether a text could be somebody's mail address.
+/// Returns whether a text could be a mail address.
 pub fn is_mail_address(text: &str) -> bool {
     let is_plain = |user: &str| {
         let mut chars = user.chars();

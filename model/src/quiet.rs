@@ -1,4 +1,4 @@
-//! Events that anybody can cause at will, and that are therefore logged once a minute.
+//! Events that strangers can cause at will. Their log lines come once a minute.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the canary signed: of all answers and mails, those that count.
+//! The answers and mails that the canary signed. No others count.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ impl<'a> Signed<'a> {
         let attempts = evidence.attempts.iter().map(|attempt| attempt.nonce);
         let controls = evidence.controls.iter().map(|control| control.nonce);
         let nonces: BTreeSet<Nonce> = attempts.chain(controls).collect();
-        // Another canary may be somebody else's.
+        // Anybody can run another canary.
         let mails = sightings
             .iter()
             .filter(|seen| nonces.contains(&seen.nonce) && seen.is_signed_by(key));

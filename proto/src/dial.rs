@@ -27,8 +27,8 @@ pub enum Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator at one of these URLs, which are separated by commas. Plain `http://` is refused unless it stays on
-    /// loopback or `insecure` is set.
+    /// Returns the coordinator at one of these URLs, which commas separate. Refuses plain
+    /// `http://` unless it stays on loopback or `insecure` is set.
     pub fn remote(urls: &str, tls: Option<Tls>, insecure: bool) -> Result<Self, Error> {
         Remote::new(urls, tls, insecure).map(|remote| Self::Remote(Arc::new(remote)))
     }

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-/// What clients do TLS by: it changes when their certificates are renewed.
+/// The TLS configuration of a client. It changes when the certificates are renewed.
 pub type Tls = watch::Receiver<Arc<ClientConfig>>;
 
 /// Why a coordinator cannot be dialled.
@@ -46,7 +46,7 @@ pub enum Error {
     NoAuthority(String),
 }
 
-/// Makes what a client does TLS by: whom it believes, and its own chain and key.
+/// Makes the TLS configuration of a client from trusted roots and its own chain and key.
 pub fn client_config(
     roots: RootCertStore,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
@@ -62,10 +62,11 @@ pub fn client_config(
 
 /// How long a connection to one address may take, with its handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait for the first bytes of a server, which HTTP/2 lets it send at once (RFC 9113 section 3.4).
+/// How long to wait for the first bytes of a server. HTTP/2 servers send them at once (RFC 9113
+/// section 3.4).
 const PREFACE: Duration = Duration::from_secs(2);
 
-/// Where a cluster's coordinators are.
+/// The coordinators of a cluster in other processes.
 pub struct Remote {
     places: Vec<Place>,
     /// The one that answered last.
@@ -184,7 +185,7 @@ impl Place {
         let mut preface = vec![0; 512];
         let read = match timeout(PREFACE, stream.read(&mut preface)).await {
             Ok(read) => read?,
-            // One that speaks second may do so.
+            // A server may wait for our bytes first.
             Err(_) => 0,
         };
         preface.truncate(read);
@@ -194,20 +195,20 @@ impl Place {
     }
 }
 
-/// True for `localhost` and loopback addresses, as they stand in a URL.
+/// Returns whether a URL's host is `localhost` or a loopback address.
 pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// What a channel speaks over.
+/// The connection of a channel.
 type Connection = Box<dyn Stream>;
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Says what is wrong with which certificate.
+/// Names the certificate that is wrong, and its fault.
 fn explained(error: &io::Error) -> String {
     let cause = error.get_ref();
     match cause.and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
@@ -233,7 +234,7 @@ fn refused(wrong: &CertificateError) -> String {
     }
 }
 
-/// What the other side thinks of our certificate (RFC 8446 section 6.2).
+/// Explains an alert about our certificate (RFC 8446 section 6.2).
 fn said(alert: AlertDescription) -> Option<String> {
     let about = match alert {
         AlertDescription::CertificateRequired => {

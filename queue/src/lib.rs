@@ -104,7 +104,7 @@ pub enum Error {
     /// It does not answer.
     #[error("redis at {url} does not answer ({cause}): start it, or correct --redis")]
     Unavailable {
-        /// Where, without the password.
+        /// The server's URL without the password.
         url: String,
         cause: String,
     },
@@ -113,7 +113,7 @@ pub enum Error {
         "redis at {url} refuses us ({cause}): correct the user, the password or the authority in --redis and SSL_CERT_FILE"
     )]
     Refused {
-        /// Where, without the password.
+        /// The server's URL without the password.
         url: String,
         cause: String,
     },
@@ -122,7 +122,7 @@ pub enum Error {
         "redis at {url} is full: it uses its maxmemory of {most} bytes; raise it, or give ajar a server of its own"
     )]
     Full {
-        /// Where, without the password.
+        /// The server's URL without the password.
         url: String,
         /// Its maxmemory.
         most: u64,
@@ -132,7 +132,7 @@ pub enum Error {
         "redis at {url} has maxmemory-policy {policy:?} and would drop shards: set it to noeviction"
     )]
     Evicting {
-        /// Where, without the password.
+        /// The server's URL without the password.
         url: String,
         policy: String,
     },

@@ -344,7 +344,7 @@ fn key(line: &Line) -> String {
     format!("{{ajar}}:line:{}:{priority}", line.campaign)
 }
 
-/// Returns whether a server answered, and will not do what is asked until somebody changes it.
+/// Returns whether a server refused us, so that only another configuration helps.
 fn is_refusal(error: &RedisError) -> bool {
     let refusals = ["NOAUTH", "WRONGPASS", "NOPERM"];
     let is_coded = error.code().is_some_and(|code| refusals.contains(&code));
@@ -352,7 +352,7 @@ fn is_refusal(error: &RedisError) -> bool {
     is_coded || is_login || error.to_string().contains("invalid peer certificate")
 }
 
-/// Returns whether a key holds something else than we put there. In a script the code is in the text.
+/// Returns whether a key holds a value of another type. A script's error has the code in its text.
 fn is_wrong_type(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE") || error.to_string().contains("WRONGTYPE")
 }

@@ -19,7 +19,7 @@ pub trait Fleet {
     /// Returns every canary with when it came and was last heard of, in order of registration.
     async fn listed_canaries(&self) -> Result<Vec<ListedCanary>, Error>;
 
-    /// Returns what is leased, by worker and campaign.
+    /// Returns all live leases, summed by worker and campaign.
     async fn leases_by_worker(&self) -> Result<Vec<WorkerLeases>, Error>;
 
     /// Records that workers are alive. `workers` maps their names to their vantage points; those
@@ -40,7 +40,7 @@ pub struct ListedCanary {
     pub last_seen: Option<Timestamp>,
 }
 
-/// What a worker has leased of a campaign.
+/// A worker's live leases of one campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerLeases {
     /// The worker's name, and the URI of its certificate if it has one.

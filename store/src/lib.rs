@@ -381,7 +381,7 @@ pub struct Advance {
     pub closes: bool,
 }
 
-/// What became of mails that were recorded.
+/// The effects of recorded mails.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recorded {
     /// The findings that changed.

@@ -111,7 +111,7 @@ impl Sqlite {
             if access != Access::Read || !is_read_only(&error) || has_log(path) {
                 return Err(error);
             }
-            // SQLite would make a log beside the file, and may not: nobody writes there.
+            // SQLite cannot make its log beside the file, so nobody else writes either.
             options = options.immutable(true);
             look(&options, path, access).await?;
         }

@@ -58,7 +58,7 @@ impl Progress {
         }
     }
 
-    /// Returns whether a target got its outcome since [`Self::ahead`] was told, wherever the cursor is.
+    /// Returns whether a target got its outcome since the last call of [`Self::ahead`].
     pub fn has_news(&self) -> bool {
         self.has_news
     }

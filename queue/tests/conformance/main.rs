@@ -323,7 +323,7 @@ async fn keys_that_somebody_else_wrote_are_replaced() {
         assert!(queue.lost().await.is_ok());
         server.cli(&["DEL", foreign]);
         server.cli(&["LPUSH", foreign, "not ours"]);
-        // Whoever is told that it was lost offers everything again.
+        // A coordinator that finds the queue lost offers everything again.
         let lost = queue.lost().await.unwrap();
         queue.depth().await.unwrap();
         queue.offer(&[shard(1, 0)], Normal, NOW).await.unwrap();

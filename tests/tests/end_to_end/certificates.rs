@@ -35,7 +35,7 @@ fn a_renewed_certificate_is_served_and_shown_without_a_restart() {
         cluster.ajar().shell(&asked).unwrap()
     };
     let before = serial();
-    // A second authority takes the first one's place, and everybody gets certificates of it.
+    // The same authority issues new certificates.
     cluster
         .ajar()
         .shell("mv pki old; mkdir pki; cp old/ca*.pem pki")
@@ -51,7 +51,7 @@ fn a_renewed_certificate_is_served_and_shown_without_a_restart() {
     assert_ne!(serial(), before);
     let listed = cluster.run("pki/operator-ann", "campaign list");
     assert_eq!(listed.status, 0, "{}", listed.stderr);
-    // What cannot be used changes nothing.
+    // Files that cannot be used change nothing.
     cluster
         .ajar()
         .shell("echo nonsense >pki/coordinator-hub.pem")

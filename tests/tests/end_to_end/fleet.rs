@@ -1,4 +1,4 @@
-//! Who is there in a cluster, as its operator sees it.
+//! The workers and canaries of a cluster, as its operator sees them.
 
 use std::{
     thread,
@@ -37,7 +37,7 @@ fn an_operator_sees_who_is_there_and_what_each_does() {
             .all(|row| row.contains("worker-") && row.contains(" UTC")),
         "{listed}"
     );
-    // One has the only network, and the other has nothing to do.
+    // One worker has the only network; the other has nothing to do.
     assert_eq!(
         rows.iter()
             .filter(|row| row.contains("waits for work"))

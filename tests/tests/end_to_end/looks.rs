@@ -1,4 +1,4 @@
-//! Of several campaigns that looked at an endpoint, the newest decides what is listed.
+//! Lists show the newest campaign that looked at an endpoint.
 
 use ajar_model::{Finding, Verdict};
 use ajar_tests::{Access, Site, Squid, at};
@@ -25,14 +25,14 @@ fn a_door_that_was_shut_later_is_not_exported() {
     let open = (first.clone(), Verdict::Open);
     assert_eq!(export(""), [open.clone(), open.clone()]);
 
-    // Somebody shuts the second one.
+    // The second proxy is shut.
     drop(moving);
     let moving = Squid::start(Access::Closed, at("127.0.93.2:3128")).unwrap();
     let second = scan("")[0].campaign.to_string();
     let by_second = |verdict| (second.clone(), verdict);
     let now = [by_second(Verdict::Open), by_second(Verdict::Closed)];
     assert_eq!(export(""), now);
-    // What was open then is still to be had.
+    // The earlier findings can still be listed.
     assert_eq!(
         export(&format!("--campaign {first}")),
         [open.clone(), open.clone()]
@@ -53,7 +53,7 @@ fn a_door_that_was_shut_later_is_not_exported() {
     site.scan("127.0.93.2 -p 8080 --settle 1s");
     assert_eq!(export(""), now);
 
-    // Somebody takes it away.
+    // The second proxy goes away.
     drop(moving);
     let third = scan("")[0].campaign.to_string();
     assert_eq!(export(""), [(third, Verdict::Open)]);

@@ -1,4 +1,4 @@
-//! What a person reads: errors at the door, progress, and the formats of files.
+//! Messages for people: errors at the start, progress, and formats by file name.
 
 use std::{fs, process::Command};
 
@@ -119,7 +119,7 @@ fn the_last_line_counts_and_json_logs_are_json_alone() {
 
     let sweep = site.ajar.run("sweep 127.0.94.2 -p 3128").unwrap();
     assert_eq!(sweep.stderr.trim(), "1/1 targets, 1 answered");
-    // Nobody outside has confirmed it: the zone is empty, and has no date.
+    // The door was asked from inside only, so the zone is empty and has no date.
     let zone = site.ajar.run("findings export --format rbldnsd").unwrap();
     assert!(!zone.stdout.contains("1970"), "{}", zone.stdout);
 }

@@ -46,7 +46,7 @@ fn swaks_and_curl_do_again_what_a_finding_says() {
         scan.stdout
     );
     assert_eq!(open.len(), 8, "{}", scan.stdout);
-    // The canary has gone with the scan. ajar starts it again,
+    // The canary ended with the scan. `findings replay` starts it again.
     let relay = open.iter().find(|f| f.port == 2525).unwrap();
     let replay = format!(
         "findings replay {} --canary-ports {}",
@@ -62,7 +62,7 @@ fn swaks_and_curl_do_again_what_a_finding_says() {
     assert!(arrived.is_some());
     canary.kill().unwrap();
     canary.wait().unwrap();
-    // or somebody else stands in its place.
+    // Another server takes the canary's place.
     let far_end = FarEnd::start(&site).unwrap();
     for finding in open {
         let shown = site

@@ -1,4 +1,4 @@
-//! Strangers who hold connections open: they cost little and keep nobody out.
+//! Idle connections and invented mails of strangers cost little and keep nobody out.
 
 use std::{
     fs,
