@@ -134,6 +134,8 @@ async fn show(coordinator: &dial::Coordinator, id: &str) -> anyhow::Result<Ended
         finished: progress.finished,
         open_endpoints: progress.open_endpoints,
         stopped: progress.stopped.clone(),
+        created_at: campaign.created_at,
+        tenant: spec.tenant.clone(),
         ..v1::CampaignSummary::default()
     };
     writeln!(out, "{}", line(&summary)?)?;
@@ -239,13 +241,16 @@ fn line(campaign: &v1::CampaignSummary) -> anyhow::Result<String> {
         "" => "",
         _ => ", stopped",
     };
+    let created_at = convert::time_in("created_at", campaign.created_at)?;
     Ok(format!(
-        "{}  {:<10}  {}/{} targets  {} open{stopped}",
+        "{}  {:<10}  {}/{} targets  {} open{stopped}  {}  {}",
         campaign.id,
         state.as_str(),
         campaign.finished,
         targets.as_deref().unwrap_or("?"),
-        campaign.open_endpoints
+        campaign.open_endpoints,
+        created_at.strftime("%Y-%m-%d %H:%M UTC"),
+        campaign.tenant
     ))
 }
 

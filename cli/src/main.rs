@@ -117,9 +117,20 @@ fn parse() -> anyhow::Result<(Cli, Vec<String>)> {
     });
     let matches = command
         .try_get_matches_from(words)
-        .unwrap_or_else(|error| error.exit());
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        .unwrap_or_else(|error| exit(&error));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit(&error));
     Ok((cli, warnings))
+}
+
+/// Prints what is wrong with the command line, or its help, and ends.
+fn exit(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    let shortened = say::shortened(&text);
+    if shortened == text {
+        error.exit();
+    }
+    say::line(shortened.trim_end());
+    std::process::exit(error.exit_code());
 }
 
 /// Services tell what they do; a command on a terminal speaks only when something is wrong.

@@ -33,7 +33,8 @@ pub fn failure(text: impl Display) {
     write("ERROR", &shortened(&text.to_string()));
 }
 
-fn shortened(text: &str) -> String {
+/// Returns a text with the beginnings of its very long words alone.
+pub fn shortened(text: &str) -> String {
     /// Characters of a word that is shown whole: paths and URLs are shorter.
     const MOST: usize = 256;
     const SHOWN: usize = 80;

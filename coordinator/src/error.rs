@@ -33,6 +33,6 @@ pub(crate) fn queue(error: ajar_queue::Error) -> Status {
 /// No campaign of this id.
 pub(crate) fn no_campaign(id: CampaignId) -> Status {
     Status::not_found(format!(
-        "there is no campaign {id}; `ajar campaign list` shows those that exist"
+        "there is no campaign {id}; `ajar campaign list` shows those of a cluster, and `ajar findings list --history` those with findings"
     ))
 }
