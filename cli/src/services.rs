@@ -184,12 +184,13 @@ async fn keep_registered(
                 ready.send_replace(true);
                 tokio::time::sleep(AGAIN).await;
             }
-            Err(status) if exit::is_away(&status) => {
+            // One that was registered goes on receiving, whatever its coordinator says meanwhile.
+            Err(status) if exit::is_away(&status) || *ready.borrow() => {
                 if !std::mem::replace(&mut is_away, true) {
                     let cause = status.message();
                     tracing::warn!(
                         cause,
-                        "the coordinator does not answer; asking until it does"
+                        "the coordinator does not register this canary; asking until it does"
                     );
                 }
                 tokio::time::sleep(RETRY).await;
