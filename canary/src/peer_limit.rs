@@ -2,31 +2,32 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::Instant,
 };
 
-use ajar_model::quiet::Quiet;
+use ajar_model::{quiet::Quiet, space::peer_of};
+use ipnet::IpNet;
 
 const MOST: usize = 4096;
 /// A single open relay or proxy may bring all of its variants at once.
 const MOST_OF_ONE: usize = 256;
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PeerLimit(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(crate) struct PeerLimit(Arc<Mutex<HashMap<IpNet, usize>>>);
 
 /// A place, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     limit: PeerLimit,
-    peer: IpAddr,
+    peer: IpNet,
 }
 
 impl PeerLimit {
     /// A place for one more connection of `peer`; none if there are too many.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
-        let peer = holder(peer);
+        let peer = peer_of(peer);
         let mut peers = self.0.lock().expect("no holder panics");
         let all: usize = peers.values().sum();
         let of_peer = peers.get(&peer).copied().unwrap_or_default();
@@ -38,14 +39,6 @@ impl PeerLimit {
             limit: self.clone(),
             peer,
         })
-    }
-}
-
-/// Whoever has one address of an IPv6 /64 has them all.
-fn holder(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -82,6 +75,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use ajar_proto::{convert, dial, v1};
 use crate::{
     args, canary, connect,
     exit::{self, Ended, from_status},
+    output::table,
     progress,
     progress::Of,
     request::{self, Request},
@@ -249,7 +250,7 @@ fn line(campaign: &v1::CampaignSummary) -> anyhow::Result<String> {
         campaign.finished,
         targets.as_deref().unwrap_or("?"),
         campaign.open_endpoints,
-        created_at.strftime("%Y-%m-%d %H:%M UTC"),
+        table::minute(created_at),
         campaign.tenant
     ))
 }

@@ -10,6 +10,7 @@ use ulid::Ulid;
 use crate::{
     args, connect,
     exit::{Ended, from_status},
+    output::table::minute,
 };
 
 /// A canary that was not heard of for so long is gone.
@@ -95,10 +96,6 @@ fn held(leases: &v1::WorkerLeases) -> String {
 fn started(name: &str) -> Option<Timestamp> {
     let ulid = Ulid::from_string(name.rsplit_once('-')?.1).ok()?;
     Timestamp::from_millisecond(i64::try_from(ulid.timestamp_ms()).ok()?).ok()
-}
-
-fn minute(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 fn table(header: &[&str]) -> Table {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ajar_model::{quiet::Quiet, space::prefix_of};
+use ajar_model::{quiet::Quiet, space::peer_of};
 use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -64,7 +64,7 @@ impl Newcomers {
     }
 
     fn enter(&mut self, peer: IpAddr) -> Place {
-        let (place, evicted) = self.places.enter(holder(peer), self.most);
+        let (place, evicted) = self.places.enter(peer_of(peer), self.most);
         if let Some(from) = evicted
             && let Some(count) = self.evictions.count(Instant::now())
         {
@@ -74,14 +74,6 @@ impl Newcomers {
             );
         }
         place
-    }
-}
-
-/// The addresses that one peer may have: a whole /64 of IPv6.
-fn holder(peer: IpAddr) -> IpNet {
-    match peer.to_canonical() {
-        peer @ IpAddr::V4(_) => peer.into(),
-        peer @ IpAddr::V6(_) => prefix_of(peer),
     }
 }
 
@@ -164,7 +156,7 @@ mod tests {
     use super::*;
 
     fn at(last: u8) -> IpNet {
-        holder([192, 0, 2, last].into())
+        peer_of([192, 0, 2, last].into())
     }
 
     #[test]
@@ -190,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_a_64_are_one_holder() {
-        let holder = |ip: &str| holder(ip.parse().unwrap());
+        let holder = |ip: &str| peer_of(ip.parse().unwrap());
         assert_eq!(holder("2001:db8::1"), holder("2001:db8::2"));
         assert_ne!(holder("2001:db8::1"), holder("2001:db8:0:1::1"));
         assert_eq!(holder("::ffff:192.0.2.1"), at(1));

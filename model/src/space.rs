@@ -161,6 +161,14 @@ pub fn prefix_of(ip: IpAddr) -> IpNet {
     }
 }
 
+/// Returns the addresses that one peer may have: a single one of IPv4, a whole /64 of IPv6.
+pub fn peer_of(ip: IpAddr) -> IpNet {
+    match ip.to_canonical() {
+        ip @ IpAddr::V4(_) => ip.into(),
+        ip @ IpAddr::V6(_) => prefix_of(ip),
+    }
+}
+
 fn runs(ranges: &[(u128, u128)]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut blocks = 0;

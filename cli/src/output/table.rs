@@ -122,7 +122,8 @@ fn begun(campaign: CampaignId) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| "long ago".to_owned(), minute)
 }
 
-fn minute(time: Timestamp) -> String {
+/// A time to the minute.
+pub fn minute(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
